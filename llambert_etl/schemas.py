@@ -1,0 +1,112 @@
+"""The Arrow schema and the key of every table."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+import pyarrow as pa
+
+TableName = Literal["documents", "annotations", "gold", "labels", "promotions"]
+
+
+class DocumentStatus(StrEnum):
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"  # kept without its text, with the reason and the place
+
+
+class AnnotationStatus(StrEnum):
+    LABELLED = "labelled"
+    UNPARSED = "unparsed"  # the model answered, but not with a label; the raw reply is kept
+    FAILED = "failed"  # the model did not answer; asked again by the next run
+
+
+PROBABILITIES = pa.list_(
+    pa.field("element", pa.struct([pa.field("label", pa.string()), pa.field("probability", pa.float64())]))
+)
+_TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One Delta table, partitioned by task and partition; `key` is unique within its `scope`."""
+
+    schema: pa.Schema
+    key: tuple[str, ...]
+    scope: Literal["partition", "task"]
+
+
+def _table(key: tuple[str, ...], scope: Literal["partition", "task"], *fields: tuple[str, pa.DataType]) -> Table:
+    both = (("task", pa.string()), ("partition", pa.string()), *fields)
+    return Table(pa.schema([pa.field(name, kind) for name, kind in both]), key, scope)
+
+
+TABLES: dict[TableName, Table] = {
+    # `place` is a line (`line 7`), a row (`row 7`) or, for undecodable bytes, an offset (`byte 1234`) in `source`.
+    "documents": _table(
+        ("id",),
+        "partition",
+        ("id", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("source", pa.string()),
+        ("place", pa.string()),
+        ("text", pa.string()),
+        ("text_hash", pa.string()),
+        ("run", pa.string()),
+    ),
+    "annotations": _table(
+        ("text_hash", "prompt_hash", "model", "revision"),
+        "task",
+        ("id", pa.string()),
+        ("text_hash", pa.string()),
+        ("prompt_hash", pa.string()),
+        ("model", pa.string()),
+        ("revision", pa.string()),
+        ("parser_version", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("label", pa.string()),
+        ("probabilities", PROBABILITIES),
+        ("reply", pa.string()),
+        ("tokens", pa.int64()),
+        ("run", pa.string()),
+    ),
+    # `split` is `train` (may be learnt from) or `test` (decides gates and metrics, never learnt from).
+    "gold": _table(
+        ("id",),
+        "task",
+        ("id", pa.string()),
+        ("text", pa.string()),
+        ("text_hash", pa.string()),
+        ("label", pa.string()),
+        ("split", pa.string()),
+        ("annotator", pa.string()),
+        ("labelled_at", _TIMESTAMP),
+        ("run", pa.string()),
+    ),
+    "labels": _table(
+        ("id",),
+        "partition",
+        ("id", pa.string()),
+        ("text_hash", pa.string()),
+        ("label", pa.string()),
+        ("confidence", pa.float64()),
+        ("probabilities", PROBABILITIES),
+        ("model_name", pa.string()),
+        ("model_version", pa.int64()),
+        ("config_hash", pa.string()),
+        ("run", pa.string()),
+    ),
+    # `moved_by` is `promote`, `rollback` or `by hand`; `evidence` is JSON.
+    "promotions": _table(
+        ("partition", "run", "to_version"),
+        "task",
+        ("from_version", pa.int64()),
+        ("to_version", pa.int64()),
+        ("moved_by", pa.string()),
+        ("reason", pa.string()),
+        ("evidence", pa.string()),
+        ("moved_at", _TIMESTAMP),
+        ("run", pa.string()),
+    ),
+}
