@@ -54,8 +54,9 @@ TABLES: dict[TableName, Table] = {
         ("text_hash", pa.string()),
         ("run", pa.string()),
     ),
+    # `status` is part of the key: a failed row must not keep out the answer that a later run gets.
     "annotations": _table(
-        ("text_hash", "prompt_hash", "model", "revision"),
+        ("text_hash", "prompt_hash", "model", "revision", "status"),
         "task",
         ("id", pa.string()),
         ("text_hash", pa.string()),

@@ -1,0 +1,47 @@
+"""Which documents a step sees: the corpus as of a partition, and the stable sample of it."""
+
+import hashlib
+
+import polars as pl
+
+from llambert_etl.lake import Lake
+from llambert_etl.partition import Partition
+from llambert_etl.schemas import DocumentStatus
+
+
+def hash_text(text: str) -> str:
+    """Return the sha256 of the cleaned text: what need not be asked or inferred twice."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def as_of(lake: Lake, task: str, upto: Partition) -> pl.LazyFrame:
+    """Return accepted documents of partitions <= `upto`: id, partition, text, text_hash.
+
+    The same id in a later partition is a newer revision and wins.
+    """
+    accepted = lake.scan("documents", task, upto=upto).filter(pl.col("status") == DocumentStatus.ACCEPTED)
+    latest = accepted.group_by("id").agg(pl.col("partition").max())
+    return accepted.select("id", "partition", "text", "text_hash").join(latest, on=["id", "partition"])
+
+
+def sample(documents: pl.LazyFrame, n: int, seed: int) -> pl.DataFrame:
+    """Return the `n` documents with the smallest hash(seed, text_hash), one for each text.
+
+    A larger sample contains every smaller one, and where a document stands in the corpus does not matter.
+    """
+    ranked = (
+        documents.select("id", "text_hash")
+        .sort("id")
+        .unique("text_hash", keep="first", maintain_order=True)
+        .collect()
+        .with_columns(pl.col("text_hash").map_elements(lambda text: _rank(seed, text), return_dtype=pl.String).alias("rank"))
+        .sort("rank")
+        .head(n)
+    )
+    # Texts are read for the chosen rows only, so memory follows the sample and not the corpus.
+    texts = documents.join(ranked.lazy().select("id"), on="id", how="semi").select("id", "partition", "text").collect()
+    return ranked.join(texts, on="id").sort("rank").drop("rank")
+
+
+def _rank(seed: int, text_hash: str) -> str:
+    return hashlib.sha256(f"{seed}:{text_hash}".encode()).hexdigest()

@@ -1,0 +1,52 @@
+"""Translates what deltalake, polars and pyarrow raise about storage into the three errors."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from polars.exceptions import ComputeError
+
+from llambert_etl.errors import ConfigError, DataError, TransientError
+
+# The libraries give object-store failures as one exception type and a sentence, so the sentence must be read once, here.
+_DENIED = re.compile(r"\b403\b|\b401\b|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|Forbidden|PermissionDenied", re.I)
+_SKEW = re.compile(r"RequestTimeTooSkewed", re.I)
+_NO_BUCKET = re.compile(r"NoSuchBucket|bucket does not exist", re.I)
+_CORRUPT = re.compile(r"invalid json|corrupt|magic|EOF while parsing|missing field|thrift|out of spec", re.I)
+_MISSING = re.compile(r"not found|NoSuchKey|404", re.I)
+_MAX_MESSAGE = 300
+
+
+@contextmanager
+def lake_faults(where: str) -> Iterator[None]:
+    """Raise TransientError, ConfigError or DataError in place of a storage failure in the block."""
+    try:
+        yield
+    except CommitFailedError as error:
+        raise TransientError(f"{where}: another writer committed first; run the step again") from error
+    except TableNotFoundError as error:
+        raise ConfigError(f"{where}: no Delta table there; run `llambert init`") from error
+    except (DeltaError, ComputeError, OSError) as error:
+        raise _translate(where, error) from error
+
+
+def _translate(where: str, error: Exception) -> Exception:
+    said = " ".join(str(error).split())
+    short = said[:_MAX_MESSAGE]
+    if _SKEW.search(said):
+        return ConfigError(f"{where}: the store refuses this machine's clock; set it right: {short}")
+    if _NO_BUCKET.search(said):
+        return ConfigError(f"{where}: the bucket does not exist; create it or mend LLAMBERT_LAKE: {short}")
+    if _DENIED.search(said):
+        return ConfigError(
+            f"{where}: the store refuses these credentials; mend LLAMBERT_S3_ACCESS_KEY_ID and "
+            f"LLAMBERT_S3_SECRET_ACCESS_KEY or the identity's rights: {_without_keys(short)}"
+        )
+    if _CORRUPT.search(said) or (isinstance(error, DeltaError) and _MISSING.search(said)):
+        return DataError(f"{where}: the table is damaged; see the runbook, `restore a table`: {short}")
+    return TransientError(f"{where}: the store failed: {_without_keys(short)}")
+
+
+def _without_keys(message: str) -> str:
+    return re.sub(r"(?i)(AccessKeyId|Credential)\W{0,8}[\w/+=-]+", r"\1=***", message)

@@ -1,0 +1,142 @@
+"""Parquet files written at their final place, where no Delta reader sees them until a commit names them."""
+
+import json
+import time
+import uuid
+from collections.abc import Iterable
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake.transaction import AddAction
+from pydantic import BaseModel, ConfigDict
+
+from llambert_etl.errors import DataError
+from llambert_etl.lake.storage import Storage, safe_key
+from llambert_etl.partition import Partition
+from llambert_etl.schemas import TABLES, TableName
+
+PARTITION_COLUMNS = ["task", "partition"]
+
+# A file is closed at this size: large enough to scan well, small enough to upload again.
+_MAX_FILE_BYTES = 128 * 1024 * 1024
+# Long text has no useful minimum, and its statistics would weigh down every reader of the log.
+_UNINDEXED = {"text", "reply", "evidence", "reason", "probabilities", "moved_at", "labelled_at"}
+
+
+class StagedFile(BaseModel):
+    """One Parquet file and what its Delta action says of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    bytes: int
+    rows: int
+    statistics: str
+
+
+class StagedFiles(BaseModel):
+    """What one writer staged. `replaces` is the partition's commit key when the work began: it fences late writers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    files: tuple[StagedFile, ...]
+    replaces: int | None
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.files)
+
+
+def check_schema(table: TableName, rows: pa.Table) -> None:
+    """Refuse rows whose Arrow schema is not exactly the declared one: Delta would cast an int to a string silently."""
+    declared = TABLES[table].schema
+    found = {field.name: field.type for field in rows.schema}
+    for field in declared:
+        if field.name not in found:
+            raise DataError(f"table {table}: column {field.name!r} is missing; expected {field.type}")
+        if found[field.name] != field.type:
+            raise DataError(f"table {table}: column {field.name!r} is {found[field.name]}, expected {field.type}")
+    extra = sorted(set(found) - {field.name for field in declared})
+    if extra:
+        raise DataError(f"table {table}: unexpected columns {extra}; the declared ones are {declared.names}")
+
+
+def write_parquet(
+    storage: Storage, table: TableName, task: str, partition: Partition, chunks: Iterable[pa.Table], name: str
+) -> tuple[StagedFile, ...]:
+    """Stream chunks into Parquet files below the partition's folder; memory is one chunk."""
+    staged: list[StagedFile] = []
+    writer: _Part | None = None
+    for chunk in chunks:
+        check_schema(table, chunk)
+        _check_target(table, chunk, task, partition)
+        if chunk.num_rows == 0:
+            continue
+        writer = writer or _Part(storage, table, task, partition, name)
+        writer.write(chunk)
+        if writer.bytes >= _MAX_FILE_BYTES:
+            staged.append(writer.finish())
+            writer = None
+    if writer is not None:
+        staged.append(writer.finish())
+    return tuple(staged)
+
+
+def _check_target(table: TableName, chunk: pa.Table, task: str, partition: Partition) -> None:
+    for column, wanted in (("task", task), ("partition", str(partition))):
+        found = chunk.column(column).unique().to_pylist()
+        if found not in ([], [wanted]):
+            raise DataError(f"table {table}: rows of {column} {found[:3]!r} were to be written to {wanted!r}")
+
+
+class _Part:
+    """One Parquet file being written."""
+
+    def __init__(self, storage: Storage, table: TableName, task: str, partition: Partition, name: str) -> None:
+        schema = TABLES[table].schema
+        self._schema = pa.schema([field for field in schema if field.name not in PARTITION_COLUMNS])
+        # The name is new each time: a retry must never write over a file that was committed meanwhile.
+        part = f"{name}-{uuid.uuid4().hex}.parquet"
+        self._key = safe_key(f"task={task}", f"partition={partition}", part)
+        self._storage = storage
+        self._path = safe_key(table, self._key)
+        self._sink = storage.create(self._path)
+        indexed = [field.name for field in self._schema if field.name not in _UNINDEXED]
+        self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd", write_statistics=indexed)
+        self.bytes = 0
+
+    def write(self, chunk: pa.Table) -> None:
+        self._writer.write_table(chunk.select(self._schema.names))
+        self.bytes = self._sink.tell()
+
+    def finish(self) -> StagedFile:
+        self._writer.close()
+        self._sink.close()
+        with self._storage.open(self._path) as stream:
+            footer = pq.read_metadata(stream)
+        return StagedFile(
+            key=self._key, bytes=self._storage.size(self._path), rows=footer.num_rows, statistics=_statistics(footer)
+        )
+
+
+def _statistics(footer: pq.FileMetaData) -> str:
+    """Return Delta's statistics from the Parquet footer; without them readers cannot skip files."""
+    lowest: dict[str, object] = {}
+    highest: dict[str, object] = {}
+    nulls: dict[str, int] = {}
+    for group in range(footer.num_row_groups):
+        for index in range(footer.num_columns):
+            column = footer.row_group(group).column(index)
+            statistics, name = column.statistics, column.path_in_schema
+            if statistics is None or "." in name:
+                continue
+            nulls[name] = nulls.get(name, 0) + (statistics.null_count or 0)
+            if statistics.has_min_max:
+                lowest[name] = min(lowest.get(name, statistics.min), statistics.min)  # type: ignore[type-var]
+                highest[name] = max(highest.get(name, statistics.max), statistics.max)  # type: ignore[type-var]
+    return json.dumps({"numRecords": footer.num_rows, "minValues": lowest, "maxValues": highest, "nullCount": nulls})
+
+
+def add_action(file: StagedFile, task: str, partition: Partition) -> AddAction:
+    values = {"task": task, "partition": str(partition)}
+    return AddAction(file.key, file.bytes, values, int(time.time() * 1000), True, file.statistics)

@@ -1,0 +1,101 @@
+"""Plain files beside the tables, on S3 or in a folder: staging notes, reports, Parquet parts."""
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+import pyarrow.fs as pafs
+
+from llambert_etl.errors import ConfigError, DataError
+
+_CONNECT_SECONDS = 10
+_REQUEST_SECONDS = 60
+
+
+def safe_key(*parts: str) -> str:
+    """Join parts to one key. Raise ConfigError where a store would read another key than the one written (`a//b` is `a/b`)."""
+    key = "/".join(parts)
+    path = PurePosixPath(key)
+    odd = any(character in key for character in "\\%\0") or any(ord(character) < 32 for character in key)
+    if odd or path.is_absolute() or ".." in path.parts or str(path) != key or key in ("", "."):
+        raise ConfigError(f"object key {key!r}: must be relative and plain, without '..', '//', '%', '\\' or control characters")
+    return key
+
+
+class Storage:
+    """One root (`s3://bucket/prefix` or a folder) and the keys below it."""
+
+    def __init__(self, uri: str, options: Mapping[str, str]) -> None:
+        self.uri = uri.rstrip("/")
+        if uri.startswith("s3://"):
+            self._root = self.uri.removeprefix("s3://")
+            self._filesystem: pafs.FileSystem = _s3(options)
+        elif "://" in uri:
+            raise ConfigError(f"lake {uri!r}: use s3://bucket/prefix or a local folder")
+        else:
+            self._root = str(Path(uri).resolve())
+            self.uri = self._root
+            self._filesystem = pafs.LocalFileSystem()
+
+    def path(self, key: str) -> str:
+        return f"{self._root}/{safe_key(key)}"
+
+    def create(self, key: str) -> pafs.NativeFile:
+        """Open a new file for writing. On S3 it appears when it is closed, whole."""
+        path = self.path(key)
+        if isinstance(self._filesystem, pafs.LocalFileSystem):
+            self._filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+        return self._filesystem.open_output_stream(path)
+
+    def write(self, key: str, content: bytes) -> None:
+        """Write a small file whole: a local one appears by rename, as one on S3 appears when its upload ends."""
+        if not isinstance(self._filesystem, pafs.LocalFileSystem):
+            with self.create(key) as stream:
+                stream.write(content)
+            return
+        with self.create(f"{key}.part") as stream:
+            stream.write(content)
+        self._filesystem.move(self.path(f"{key}.part"), self.path(key))
+
+    def read(self, key: str) -> bytes | None:
+        """Return the content, or None where there is no such file."""
+        try:
+            with self._filesystem.open_input_stream(self.path(key)) as stream:
+                return bytes(stream.readall())
+        except FileNotFoundError:
+            return None
+
+    def open(self, key: str) -> pafs.NativeFile:
+        try:
+            return self._filesystem.open_input_file(self.path(key))
+        except FileNotFoundError as error:
+            raise DataError(f"{self.uri}/{key}: a file that the table needs is gone") from error
+
+    def size(self, key: str) -> int:
+        return int(self._filesystem.get_file_info(self.path(key)).size)
+
+    def list(self, prefix: str) -> list[pafs.FileInfo]:
+        """Return the files below `prefix`, each with `.path` relative to the root's parent and `.mtime`."""
+        return [
+            info
+            for info in self._filesystem.get_file_info(
+                pafs.FileSelector(self.path(prefix), recursive=True, allow_not_found=True)
+            )
+            if info.type == pafs.FileType.File
+        ]
+
+    def delete(self, info: pafs.FileInfo) -> None:
+        self._filesystem.delete_file(info.path)
+
+
+def _s3(options: Mapping[str, str]) -> pafs.S3FileSystem:
+    endpoint = options.get("aws_endpoint", "")
+    return pafs.S3FileSystem(
+        access_key=options.get("aws_access_key_id"),
+        secret_key=options.get("aws_secret_access_key"),
+        region=options.get("aws_region"),
+        endpoint_override=endpoint.partition("://")[2] or None,
+        scheme=endpoint.partition("://")[0] or "https",
+        connect_timeout=_CONNECT_SECONDS,
+        request_timeout=_REQUEST_SECONDS,
+        allow_bucket_creation=False,
+    )

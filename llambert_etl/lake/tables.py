@@ -1,0 +1,287 @@
+"""Lake: reads, and the verbs that write. Each verb is keyed, so that a replay adds nothing."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import polars as pl
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
+from deltalake.transaction import AddAction, CommitProperties, Transaction
+
+from llambert_etl.errors import TransientError
+from llambert_etl.lake.faults import lake_faults
+from llambert_etl.lake.staging import PARTITION_COLUMNS, StagedFiles, add_action, check_schema, write_parquet
+from llambert_etl.lake.storage import Storage, safe_key
+from llambert_etl.manifest import Manifest
+from llambert_etl.partition import Partition
+from llambert_etl.schemas import TABLES, TableName
+from llambert_etl.settings import Settings
+
+_APPEND_ATTEMPTS = 6
+# Manifests live in the log, so the log is kept for a year; the default of 30 days would forget them.
+_TABLE_PROPERTIES = {"delta.logRetentionDuration": "interval 365 days", "delta.checkpointInterval": "20"}
+_MANIFEST = "llambert.manifest"
+
+
+class Commit(NamedTuple):
+    """A Delta version and the manifest in it. `replayed`: it was there before this call."""
+
+    version: int
+    manifest: Manifest | None
+    replayed: bool
+
+
+class Lake:
+    """The tables under one root."""
+
+    def __init__(self, uri: str, storage_options: Mapping[str, str] | None = None) -> None:
+        self._options = dict(storage_options or {})
+        self.storage = Storage(uri, self._options)
+        self.uri = self.storage.uri
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "Lake":
+        return cls(settings.lake, settings.storage_options)
+
+    def table_uri(self, table: TableName) -> str:
+        return f"{self.uri}/{table}"
+
+    def create_tables(self) -> None:
+        """Create what is absent. Racing callers all succeed: the losers find the winner's table."""
+        for table, declared in TABLES.items():
+            uri = self.table_uri(table)
+            with lake_faults(uri):
+                if DeltaTable.is_deltatable(uri, self._options):
+                    continue
+                try:
+                    DeltaTable.create(
+                        uri,
+                        declared.schema,
+                        mode="ignore",
+                        partition_by=PARTITION_COLUMNS,
+                        configuration=_TABLE_PROPERTIES,
+                        storage_options=self._options,
+                    )
+                except CommitFailedError:
+                    if not DeltaTable.is_deltatable(uri, self._options):
+                        raise
+
+    # Reading
+
+    def scan(
+        self,
+        table: TableName,
+        task: str,
+        partition: Partition | None = None,
+        *,
+        upto: Partition | None = None,
+        version: int | None = None,
+    ) -> pl.LazyFrame:
+        """Return the rows of one task: of one partition, of the partitions up to `upto`, or all."""
+        with lake_faults(self.table_uri(table)):
+            frame = pl.scan_delta(self._open(table, version))
+        frame = frame.filter(pl.col("task") == task)
+        if partition is not None:
+            frame = frame.filter(pl.col("partition") == str(partition))
+        if upto is not None:
+            frame = frame.filter(pl.col("partition") <= str(upto))
+        return frame
+
+    def scan_staged(self, table: TableName, task: str, partition: Partition, staged: StagedFiles) -> pl.LazyFrame:
+        """Return staged rows as readers would see them after the commit."""
+        schema = pa.schema([field for field in TABLES[table].schema if field.name not in PARTITION_COLUMNS])
+        if not staged.files:
+            frame = pl.LazyFrame(pl.from_arrow(schema.empty_table()))
+        else:
+            uris = [f"{self.table_uri(table)}/{file.key}" for file in staged.files]
+            frame = pl.scan_parquet(uris, storage_options=self._options or None, hive_partitioning=False, glob=False)
+        columns = [pl.lit(task).alias("task"), pl.lit(str(partition)).alias("partition")]
+        return frame.with_columns(columns).select(TABLES[table].schema.names)
+
+    def version(self, table: TableName) -> int:
+        with lake_faults(self.table_uri(table)):
+            return self._open(table).version()
+
+    def partitions(self, table: TableName, task: str) -> list[Partition]:
+        """Return the partitions in which the task has rows, oldest first."""
+        with lake_faults(self.table_uri(table)):
+            found = self._open(table).partitions()
+        return sorted(Partition(entry["partition"]) for entry in found if entry["task"] == task)
+
+    def commit_key(self, table: TableName, task: str, partition: Partition) -> int | None:
+        """Return the fingerprint of the commit key that last replaced this partition: its content's identity."""
+        with lake_faults(self.table_uri(table)):
+            return self._open(table).transaction_version(_fence(task, partition))
+
+    def last_commit(self, table: TableName, task: str, partition: Partition) -> Commit | None:
+        """Return the newest commit that wrote this partition, with its manifest."""
+        return next(iter(self.commits(table, task, partition)), None)
+
+    def commits(self, table: TableName, task: str, partition: Partition | None = None) -> list[Commit]:
+        """Return a task's commits, newest first, as far back as the log reaches (a year)."""
+        with lake_faults(self.table_uri(table)):
+            history = self._open(table).history()
+        found = [
+            Commit(int(entry["version"]), Manifest.model_validate_json(entry[_MANIFEST]), replayed=True)
+            for entry in history
+            if _MANIFEST in entry
+        ]
+        return [
+            commit
+            for commit in found
+            if commit.manifest is not None
+            and commit.manifest.task == task
+            and partition in (None, commit.manifest.partition)
+        ]
+
+    # Writing
+
+    def stage(
+        self, table: TableName, task: str, partition: Partition, chunks: Iterable[pa.Table], *, name: str
+    ) -> StagedFiles:
+        """Write chunks to Parquet files that no reader sees yet. Raise DataError on any other schema than the declared."""
+        replaces = self.commit_key(table, task, partition)
+        with lake_faults(self.table_uri(table)):
+            files = write_parquet(self.storage, table, task, partition, chunks, name)
+        return StagedFiles(files=files, replaces=replaces)
+
+    def replace_partition(
+        self,
+        table: TableName,
+        task: str,
+        partition: Partition,
+        staged: StagedFiles,
+        *,
+        commit_key: str,
+        manifest: Manifest,
+    ) -> Commit:
+        """Make the partition hold exactly the staged rows, in one commit that carries `manifest`.
+
+        Repeating the call changes nothing. Raise TransientError when another writer has replaced the partition with other
+        rows since the work began.
+        """
+        with lake_faults(f"{self.table_uri(table)} {task} {partition}"):
+            delta = self._open(table)
+            key, current = _key_number(commit_key), delta.transaction_version(_fence(task, partition))
+            if current == key:
+                return self._replayed(table, task, partition, delta)
+            if current != staged.replaces:
+                raise TransientError(
+                    f"{table} {task} {partition}: another writer replaced it since this work began; run the step again"
+                )
+            adds = [add_action(file, task, partition) for file in staged.files]
+            properties = _properties(manifest, Transaction(_fence(task, partition), key))
+            try:
+                self._write(delta, table, adds, "overwrite", properties, task, partition)
+            except CommitFailedError:
+                # Either another writer won, or our own commit went through and its reply was lost.
+                delta = self._open(table)
+                if delta.transaction_version(_fence(task, partition)) != key:
+                    raise
+                return self._replayed(table, task, partition, delta)
+        return Commit(delta.version(), manifest, replayed=False)
+
+    def append_once(
+        self, table: TableName, task: str, partition: Partition, rows: pa.Table, *, manifest: Manifest
+    ) -> Commit:
+        """Add the rows whose key the table does not hold; a replay, or a second writer of the same rows, adds nothing."""
+        check_schema(table, rows)
+        fence = f"append/{task}"
+        with lake_faults(f"{self.table_uri(table)} {task} {partition}"):
+            for _ in range(_APPEND_ATTEMPTS):
+                delta = self._open(table)
+                absent = self._absent(table, task, partition, rows, delta)
+                if absent.num_rows == 0:
+                    return Commit(delta.version(), manifest, replayed=True)
+                files = write_parquet(self.storage, table, task, partition, [absent], "append")
+                turn = (delta.transaction_version(fence) or 0) + 1
+                adds = [add_action(file, task, partition) for file in files]
+                try:
+                    self._write(delta, table, adds, "append", _properties(manifest, Transaction(fence, turn)))
+                except CommitFailedError:
+                    continue  # look again which rows are absent: the reply may be lost, or another writer was first
+                return Commit(delta.version(), manifest, replayed=False)
+        raise TransientError(f"{table} {task} {partition}: {_APPEND_ATTEMPTS} commits in a row lost to other writers")
+
+    def compact(self, table: TableName, retention_hours: int) -> dict[str, int]:
+        """Merge small files, then delete files that no version younger than the retention needs, committed or not."""
+        with lake_faults(self.table_uri(table)):
+            delta = self._open(table)
+            merged = delta.optimize.compact()
+            removed = delta.vacuum(retention_hours=retention_hours, dry_run=False, full=True)
+        return {"merged": int(merged["numFilesRemoved"]), "removed": len(removed)}
+
+    # Small files beside the tables
+
+    def write_note(self, key: str, content: str) -> None:
+        with lake_faults(f"{self.uri}/{key}"):
+            self.storage.write(safe_key("_staging", key), content.encode())
+
+    def read_note(self, key: str) -> str | None:
+        with lake_faults(f"{self.uri}/{key}"):
+            found = self.storage.read(safe_key("_staging", key))
+        return None if found is None else found.decode()
+
+    def write_report(self, task: str, partition: Partition, name: str, html: str) -> str:
+        """Keep a page and return its address."""
+        key = safe_key("_reports", task, str(partition), name)
+        with lake_faults(f"{self.uri}/{key}"):
+            self.storage.write(key, html.encode())
+        return f"{self.uri}/{key}"
+
+    def read_report(self, task: str, partition: Partition, name: str) -> str | None:
+        key = safe_key("_reports", task, str(partition), name)
+        with lake_faults(f"{self.uri}/{key}"):
+            found = self.storage.read(key)
+        return None if found is None else found.decode()
+
+    def _open(self, table: TableName, version: int | None = None) -> DeltaTable:
+        return DeltaTable(self.table_uri(table), version=version, storage_options=self._options)
+
+    def _replayed(self, table: TableName, task: str, partition: Partition, delta: DeltaTable) -> Commit:
+        found = self.last_commit(table, task, partition)
+        return found or Commit(delta.version(), None, replayed=True)
+
+    def _absent(
+        self, table: TableName, task: str, partition: Partition, rows: pa.Table, delta: DeltaTable
+    ) -> pa.Table:
+        declared = TABLES[table]
+        key = list(declared.key)
+        held = pl.scan_delta(delta).filter(pl.col("task") == task)
+        if declared.scope == "partition":
+            held = held.filter(pl.col("partition") == str(partition))
+        wanted = pl.from_arrow(rows.select(key)).with_row_index("row")  # type: ignore[union-attr]
+        absent = wanted.unique(key, keep="first").join(held.select(key).collect(), on=key, how="anti", nulls_equal=True)
+        return rows.take(absent["row"].sort().to_arrow())
+
+    def _write(
+        self,
+        delta: DeltaTable,
+        table: TableName,
+        adds: list[AddAction],
+        mode: str,
+        properties: CommitProperties,
+        task: str | None = None,
+        partition: Partition | None = None,
+    ) -> None:
+        filters = [("task", "=", task), ("partition", "=", str(partition))] if mode == "overwrite" else None
+        delta.create_write_transaction(
+            list(adds), mode, TABLES[table].schema, PARTITION_COLUMNS, filters, commit_properties=properties
+        )
+
+
+def _fence(task: str, partition: Partition) -> str:
+    return f"replace/{task}/{partition}"
+
+
+def _key_number(commit_key: str) -> int:
+    # Delta's application transactions carry a signed 64-bit number, kept in every checkpoint and never expired.
+    return int.from_bytes(hashlib.sha256(commit_key.encode()).digest()[:8]) >> 1
+
+
+def _properties(manifest: Manifest, transaction: Transaction) -> CommitProperties:
+    metadata = {_MANIFEST: json.dumps(manifest.model_dump(mode="json"), sort_keys=True)}
+    return CommitProperties(custom_metadata=metadata, app_transactions=[transaction], max_commit_retries=10)
