@@ -53,6 +53,7 @@ class Settings(BaseSettings):
     kubernetes: Kubernetes = Field(default_factory=Kubernetes)
     shard_rows: Annotated[int, Field(gt=0)] = 50_000
     max_shards: Annotated[int, Field(gt=0)] = 8
+    log: Literal["plain", "json"] = "plain"
     secrets_dir: Path | None = None
 
     @classmethod

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from llambert_etl.errors import ConfigError, DataError
@@ -39,7 +40,7 @@ class Storage:
     def path(self, key: str) -> str:
         return f"{self._root}/{safe_key(key)}"
 
-    def create(self, key: str) -> pafs.NativeFile:
+    def create(self, key: str) -> pa.NativeFile:
         """Open a new file for writing. On S3 it appears when it is closed, whole."""
         path = self.path(key)
         if isinstance(self._filesystem, pafs.LocalFileSystem):
@@ -64,7 +65,7 @@ class Storage:
         except FileNotFoundError:
             return None
 
-    def open(self, key: str) -> pafs.NativeFile:
+    def open(self, key: str) -> pa.NativeFile:
         try:
             return self._filesystem.open_input_file(self.path(key))
         except FileNotFoundError as error:

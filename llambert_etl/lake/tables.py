@@ -1,5 +1,6 @@
 """Lake: reads, and the verbs that write. Each verb is keyed, so that a replay adds nothing."""
 
+import datetime
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -24,6 +25,8 @@ _APPEND_ATTEMPTS = 6
 # Manifests live in the log, so the log is kept for a year; the default of 30 days would forget them.
 _TABLE_PROPERTIES = {"delta.logRetentionDuration": "interval 365 days", "delta.checkpointInterval": "20"}
 _MANIFEST = "llambert.manifest"
+# How many versions back one's own commit is looked for: others may have committed in between.
+_RECENT = 50
 
 
 class Commit(NamedTuple):
@@ -116,6 +119,10 @@ class Lake:
         with lake_faults(self.table_uri(table)):
             return self._open(table).transaction_version(_fence(task, partition))
 
+    def holds(self, table: TableName, task: str, partition: Partition, commit_key: str) -> bool:
+        """Tell whether the partition holds what `commit_key` stands for."""
+        return self.commit_key(table, task, partition) == _key_number(commit_key)
+
     def last_commit(self, table: TableName, task: str, partition: Partition) -> Commit | None:
         """Return the newest commit that wrote this partition, with its manifest."""
         return next(iter(self.commits(table, task, partition)), None)
@@ -182,7 +189,7 @@ class Lake:
                 if delta.transaction_version(_fence(task, partition)) != key:
                     raise
                 return self._replayed(table, task, partition, delta)
-        return Commit(delta.version(), manifest, replayed=False)
+            return Commit(self._version_of(table, manifest), manifest, replayed=False)
 
     def append_once(
         self, table: TableName, task: str, partition: Partition, rows: pa.Table, *, manifest: Manifest
@@ -203,7 +210,7 @@ class Lake:
                     self._write(delta, table, adds, "append", _properties(manifest, Transaction(fence, turn)))
                 except CommitFailedError:
                     continue  # look again which rows are absent: the reply may be lost, or another writer was first
-                return Commit(delta.version(), manifest, replayed=False)
+                return Commit(self._version_of(table, manifest), manifest, replayed=False)
         raise TransientError(f"{table} {task} {partition}: {_APPEND_ATTEMPTS} commits in a row lost to other writers")
 
     def compact(self, table: TableName, retention_hours: int) -> dict[str, int]:
@@ -225,6 +232,14 @@ class Lake:
             found = self.storage.read(safe_key("_staging", key))
         return None if found is None else found.decode()
 
+    def drop_notes(self, before: datetime.datetime) -> int:
+        """Delete staging notes last written before a moment; return how many."""
+        with lake_faults(f"{self.uri}/_staging"):
+            old = [info for info in self.storage.list("_staging") if info.mtime is not None and info.mtime < before]
+            for info in old:
+                self.storage.delete(info)
+        return len(old)
+
     def write_report(self, task: str, partition: Partition, name: str, html: str) -> str:
         """Keep a page and return its address."""
         key = safe_key("_reports", task, str(partition), name)
@@ -244,6 +259,12 @@ class Lake:
     def _replayed(self, table: TableName, task: str, partition: Partition, delta: DeltaTable) -> Commit:
         found = self.last_commit(table, task, partition)
         return found or Commit(delta.version(), None, replayed=True)
+
+    def _version_of(self, table: TableName, manifest: Manifest) -> int:
+        """Return the version that carries `manifest`: another writer's may already be newer."""
+        delta, wanted = self._open(table), _metadata(manifest)[_MANIFEST]
+        found = (int(entry["version"]) for entry in delta.history(_RECENT) if entry.get(_MANIFEST) == wanted)
+        return next(found, delta.version())
 
     def _absent(
         self, table: TableName, task: str, partition: Partition, rows: pa.Table, delta: DeltaTable
@@ -282,6 +303,9 @@ def _key_number(commit_key: str) -> int:
     return int.from_bytes(hashlib.sha256(commit_key.encode()).digest()[:8]) >> 1
 
 
+def _metadata(manifest: Manifest) -> dict[str, str]:
+    return {_MANIFEST: json.dumps(manifest.model_dump(mode="json"), sort_keys=True)}
+
+
 def _properties(manifest: Manifest, transaction: Transaction) -> CommitProperties:
-    metadata = {_MANIFEST: json.dumps(manifest.model_dump(mode="json"), sort_keys=True)}
-    return CommitProperties(custom_metadata=metadata, app_transactions=[transaction], max_commit_retries=10)
+    return CommitProperties(custom_metadata=_metadata(manifest), app_transactions=[transaction], max_commit_retries=10)

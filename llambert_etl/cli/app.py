@@ -1,0 +1,114 @@
+"""All commands together."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llambert_etl.cli import steps
+from llambert_etl.cli.clients import Clients
+from llambert_etl.cli.outcome import emit
+from llambert_etl.cli.steps import Day, Run, Task
+from llambert_etl.config import find_task, load_tasks
+from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.partition import parse_partition
+
+app = steps.app
+tasks_app = typer.Typer(no_args_is_help=True, help="Look at the task files.")
+gold_app = typer.Typer(no_args_is_help=True, help="Labels given by people.")
+app.add_typer(tasks_app, name="tasks")
+app.add_typer(gold_app, name="gold")
+
+Include = Annotated[Path, typer.Option("--include", help="folder of tasks/, prompts/ and gold/", envvar="LLAMBERT_INCLUDE")]
+
+
+@tasks_app.command("validate")
+def validate(include: Include = Path("include")) -> None:
+    """Load every task file and its prompt; name each fault with its file, field and rule."""
+    from llambert_etl.llm.prompts import prompt_hash
+
+    found = load_tasks(include)
+    problems = list(found.problems.values())
+    for task in found.tasks.values():
+        try:
+            prompt_hash(task, include)
+        except ConfigError as error:
+            problems.append(str(error))
+        else:
+            emit(f"{task.name}: {len(task.labels)} labels, {task.annotator.model} -> {task.encoder.model}")
+    if not found.tasks and not problems:
+        raise ConfigError(f"{include / 'tasks'}: no task files there")
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+@tasks_app.command("show")
+def show(task: Task, include: Include = Path("include")) -> None:
+    """Print one task file as it is understood, defaults included."""
+    found = find_task(include, task)
+    emit(json.dumps({**found.model_dump(mode="json"), "config_hash": found.config_hash}, indent=2))
+
+
+@gold_app.command("import")
+def import_gold(
+    task: Task,
+    partition: Day,
+    file: Annotated[Path | None, typer.Argument(help="parquet, csv or jsonl; the task file's `gold` where left out")] = None,
+    run: Run = "cli",
+) -> None:
+    """Read labels given by people into `gold`."""
+    from llambert_etl.steps.gold import import_gold
+
+    day, clients = parse_partition(partition), Clients()
+    found = clients.task(task)
+    if file is None and found.gold is None:
+        raise ConfigError(f"task {found.name!r}: names no gold file; give FILE, or set `gold:` in its task file")
+    path = file or clients.settings.include / str(found.gold)
+    emit(import_gold(found, path, day, run=run, lake=clients.lake, settings=clients.settings).model_dump_json())
+
+
+@app.command()
+def predict(
+    task: Task,
+    texts: Annotated[list[str] | None, typer.Argument(help="texts; lines of stdin where left out")] = None,
+) -> None:
+    """Print the champion's label and probabilities for each text, one JSON a line."""
+    from llambert_etl.steps.predict import predict
+
+    clients = Clients()
+    found = clients.task(task)
+    given = texts or [line.rstrip("\n") for line in sys.stdin]
+    if not given:
+        raise DataError("predict: no texts; give them as arguments or as lines on stdin")
+    for text, label, probabilities in predict(found, given, registry=clients.registry):
+        emit(json.dumps({"text": text, "label": label, "probabilities": probabilities}, ensure_ascii=False))
+
+
+@app.command()
+def status(task: Task) -> None:
+    """Print one screen: documents, annotations, labels, partitions behind the champion, last runs."""
+    from llambert_etl.cli.screens import show_status
+    from llambert_etl.steps.status import status
+
+    clients = Clients()
+    show_status(status(clients.task(task), lake=clients.lake, registry=clients.registry))
+
+
+@app.command()
+def doctor() -> None:
+    """Say whether this deployment can be used, and how to mend what cannot."""
+    from llambert_etl.cli.screens import show_checks
+    from llambert_etl.steps.doctor import doctor
+
+    findings = doctor(Clients().settings)
+    show_checks(findings)
+    if any(not finding.ok for finding in findings):
+        raise ConfigError("doctor: this deployment cannot be used yet; see the lines marked `mend`")
+
+
+@app.command()
+def init() -> None:
+    """Create the tables that are absent."""
+    emit(json.dumps({"lake": Clients().lake.uri, "tables": "ready"}))

@@ -1,0 +1,96 @@
+"""How a command ends: the manifest on stdout, one line of error, and the exit code that Airflow reads."""
+
+import contextlib
+import json
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from llambert_etl.errors import ConfigError, LlambertError
+from llambert_etl.lake import lake_faults
+
+_TERMINATION_LOG = Path("/dev/termination-log")
+_BUG = 1
+
+logger = logging.getLogger("llambert")
+
+
+class _JsonFormatter(logging.Formatter):
+    """One event, one line: JSON escapes newlines and terminal codes, so that a logged value cannot forge a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        event = {"time": self.formatTime(record), "level": record.levelname, "logger": record.name}
+        return json.dumps({**event, "message": record.getMessage()})
+
+
+class _PlainFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage().encode("unicode_escape").decode("ascii")
+        return f"{self.formatTime(record, '%H:%M:%S')} {record.levelname.lower()} {message}"
+
+
+def set_up_logging(style: Literal["plain", "json"]) -> None:
+    """Log to stderr: plain lines for a person, JSON for a log collector."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter() if style == "json" else _PlainFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("llambert_etl").setLevel(logging.INFO)
+    logger.setLevel(logging.INFO)
+
+
+def progress(what: str, every_seconds: float = 10.0) -> Callable[[int, int], None]:
+    """Return a callback (done, total) that logs a line now and then, with the rate and the time left."""
+    started = last = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < every_seconds and done < total:
+            return
+        last = now
+        rate = done / max(now - started, 1e-9)
+        logger.info("%s: %s of %s, %.1f a second, %.0f s left", what, done, total, rate, (total - done) / max(rate, 1e-9))
+
+    return report
+
+
+def conclude(command: Callable[[], object]) -> int:
+    """Run a command; return its exit code. Whatever a library prints on stdout goes to stderr: stdout is for results."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr), lake_faults("lake"):
+            command()
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.exceptions.Abort:
+        return _failed("interrupted", 130)
+    except click.ClickException as error:
+        return _failed(error.format_message(), ConfigError.exit_code)
+    except LlambertError as error:
+        return _failed(str(error), error.exit_code)
+    except Exception:
+        traceback.print_exc()
+        return _failed("this is a bug in llambert, not in your data or settings; see the traceback above", _BUG)
+    return 0
+
+
+def _failed(reason: str, code: int) -> int:
+    line = " ".join(reason.split())
+    print(f"llambert: {line}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        if _TERMINATION_LOG.exists():
+            _TERMINATION_LOG.write_text(line)
+    return code
+
+
+def emit(line: str) -> None:
+    """Write a result line to the real stdout."""
+    sys.__stdout__.write(line + "\n")  # type: ignore[union-attr]
+    sys.__stdout__.flush()  # type: ignore[union-attr]

@@ -1,0 +1,218 @@
+"""The commands that run a step: `llambert STEP --task NAME --partition DAY [--run RUN]`."""
+
+import json
+from typing import Annotated, Literal
+
+import typer
+
+from llambert_etl.cli.clients import Clients
+from llambert_etl.cli.outcome import emit, progress
+from llambert_etl.labelling import Plan, merge, read_plan, read_shards, record_check
+from llambert_etl.manifest import Manifest
+from llambert_etl.partition import parse_partition
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+Task = Annotated[str, typer.Option("--task", help="name of a file in include/tasks, without .yaml")]
+Day = Annotated[str, typer.Option("--partition", help="UTC day, YYYY-MM-DD")]
+Run = Annotated[str, typer.Option("--run", help="name of the run, written into every row")]
+
+
+def _done(manifest: Manifest) -> None:
+    emit(manifest.model_dump_json())
+
+
+@app.command()
+def ingest(task: Task, partition: Day, run: Run = "cli") -> None:
+    """Read the day's landing files into `documents`."""
+    from llambert_etl.steps.ingest import ingest
+
+    day, clients = parse_partition(partition), Clients()
+    found = clients.task(task)
+    _done(ingest(found, day, run=run, lake=clients.lake, settings=clients.settings))
+
+
+@app.command()
+def annotate(
+    task: Task,
+    partition: Day,
+    run: Run = "cli",
+    sample: Annotated[int | None, typer.Option(min=1, help="instead of the task file's")] = None,
+) -> None:
+    """Let the LLM annotate the sample as of the day, into `annotations`."""
+    from llambert_etl.llm.local import LocalAnnotator
+    from llambert_etl.llm.prompts import prompt_hash
+    from llambert_etl.steps.annotate import annotate
+
+    day, clients = parse_partition(partition), Clients()
+    found = clients.task(task)
+    _done(
+        annotate(
+            found,
+            day,
+            run=run,
+            lake=clients.lake,
+            annotator=LocalAnnotator.load(found, clients.settings),
+            prompt_hash=prompt_hash(found, clients.settings.include),
+            sample=sample,
+            progress=progress("annotate"),
+        )
+    )
+
+
+@app.command()
+def check(
+    what: Annotated[Literal["documents", "annotations", "labels"], typer.Argument()],
+    task: Task,
+    partition: Day,
+    run: Run = "cli",
+) -> None:
+    """Hold the gate: exit 65 and say what was observed and expected where it fails."""
+    from llambert_etl.llm.prompts import prompt_hash
+    from llambert_etl.steps.check import check
+
+    day, clients = parse_partition(partition), Clients()
+    found, lake = clients.task(task), clients.lake
+    if what != "labels":
+        hashed = prompt_hash(found, clients.settings.include)
+        _done(check(what, found, day, run=run, lake=lake, prompt_hash=hashed))
+        return
+    plan = read_plan(lake, found.name, day, run)
+    staged = merge(plan, read_shards(lake, plan))
+    rows = lake.scan_staged("labels", found.name, day, staged)
+    manifest = check(what, found, day, run=run, lake=lake, staged=rows)
+    record_check(lake, plan, staged)
+    _done(manifest)
+
+
+@app.command()
+def train(
+    task: Task,
+    partition: Day,
+    run: Run = "cli",
+    strategy: Annotated[Literal["gold", "llm", "combined"] | None, typer.Option(help="instead of the task file's")] = None,
+) -> None:
+    """Fine-tune, evaluate and register a candidate encoder as of the day."""
+    from llambert_etl.llm.prompts import prompt_hash
+    from llambert_etl.steps.train import train
+
+    day, clients = parse_partition(partition), Clients()
+    found = clients.task(task)
+    _done(
+        train(
+            found,
+            day,
+            run=run,
+            lake=clients.lake,
+            registry=clients.registry,
+            settings=clients.settings,
+            prompt_hash=prompt_hash(found, clients.settings.include),
+            strategy=strategy,
+        )
+    )
+
+
+@app.command()
+def promote(
+    task: Task,
+    partition: Day,
+    run: Run = "cli",
+    to: Annotated[int | None, typer.Option(min=1, help="roll back (or on) to this version")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be decided, move nothing")] = False,
+) -> None:
+    """Compare candidate and champion on gold, and move the champion alias where the gate passes."""
+    from llambert_etl.steps.promote import promote
+
+    day, clients = parse_partition(partition), Clients()
+    found = clients.task(task)
+    _done(
+        promote(
+            found,
+            day,
+            run=run,
+            lake=clients.lake,
+            registry=clients.registry,
+            settings=clients.settings,
+            to=to,
+            dry_run=dry_run,
+        )
+    )
+
+
+@app.command("training-due")
+def training_due(
+    task: Task,
+    partition: Day,
+    run: Run = "cli",
+    force: Annotated[bool, typer.Option("--force", help="due whatever the counts say")] = False,
+) -> None:
+    """Decide whether the day's new documents are reason enough to train again."""
+    from llambert_etl.steps.training_due import training_due
+
+    day, clients = parse_partition(partition), Clients()
+    found = clients.task(task)
+    _done(training_due(found, day, run=run, lake=clients.lake, registry=clients.registry, force=force))
+
+
+@app.command()
+def plan(
+    task: Task,
+    partition: Day,
+    run: Run = "cli",
+    model_version: Annotated[int | None, typer.Option(min=1, help="instead of the champion")] = None,
+) -> None:
+    """Pin the model version of a label run and cut the day into shards."""
+    from llambert_etl.steps.plan import plan
+
+    day, clients = parse_partition(partition), Clients()
+    found = clients.task(task)
+    _done(
+        plan(
+            found,
+            day,
+            run=run,
+            lake=clients.lake,
+            registry=clients.registry,
+            settings=clients.settings,
+            model_version=model_version,
+        )
+    )
+
+
+@app.command()
+def label(
+    task: Task,
+    partition: Day,
+    shard: Annotated[int, typer.Option(min=0, help="which shard of the plan")],
+    run: Run = "cli",
+) -> None:
+    """Label one shard of the run's plan and stage the rows, unseen by readers."""
+    from llambert_etl.steps.label import Classifier, label
+
+    day, clients = parse_partition(partition), Clients()
+    found = clients.task(task)
+
+    def load(plan: Plan) -> Classifier:
+        from llambert_etl.encoder.inference import Encoder
+
+        return Encoder.load(clients.registry.download(plan.model))
+
+    lake = clients.lake
+    _done(label(found, day, run=run, shard=shard, lake=lake, load=load, progress=progress(f"label shard {shard}")))
+
+
+@app.command()
+def publish(task: Task, partition: Day, run: Run = "cli") -> None:
+    """Make the run's checked labels visible in one commit."""
+    from llambert_etl.steps.publish import publish
+
+    day, clients = parse_partition(partition), Clients()
+    _done(publish(clients.task(task), day, run=run, lake=clients.lake))
+
+
+@app.command()
+def maintain() -> None:
+    """Compact and vacuum every table (retention: seven days)."""
+    from llambert_etl.steps.maintain import maintain
+
+    emit(json.dumps(maintain(lake=Clients().lake)))

@@ -1,0 +1,101 @@
+"""The plan of one label run and what its shards staged: the notes that plan, label, check and publish share."""
+
+from pydantic import BaseModel, ConfigDict
+
+from llambert_etl.config import fingerprint
+from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.lake import Lake, StagedFiles
+from llambert_etl.manifest import Manifest
+from llambert_etl.partition import Partition
+from llambert_etl.registry import ModelVersion
+
+
+class Plan(BaseModel):
+    """What one run labels, with what. Written once, so that every shard and every retry uses the same model version."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str
+    partition: Partition
+    run: str
+    model: ModelVersion
+    documents_version: int
+    documents_key: int | None
+    labels_key: int | None
+    shards: int
+
+    @property
+    def commit_key(self) -> str:
+        """Identify the labels that this plan makes: they follow from the documents and the model version alone."""
+        return f"labels/{self.task}/{self.partition}/{self.documents_key}/{self.model.name}/{self.model.version}"
+
+    @property
+    def folder(self) -> str:
+        return f"{run_folder(self.task, self.partition, self.run)}/{fingerprint(self.commit_key)}"
+
+
+class ShardNote(BaseModel):
+    """One shard's staged files and its account."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    staged: StagedFiles
+    manifest: Manifest
+
+
+def run_folder(task: str, partition: Partition, run: str) -> str:
+    # A run's name comes from outside and may hold `:` or `+`; its fingerprint is a safe key.
+    return f"{task}/{partition}/{fingerprint(run)}"
+
+
+def write_plan(lake: Lake, plan: Plan) -> None:
+    lake.write_note(f"{run_folder(plan.task, plan.partition, plan.run)}/plan.json", plan.model_dump_json())
+
+
+def find_plan(lake: Lake, task: str, partition: Partition, run: str) -> Plan | None:
+    found = lake.read_note(f"{run_folder(task, partition, run)}/plan.json")
+    return None if found is None else Plan.model_validate_json(found)
+
+
+def read_plan(lake: Lake, task: str, partition: Partition, run: str) -> Plan:
+    """Return the run's plan; raise ConfigError where it has none."""
+    plan = find_plan(lake, task, partition, run)
+    if plan is None:
+        raise ConfigError(
+            f"label run {run!r} of {task} {partition} has no plan: run `llambert plan` with the same --run first"
+        )
+    return plan
+
+
+def write_shard(lake: Lake, plan: Plan, shard: int, note: ShardNote) -> None:
+    lake.write_note(f"{plan.folder}/shard-{shard}.json", note.model_dump_json())
+
+
+def find_shard(lake: Lake, plan: Plan, shard: int) -> ShardNote | None:
+    found = lake.read_note(f"{plan.folder}/shard-{shard}.json")
+    return None if found is None else ShardNote.model_validate_json(found)
+
+
+def read_shards(lake: Lake, plan: Plan) -> list[ShardNote]:
+    """Return every shard's note; raise DataError naming those that are not staged yet."""
+    notes = [find_shard(lake, plan, shard) for shard in range(plan.shards)]
+    missing = [shard for shard, note in enumerate(notes) if note is None]
+    if missing:
+        raise DataError(
+            f"labels {plan.task} {plan.partition}: shards {missing} are not staged; run `llambert label --shard N` for each"
+        )
+    return [note for note in notes if note is not None]
+
+
+def merge(plan: Plan, notes: list[ShardNote]) -> StagedFiles:
+    """Return all shards' files as one; what they replace is what the plan saw."""
+    return StagedFiles(files=tuple(file for note in notes for file in note.staged.files), replaces=plan.labels_key)
+
+
+def record_check(lake: Lake, plan: Plan, staged: StagedFiles) -> None:
+    """Note that exactly these staged files passed their gate."""
+    lake.write_note(f"{plan.folder}/checked.json", fingerprint([file.key for file in staged.files]))
+
+
+def was_checked(lake: Lake, plan: Plan, staged: StagedFiles) -> bool:
+    return lake.read_note(f"{plan.folder}/checked.json") == fingerprint([file.key for file in staged.files])

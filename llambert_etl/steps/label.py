@@ -1,0 +1,154 @@
+"""Label one shard of a partition and stage the rows: nothing is visible to readers until `publish`."""
+
+import datetime
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from llambert_etl.config import LabellingTask
+from llambert_etl.errors import ConfigError
+from llambert_etl.labelling import Plan, ShardNote, find_shard, read_plan, write_shard
+from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.manifest import Manifest
+from llambert_etl.partition import Partition
+from llambert_etl.schemas import TABLES, DocumentStatus
+
+# Documents held in memory at once: a few MB of text, and enough to sort by length.
+CHUNK_ROWS = 4096
+
+Probabilities = npt.NDArray[np.float64]
+
+
+class Classifier(Protocol):
+    """What labels: texts in, probabilities (n, labels) out, in the task's label order."""
+
+    def predict(self, texts: list[str]) -> Probabilities: ...
+
+
+def label(
+    task: LabellingTask,
+    partition: Partition,
+    *,
+    run: str,
+    shard: int,
+    lake: Lake,
+    load: Callable[[Plan], Classifier],
+    progress: Callable[[int, int], None],
+) -> Manifest:
+    """Stage the shard's labels; infer only texts that the plan's model version has not labelled yet.
+
+    A shard that is staged already is left alone. `load` fetches the plan's model, and is called only where a text needs it.
+    """
+    started = datetime.datetime.now(datetime.UTC)
+    plan = read_plan(lake, task.name, partition, run)
+    if not 0 <= shard < plan.shards:
+        raise ConfigError(f"shard {shard}: this plan has shards 0 to {plan.shards - 1}")
+    done = find_shard(lake, plan, shard)
+    if done is not None:
+        return done.manifest
+    work = _Shard(task, plan, shard, lake, load, progress)
+    staged = lake.stage("labels", task.name, partition, work.tables(), name=f"shard-{shard}")
+    manifest = Manifest(
+        step="label",
+        task=task.name,
+        partition=partition,
+        run=run,
+        config_hash=task.config_hash,
+        rows={"read": work.read, "inferred": work.inferred, "reused": work.read - work.inferred},
+        versions_read={"documents": plan.documents_version},
+        facts={"shard": shard, "model_version": plan.model.version},
+    ).finished(started)
+    write_shard(lake, plan, shard, ShardNote(staged=staged, manifest=manifest))
+    return manifest
+
+
+class _Shard:
+    """The documents of one shard on their way to label rows."""
+
+    def __init__(
+        self,
+        task: LabellingTask,
+        plan: Plan,
+        shard: int,
+        lake: Lake,
+        load: Callable[[Plan], Classifier],
+        progress: Callable[[int, int], None],
+    ) -> None:
+        self._task, self._plan, self._lake, self._load, self._progress = task, plan, lake, load, progress
+        accepted = pl.col("status") == DocumentStatus.ACCEPTED
+        # The text decides the shard, so equal texts meet in one shard and are inferred once.
+        mine = pl.col("text_hash").str.slice(0, 8).str.to_integer(base=16) % plan.shards == shard
+        self._documents = lake.scan(
+            "documents", task.name, plan.partition, version=plan.documents_version
+        ).filter(accepted & mine)
+        self._classifier: Classifier | None = None
+        self._known: dict[str, list[float]] = {}
+        self.read = 0
+        self.inferred = 0
+
+    def tables(self) -> Iterator[pa.Table]:
+        """Yield label rows chunk by chunk; memory is a chunk of texts and the shard's probabilities."""
+        with lake_faults("documents"):
+            total = self._documents.select(pl.len()).collect().item()
+        self._known = self._labelled_before()
+        with lake_faults("documents"):
+            for chunk in self._documents.select("id", "text", "text_hash").collect_batches(chunk_size=CHUNK_ROWS):
+                yield self._rows(chunk)
+                self.read += chunk.height
+                self._progress(self.read, total)
+
+    def _labelled_before(self) -> dict[str, list[float]]:
+        """Return what this model version has said of the shard's texts, in any partition."""
+        same_model = (pl.col("model_name") == self._plan.model.name) & (
+            pl.col("model_version") == self._plan.model.version
+        )
+        with lake_faults("labels"):
+            rows = (
+                self._lake.scan("labels", self._task.name)
+                .filter(same_model)
+                .select("text_hash", "probabilities")
+                .join(self._documents.select("text_hash"), on="text_hash", how="semi")
+                .unique("text_hash")
+                .collect()
+            )
+        names = self._task.label_names
+        known = {}
+        for text_hash, probabilities in rows.iter_rows():
+            by_label = {entry["label"]: entry["probability"] for entry in probabilities}
+            known[text_hash] = [by_label[name] for name in names]
+        return known
+
+    def _rows(self, chunk: pl.DataFrame) -> pa.Table:
+        new = chunk.filter(~pl.col("text_hash").is_in(list(self._known))).unique("text_hash", maintain_order=True)
+        if new.height:
+            self._classifier = self._classifier or self._load(self._plan)
+            predicted = self._classifier.predict(new["text"].to_list())
+            self._known.update(zip(new["text_hash"].to_list(), predicted.tolist(), strict=True))
+            self.inferred += new.height
+        names = self._task.label_names
+        rows = []
+        for document, text_hash in chunk.select("id", "text_hash").iter_rows():
+            probabilities = self._known[text_hash]
+            best = max(range(len(names)), key=probabilities.__getitem__)
+            rows.append(
+                {
+                    "task": self._task.name,
+                    "partition": str(self._plan.partition),
+                    "id": document,
+                    "text_hash": text_hash,
+                    "label": names[best],
+                    "confidence": probabilities[best],
+                    "probabilities": [
+                        {"label": name, "probability": value} for name, value in zip(names, probabilities, strict=True)
+                    ],
+                    "model_name": self._plan.model.name,
+                    "model_version": self._plan.model.version,
+                    "config_hash": self._task.config_hash,
+                    "run": self._plan.run,
+                }
+            )
+        return pa.Table.from_pylist(rows, schema=TABLES["labels"].schema)

@@ -1,0 +1,23 @@
+"""Keep the lake small: merge small files, delete what no reader can need any more."""
+
+import datetime
+import logging
+
+from llambert_etl.lake import Lake
+from llambert_etl.schemas import TABLES
+
+logger = logging.getLogger(__name__)
+
+# Never zero: a running night's staged files are younger than this, and a vacuum would take them.
+RETENTION_HOURS = 7 * 24
+
+
+def maintain(*, lake: Lake) -> dict[str, dict[str, int]]:
+    """Compact and vacuum every table and drop old staging notes; return what was merged and removed by table."""
+    done = {}
+    for table in TABLES:
+        done[table] = lake.compact(table, RETENTION_HOURS)
+        logger.info("%s: %s files merged, %s removed", table, done[table]["merged"], done[table]["removed"])
+    oldest = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=RETENTION_HOURS)
+    done["staging notes"] = {"merged": 0, "removed": lake.drop_notes(oldest)}
+    return done

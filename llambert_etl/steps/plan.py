@@ -1,0 +1,128 @@
+"""Plan a label run: pin the champion, look at what is there already, cut the partition into a few fat shards."""
+
+import datetime
+import logging
+
+import polars as pl
+
+from llambert_etl.config import LabellingTask
+from llambert_etl.errors import ConfigError, TransientError
+from llambert_etl.labelling import Plan, find_plan, write_plan
+from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.manifest import Manifest
+from llambert_etl.partition import Partition
+from llambert_etl.registry import ModelVersion, Registry
+from llambert_etl.schemas import DocumentStatus
+from llambert_etl.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+NO_CHAMPION = "no champion yet: the first promotion brings this partition back"
+
+
+def plan(
+    task: LabellingTask,
+    partition: Partition,
+    *,
+    run: str,
+    lake: Lake,
+    registry: Registry,
+    settings: Settings,
+    model_version: int | None = None,
+) -> Manifest:
+    """Write the run's plan and return it in `facts`: shards, model_version, fresh, skip.
+
+    A repeated plan of an unfinished run keeps the version that the run began with, though the alias may have moved.
+    `fresh`: the labels are already those of these documents and this version. `skip`: why there is nothing to label with.
+    """
+    started = datetime.datetime.now(datetime.UTC)
+    manifest = Manifest(step="plan", task=task.name, partition=partition, run=run, config_hash=task.config_hash)
+    made = _unfinished(lake, task, partition, run) or _make(
+        task, partition, run, lake, _pin(task, lake, registry, model_version), settings
+    )
+    if made is None:
+        return manifest.finished(started, facts={"shards": 0, "fresh": False, "skip": NO_CHAMPION})
+    fresh = lake.holds("labels", task.name, partition, made.commit_key)
+    if not fresh:
+        write_plan(lake, made)
+    facts = {
+        "shards": 0 if fresh else made.shards,
+        "model_name": made.model.name,
+        "model_version": made.model.version,
+        "fresh": fresh,
+        "skip": None,
+    }
+    return manifest.finished(started, facts=facts, versions_read={"documents": made.documents_version})
+
+
+def _unfinished(lake: Lake, task: LabellingTask, partition: Partition, run: str) -> Plan | None:
+    """Return this run's earlier plan while its documents stand and its labels are not published."""
+    earlier = find_plan(lake, task.name, partition, run)
+    if earlier is None or lake.holds("labels", task.name, partition, earlier.commit_key):
+        return None
+    same = (
+        earlier.documents_key == lake.commit_key("documents", task.name, partition)
+        and earlier.labels_key == lake.commit_key("labels", task.name, partition)
+    )
+    return earlier if same else None
+
+
+def _make(
+    task: LabellingTask,
+    partition: Partition,
+    run: str,
+    lake: Lake,
+    version: ModelVersion | None,
+    settings: Settings,
+) -> Plan | None:
+    if version is None:
+        return None
+    # The key is read before the version: a commit between the two makes this plan stale, never wrong.
+    documents_key = lake.commit_key("documents", task.name, partition)
+    if documents_key is None:
+        raise ConfigError(f"{task.name} {partition}: nothing was ingested for this day; run `llambert ingest` first")
+    documents_version = lake.version("documents")
+    with lake_faults("documents"):
+        accepted = (
+            lake.scan("documents", task.name, partition, version=documents_version)
+            .filter(pl.col("status") == DocumentStatus.ACCEPTED)
+            .select(pl.len())
+            .collect()
+            .item()
+        )
+    return Plan(
+        task=task.name,
+        partition=partition,
+        run=run,
+        model=version,
+        documents_version=documents_version,
+        documents_key=documents_key,
+        labels_key=lake.commit_key("labels", task.name, partition),
+        shards=max(1, min(settings.max_shards, -(-accepted // settings.shard_rows))),
+    )
+
+
+def _pin(task: LabellingTask, lake: Lake, registry: Registry, wanted: int | None) -> ModelVersion | None:
+    """Resolve the version to label with, once."""
+    if wanted is not None:
+        version = registry.version(task.name, wanted)
+    else:
+        try:
+            version = registry.champion(task.name)
+        except TransientError as error:
+            version = _last_used(task, lake, error)
+    if version is not None and version.labels != task.label_names:
+        raise ConfigError(
+            f"{version.name} version {version.version} labels {list(version.labels)}, the task file says "
+            f"{list(task.label_names)}: retrain, or put the task file's labels back"
+        )
+    return version
+
+
+def _last_used(task: LabellingTask, lake: Lake, outage: TransientError) -> ModelVersion:
+    """With the registry down, go on with the version and hashes of the last label commit; never with none or a guess."""
+    commits = [commit for commit in lake.commits("labels", task.name) if commit.manifest is not None]
+    if not commits or commits[0].manifest is None:
+        raise outage
+    logger.warning("registry down: using the model version of the last label commit")
+    return ModelVersion.model_validate(commits[0].manifest.facts["model"])

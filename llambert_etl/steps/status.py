@@ -1,0 +1,74 @@
+"""Gather what one screen says of a task."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from llambert_etl.config import LabellingTask
+from llambert_etl.errors import TransientError
+from llambert_etl.lake import Lake
+from llambert_etl.manifest import Manifest
+from llambert_etl.partition import Partition
+from llambert_etl.registry import ModelVersion, Registry
+from llambert_etl.schemas import DocumentStatus, TableName
+
+_RECENT_RUNS = 8
+
+
+@dataclass(frozen=True)
+class Status:
+    """`behind`: partitions whose labels are not yet the champion's. `outage`: why the registry could not be asked."""
+
+    task: LabellingTask
+    documents: dict[str, int]
+    refusals: dict[str, int]
+    annotations: dict[str, int]
+    gold: dict[str, int]
+    labels: dict[str, int]
+    behind: list[Partition]
+    champion: ModelVersion | None
+    outage: str | None
+    recent: list[Manifest]
+
+
+def status(task: LabellingTask, *, lake: Lake, registry: Registry) -> Status:
+    """Read the tables and the registry; a registry that is down is part of the answer."""
+    champion, outage = None, None
+    try:
+        champion = registry.champion(task.name)
+    except TransientError as error:
+        outage = str(error)
+    documents = lake.scan("documents", task.name)
+    return Status(
+        task=task,
+        documents=_counts(documents, "status"),
+        refusals=_counts(documents.filter(pl.col("status") == DocumentStatus.REJECTED), "reason"),
+        annotations=_counts(lake.scan("annotations", task.name), "status"),
+        gold=_counts(lake.scan("gold", task.name), "split"),
+        labels=_counts(lake.scan("labels", task.name), "label"),
+        behind=_behind(task, lake, champion),
+        champion=champion,
+        outage=outage,
+        recent=_recent(task, lake),
+    )
+
+
+def _counts(rows: pl.LazyFrame, column: str) -> dict[str, int]:
+    counted = rows.group_by(column).len().sort("len", descending=True).collect()
+    return {str(value): count for value, count in counted.iter_rows()}
+
+
+def _behind(task: LabellingTask, lake: Lake, champion: ModelVersion | None) -> list[Partition]:
+    versions = (
+        lake.scan("labels", task.name).group_by("partition").agg(pl.col("model_version").max()).collect().iter_rows()
+    )
+    labelled = {Partition(partition): version for partition, version in versions}
+    wanted = None if champion is None else champion.version
+    return [day for day in lake.partitions("documents", task.name) if labelled.get(day) != wanted or wanted is None]
+
+
+def _recent(task: LabellingTask, lake: Lake) -> list[Manifest]:
+    tables: tuple[TableName, ...] = ("documents", "annotations", "gold", "labels", "promotions")
+    newest = [commit.manifest for table in tables for commit in lake.commits(table, task.name)[:_RECENT_RUNS]]
+    found = [manifest for manifest in newest if manifest is not None]
+    return sorted(found, key=lambda manifest: (manifest.partition, manifest.run), reverse=True)[:_RECENT_RUNS]
