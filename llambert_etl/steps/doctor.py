@@ -1,0 +1,106 @@
+"""Look whether a deployment can be used: each finding says what was seen and how to mend it."""
+
+import shutil
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from botocore.exceptions import ClientError
+
+from llambert_etl.config import load_tasks
+from llambert_etl.errors import LlambertError
+from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.registry import Registry
+from llambert_etl.s3 import s3_client
+from llambert_etl.settings import Settings
+
+_WRITERS = 8
+_MIN_FREE_BYTES = 5 * 1024**3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`mend` says what to do; it is read only where `ok` is false."""
+
+    what: str
+    ok: bool
+    seen: str
+    mend: str = ""
+
+
+def doctor(settings: Settings) -> list[Finding]:
+    """Return every finding; a failed look is a finding, not an error."""
+    looks: list[tuple[str, Callable[[], Finding]]] = [
+        ("task files", lambda: _task_files(settings)),
+        ("lake", lambda: _lake(settings)),
+        ("one writer wins", lambda: _one_writer_wins(settings)),
+        ("registry", lambda: _registry(settings)),
+        ("scratch disk", lambda: _disk(settings)),
+        ("models", lambda: _models(settings)),
+    ]
+    return [_look(what, look) for what, look in looks]
+
+
+def _look(what: str, look: Callable[[], Finding]) -> Finding:
+    try:
+        with lake_faults(what):
+            return look()
+    except LlambertError as error:
+        return Finding(what, False, str(error), "mend what the line says, then run doctor again")
+
+
+def _task_files(settings: Settings) -> Finding:
+    found = load_tasks(settings.include)
+    seen = f"{len(found.tasks)} tasks in {settings.include / 'tasks'}" + "".join(
+        f"; {problem}" for problem in found.problems.values()
+    )
+    return Finding("task files", bool(found.tasks) and not found.problems, seen, "mend the files named")
+
+
+def _lake(settings: Settings) -> Finding:
+    lake = Lake.from_settings(settings)
+    lake.create_tables()
+    note, content = f"doctor/{uuid.uuid4().hex}", uuid.uuid4().hex
+    lake.write_note(note, content)
+    same = lake.read_note(note) == content
+    return Finding("lake", same, f"tables and a written note read back at {lake.uri}", "the store loses writes: replace it")
+
+
+def _one_writer_wins(settings: Settings) -> Finding:
+    """Delta's commits rest on `If-None-Match: *` letting one of many writers through; not every S3-compatible store does."""
+    what, mend = "one writer wins", "this store cannot hold a lake: use one with conditional put (SeaweedFS >= 4.48, AWS)"
+    if not settings.lake.startswith("s3://"):
+        return Finding(what, True, "a local folder")
+    bucket, _, prefix = settings.lake.removeprefix("s3://").partition("/")
+    key, client = f"{prefix.strip('/')}/_staging/doctor/{uuid.uuid4().hex}".lstrip("/"), s3_client(settings)
+
+    def put(writer: int) -> bool:
+        try:
+            client.put_object(Bucket=bucket, Key=key, Body=str(writer).encode(), IfNoneMatch="*")
+        except ClientError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        winners = sum(pool.map(put, range(_WRITERS)))
+    return Finding(what, winners == 1, f"{winners} of {_WRITERS} racing writers let through", mend)
+
+
+def _registry(settings: Settings) -> Finding:
+    registry = Registry.from_settings(settings)
+    registry.ping()
+    return Finding("registry", True, f"answers at {settings.mlflow_uri}")
+
+
+def _disk(settings: Settings) -> Finding:
+    settings.state.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(settings.state).free
+    seen = f"{free / 1024**3:.1f} GiB free at {settings.state}"
+    return Finding("scratch disk", free >= _MIN_FREE_BYTES, seen, "free some, or set LLAMBERT_STATE to a larger volume")
+
+
+def _models(settings: Settings) -> Finding:
+    absent = [f"{model}: no {path}" for model, path in settings.model_paths.items() if not path.exists()]
+    seen = "; ".join(absent) or f"{len(settings.model_paths)} mirrored models in place"
+    return Finding("models", not absent, seen, "put the model there or mend LLAMBERT_MODEL_PATHS")
