@@ -21,6 +21,8 @@ _BOUNDED = Config(
 
 def s3_client(settings: Settings) -> "S3Client":
     """Return a client with the settings' credentials, or AWS's own chain where they hold none."""
+    # A bucket is a host name on AWS only; elsewhere it is the first part of the path.
+    style = Config(s3={"addressing_style": "path" if settings.s3_endpoint else "auto"})
     key, secret = settings.s3_access_key_id, settings.s3_secret_access_key
     return boto3.client(
         "s3",
@@ -28,5 +30,5 @@ def s3_client(settings: Settings) -> "S3Client":
         region_name=settings.s3_region,
         aws_access_key_id=key.get_secret_value() if key else None,
         aws_secret_access_key=secret.get_secret_value() if secret else None,
-        config=_BOUNDED,
+        config=_BOUNDED.merge(style),
     )
