@@ -34,7 +34,9 @@ def sample(documents: pl.LazyFrame, n: int, seed: int) -> pl.DataFrame:
         .sort("id")
         .unique("text_hash", keep="first", maintain_order=True)
         .collect()
-        .with_columns(pl.col("text_hash").map_elements(lambda text: _rank(seed, text), return_dtype=pl.String).alias("rank"))
+        .with_columns(
+            pl.col("text_hash").map_elements(lambda text: _rank(seed, text), return_dtype=pl.String).alias("rank")
+        )
         .sort("rank")
         .head(n)
     )

@@ -82,7 +82,7 @@ def read_shards(lake: Lake, plan: Plan) -> list[ShardNote]:
     missing = [shard for shard, note in enumerate(notes) if note is None]
     if missing:
         raise DataError(
-            f"labels {plan.task} {plan.partition}: shards {missing} are not staged; run `llambert label --shard N` for each"
+            f"labels {plan.task} {plan.partition}: shards {missing} are not staged; run `llambert label --shard`"
         )
     return [note for note in notes if note is not None]
 

@@ -33,8 +33,8 @@ class Manifest(BaseModel):
         outcomes = {name: count for name, count in self.rows.items() if name != "read"}
         if self.rows and self.rows.get("read") != sum(outcomes.values()):
             raise DataError(
-                f"{self.step} {self.task} {self.partition}: {self.rows.get('read')} rows read but {outcomes} accounted for; "
-                "a row vanished or was counted twice, nothing was committed"
+                f"{self.step} {self.task} {self.partition}: {self.rows.get('read')} rows read but accounted for are "
+                f"{outcomes}: a row vanished or was counted twice, nothing was committed"
             )
         return self
 

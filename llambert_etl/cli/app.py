@@ -21,7 +21,9 @@ gold_app = typer.Typer(no_args_is_help=True, help="Labels given by people.")
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(gold_app, name="gold")
 
-Include = Annotated[Path, typer.Option("--include", help="folder of tasks/, prompts/ and gold/", envvar="LLAMBERT_INCLUDE")]
+Include = Annotated[
+    Path, typer.Option("--include", help="folder of tasks/, prompts/ and gold/", envvar="LLAMBERT_INCLUDE")
+]
 
 
 @tasks_app.command("validate")
@@ -55,7 +57,9 @@ def show(task: Task, include: Include = Path("include")) -> None:
 def import_gold(
     task: Task,
     partition: Day,
-    file: Annotated[Path | None, typer.Argument(help="parquet, csv or jsonl; the task file's `gold` where left out")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="parquet, csv or jsonl; the task file's `gold` where left out")
+    ] = None,
     run: Run = "cli",
 ) -> None:
     """Read labels given by people into `gold`."""

@@ -57,13 +57,15 @@ def progress(what: str, every_seconds: float = 10.0) -> Callable[[int, int], Non
             return
         last = now
         rate = done / max(now - started, 1e-9)
-        logger.info("%s: %s of %s, %.1f a second, %.0f s left", what, done, total, rate, (total - done) / max(rate, 1e-9))
+        logger.info(
+            "%s: %s of %s, %.1f a second, %.0f s left", what, done, total, rate, (total - done) / max(rate, 1e-9)
+        )
 
     return report
 
 
 def conclude(command: Callable[[], object]) -> int:
-    """Run a command; return its exit code. Whatever a library prints on stdout goes to stderr: stdout is for results."""
+    """Run a command; return its exit code. What libraries print goes to stderr: stdout is for results."""
     try:
         with contextlib.redirect_stdout(sys.stderr), lake_faults("lake"):
             command()

@@ -34,9 +34,7 @@ def show_status(status: Status) -> None:
     console.print(table)
     runs = Table("partition", "step", "run", "rows", "seconds", title="last commits", title_justify="left", box=None)
     for manifest in status.recent:
-        runs.add_row(
-            manifest.partition, manifest.step, manifest.run, _counts(manifest.rows), f"{manifest.seconds:.1f}"
-        )
+        runs.add_row(manifest.partition, manifest.step, manifest.run, _counts(manifest.rows), f"{manifest.seconds:.1f}")
     console.print(runs)
 
 

@@ -90,7 +90,9 @@ def train(
     task: Task,
     partition: Day,
     run: Run = "cli",
-    strategy: Annotated[Literal["gold", "llm", "combined"] | None, typer.Option(help="instead of the task file's")] = None,
+    strategy: Annotated[
+        Literal["gold", "llm", "combined"] | None, typer.Option(help="instead of the task file's")
+    ] = None,
 ) -> None:
     """Fine-tune, evaluate and register a candidate encoder as of the day."""
     from llambert_etl.llm.prompts import prompt_hash

@@ -9,8 +9,10 @@ from polars.exceptions import ComputeError
 
 from llambert_etl.errors import ConfigError, DataError, TransientError
 
-# The libraries give object-store failures as one exception type and a sentence, so the sentence must be read once, here.
-_DENIED = re.compile(r"\b403\b|\b401\b|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|Forbidden|PermissionDenied", re.I)
+# The libraries give object-store failures as one exception type and a sentence: it is read once, here.
+_DENIED = re.compile(
+    r"\b403\b|\b401\b|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|Forbidden|PermissionDenied", re.I
+)
 _SKEW = re.compile(r"RequestTimeTooSkewed", re.I)
 _NO_BUCKET = re.compile(r"NoSuchBucket|bucket does not exist", re.I)
 _CORRUPT = re.compile(r"invalid json|corrupt|magic|EOF while parsing|missing field|thrift|out of spec", re.I)

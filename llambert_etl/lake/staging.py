@@ -132,8 +132,8 @@ def _statistics(footer: pq.FileMetaData) -> str:
                 continue
             nulls[name] = nulls.get(name, 0) + (statistics.null_count or 0)
             if statistics.has_min_max:
-                lowest[name] = min(lowest.get(name, statistics.min), statistics.min)  # type: ignore[type-var]
-                highest[name] = max(highest.get(name, statistics.max), statistics.max)  # type: ignore[type-var]
+                lowest[name] = min(lowest.get(name, statistics.min), statistics.min)
+                highest[name] = max(highest.get(name, statistics.max), statistics.max)
     return json.dumps({"numRecords": footer.num_rows, "minValues": lowest, "maxValues": highest, "nullCount": nulls})
 
 

@@ -13,12 +13,14 @@ _REQUEST_SECONDS = 60
 
 
 def safe_key(*parts: str) -> str:
-    """Join parts to one key. Raise ConfigError where a store would read another key than the one written (`a//b` is `a/b`)."""
+    """Join parts to one key. Raise ConfigError for one that a store would change: `a//b` is kept as `a/b`."""
     key = "/".join(parts)
     path = PurePosixPath(key)
     odd = any(character in key for character in "\\%\0") or any(ord(character) < 32 for character in key)
     if odd or path.is_absolute() or ".." in path.parts or str(path) != key or key in ("", "."):
-        raise ConfigError(f"object key {key!r}: must be relative and plain, without '..', '//', '%', '\\' or control characters")
+        raise ConfigError(
+            f"object key {key!r}: must be relative and plain, without '..', '//', '%', '\\' or control characters"
+        )
     return key
 
 

@@ -149,7 +149,7 @@ class Lake:
     def stage(
         self, table: TableName, task: str, partition: Partition, chunks: Iterable[pa.Table], *, name: str
     ) -> StagedFiles:
-        """Write chunks to Parquet files that no reader sees yet. Raise DataError on any other schema than the declared."""
+        """Write chunks to Parquet files that no reader sees yet. Raise DataError on any but the declared schema."""
         replaces = self.commit_key(table, task, partition)
         with lake_faults(self.table_uri(table)):
             files = write_parquet(self.storage, table, task, partition, chunks, name)
@@ -167,8 +167,8 @@ class Lake:
     ) -> Commit:
         """Make the partition hold exactly the staged rows, in one commit that carries `manifest`.
 
-        Repeating the call changes nothing. Raise TransientError when another writer has replaced the partition with other
-        rows since the work began.
+        Repeating the call changes nothing. Raise TransientError when another writer has replaced the partition with
+        other rows since the work began.
         """
         with lake_faults(f"{self.table_uri(table)} {task} {partition}"):
             delta = self._open(table)
@@ -194,7 +194,7 @@ class Lake:
     def append_once(
         self, table: TableName, task: str, partition: Partition, rows: pa.Table, *, manifest: Manifest
     ) -> Commit:
-        """Add the rows whose key the table does not hold; a replay, or a second writer of the same rows, adds nothing."""
+        """Add the rows whose key the table does not hold; a replay or a second writer of the same rows adds none."""
         check_schema(table, rows)
         fence = f"append/{task}"
         with lake_faults(f"{self.table_uri(table)} {task} {partition}"):
@@ -266,9 +266,7 @@ class Lake:
         found = (int(entry["version"]) for entry in delta.history(_RECENT) if entry.get(_MANIFEST) == wanted)
         return next(found, delta.version())
 
-    def _absent(
-        self, table: TableName, task: str, partition: Partition, rows: pa.Table, delta: DeltaTable
-    ) -> pa.Table:
+    def _absent(self, table: TableName, task: str, partition: Partition, rows: pa.Table, delta: DeltaTable) -> pa.Table:
         declared = TABLES[table]
         key = list(declared.key)
         held = pl.scan_delta(delta).filter(pl.col("task") == task)

@@ -1,1 +1,1 @@
-"""The flow, one step a module: each reads tables and writes one table or one model version. Steps never import each other."""
+"""The flow: each step reads tables and writes one table or one model version. Steps never import each other."""

@@ -64,12 +64,17 @@ def _lake(settings: Settings) -> Finding:
     note, content = f"doctor/{uuid.uuid4().hex}", uuid.uuid4().hex
     lake.write_note(note, content)
     same = lake.read_note(note) == content
-    return Finding("lake", same, f"tables and a written note read back at {lake.uri}", "the store loses writes: replace it")
+    return Finding(
+        "lake", same, f"tables and a written note read back at {lake.uri}", "the store loses writes: replace it"
+    )
 
 
 def _one_writer_wins(settings: Settings) -> Finding:
-    """Delta's commits rest on `If-None-Match: *` letting one of many writers through; not every S3-compatible store does."""
-    what, mend = "one writer wins", "this store cannot hold a lake: use one with conditional put (SeaweedFS >= 4.48, AWS)"
+    """Delta's commits rest on `If-None-Match: *` letting one writer through; not every S3-compatible store does."""
+    what, mend = (
+        "one writer wins",
+        "this store cannot hold a lake: use one with conditional put",
+    )
     if not settings.lake.startswith("s3://"):
         return Finding(what, True, "a local folder")
     bucket, _, prefix = settings.lake.removeprefix("s3://").partition("/")

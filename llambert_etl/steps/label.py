@@ -41,7 +41,7 @@ def label(
 ) -> Manifest:
     """Stage the shard's labels; infer only texts that the plan's model version has not labelled yet.
 
-    A shard that is staged already is left alone. `load` fetches the plan's model, and is called only where a text needs it.
+    A shard that is staged already is left alone. `load` fetches the plan's model, and only when a text needs it.
     """
     started = datetime.datetime.now(datetime.UTC)
     plan = read_plan(lake, task.name, partition, run)
@@ -82,9 +82,9 @@ class _Shard:
         accepted = pl.col("status") == DocumentStatus.ACCEPTED
         # The text decides the shard, so equal texts meet in one shard and are inferred once.
         mine = pl.col("text_hash").str.slice(0, 8).str.to_integer(base=16) % plan.shards == shard
-        self._documents = lake.scan(
-            "documents", task.name, plan.partition, version=plan.documents_version
-        ).filter(accepted & mine)
+        self._documents = lake.scan("documents", task.name, plan.partition, version=plan.documents_version).filter(
+            accepted & mine
+        )
         self._classifier: Classifier | None = None
         self._known: dict[str, list[float]] = {}
         self.read = 0

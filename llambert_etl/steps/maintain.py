@@ -14,7 +14,7 @@ RETENTION_HOURS = 7 * 24
 
 def maintain(*, lake: Lake) -> dict[str, dict[str, int]]:
     """Compact and vacuum every table and drop old staging notes; return what was merged and removed by table."""
-    done = {}
+    done: dict[str, dict[str, int]] = {}
     for table in TABLES:
         done[table] = lake.compact(table, RETENTION_HOURS)
         logger.info("%s: %s files merged, %s removed", table, done[table]["merged"], done[table]["removed"])

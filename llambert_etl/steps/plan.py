@@ -33,7 +33,7 @@ def plan(
     """Write the run's plan and return it in `facts`: shards, model_version, fresh, skip.
 
     A repeated plan of an unfinished run keeps the version that the run began with, though the alias may have moved.
-    `fresh`: the labels are already those of these documents and this version. `skip`: why there is nothing to label with.
+    `fresh`: the labels are already those of these documents and this version. `skip`: why there is no version.
     """
     started = datetime.datetime.now(datetime.UTC)
     manifest = Manifest(step="plan", task=task.name, partition=partition, run=run, config_hash=task.config_hash)
@@ -60,10 +60,9 @@ def _unfinished(lake: Lake, task: LabellingTask, partition: Partition, run: str)
     earlier = find_plan(lake, task.name, partition, run)
     if earlier is None or lake.holds("labels", task.name, partition, earlier.commit_key):
         return None
-    same = (
-        earlier.documents_key == lake.commit_key("documents", task.name, partition)
-        and earlier.labels_key == lake.commit_key("labels", task.name, partition)
-    )
+    same = earlier.documents_key == lake.commit_key(
+        "documents", task.name, partition
+    ) and earlier.labels_key == lake.commit_key("labels", task.name, partition)
     return earlier if same else None
 
 
@@ -120,7 +119,7 @@ def _pin(task: LabellingTask, lake: Lake, registry: Registry, wanted: int | None
 
 
 def _last_used(task: LabellingTask, lake: Lake, outage: TransientError) -> ModelVersion:
-    """With the registry down, go on with the version and hashes of the last label commit; never with none or a guess."""
+    """With the registry down, go on with the version and hashes of the last label commit, never with a guess."""
     commits = [commit for commit in lake.commits("labels", task.name) if commit.manifest is not None]
     if not commits or commits[0].manifest is None:
         raise outage

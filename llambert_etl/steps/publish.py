@@ -39,7 +39,7 @@ def publish(task: LabellingTask, partition: Partition, *, run: str, lake: Lake) 
     )
     if staged.rows != manifest.rows["read"]:
         raise DataError(
-            f"labels {task.name} {partition}: {staged.rows} rows staged for {manifest.rows['read']} documents; plan again"
+            f"labels {task.name} {partition}: {staged.rows} rows staged for {manifest.rows['read']} documents"
         )
     commit = lake.replace_partition(
         "labels",
