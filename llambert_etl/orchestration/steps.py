@@ -1,0 +1,86 @@
+"""Turns a step into an Airflow task: a local process, or a pod where the settings say so and the step is heavy."""
+
+import datetime
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from airflow.sdk import BaseOperator, Context, XComArg
+from airflow.sdk.definitions.mappedoperator import MappedOperator
+from pydantic import JsonValue
+
+from llambert_etl.config import LabellingTask
+from llambert_etl.orchestration.local import LocalStep
+from llambert_etl.orchestration.retry import RETRIES, ExitCodePolicy
+from llambert_etl.settings import Settings
+
+GPU_POOL = "gpu"
+REGISTRY_POOL = "registry"
+POOLS: Mapping[str, str] = {
+    GPU_POOL: "Steps that load a model: as many as there are devices",
+    REGISTRY_POOL: "Promotions: one slot, for MLflow's aliases know no compare-and-set",
+}
+
+_RETRY_DELAY = datetime.timedelta(minutes=1)
+_SHORT = datetime.timedelta(hours=2)
+_LONG = datetime.timedelta(hours=24)
+
+Hook = Callable[[Context, Any], None]
+
+
+def default_arguments(owner: str) -> dict[str, Any]:
+    """Return what every task of every Dag has."""
+    return {
+        "owner": owner,
+        "retries": RETRIES,
+        "retry_delay": _RETRY_DELAY,
+        "retry_policy": ExitCodePolicy(),
+        "execution_timeout": _SHORT,
+    }
+
+
+class Steps(NamedTuple):
+    """Makes the tasks of one Dag. `report` is the gate whose Data Docs its runs write."""
+
+    task: LabellingTask
+    settings: Settings
+    report: str
+
+    def light(self, task_id: str, arguments: list[str], **options: Any) -> LocalStep:
+        """A step that only reads and writes tables: always a process on the worker."""
+        return LocalStep(
+            task_id=task_id, arguments=arguments, state=str(self.settings.state), **self._links(), **options
+        )
+
+    def heavy(self, task_id: str, arguments: list[str]) -> BaseOperator:
+        """A step that loads a model."""
+        operator, options = self._heavy(task_id)
+        return operator(arguments=arguments, **options)
+
+    def mapped(self, task_id: str, arguments: XComArg) -> MappedOperator:
+        """A heavy step for each argv that an earlier task returns."""
+        operator, options = self._heavy(task_id)
+        return operator.partial(**options).expand(arguments=arguments)
+
+    def _heavy(self, task_id: str) -> tuple[type[BaseOperator], dict[str, Any]]:
+        options = {"task_id": task_id, "pool": GPU_POOL, "execution_timeout": _LONG, **self._links()}
+        if self.settings.compute == "local":
+            return LocalStep, {**options, "state": str(self.settings.state)}
+        # Only a deployment with a cluster pays for importing its client.
+        from llambert_etl.orchestration.kubernetes import PodStep, pod_arguments
+
+        return PodStep, {**options, **pod_arguments(self.settings.kubernetes)}
+
+    def _links(self) -> dict[str, str]:
+        return {"task_name": self.task.name, "report": self.report, "mlflow_uri": self.settings.mlflow_uri}
+
+
+def facts_of(manifest: object) -> dict[str, JsonValue]:
+    """Return the facts of a manifest as XCom gives it back; none where the step left no manifest."""
+    facts = manifest.get("facts") if isinstance(manifest, dict) else None
+    return facts if isinstance(facts, dict) else {}
+
+
+def days_in(facts: Mapping[str, JsonValue], name: str) -> list[str]:
+    """Return a list of partitions from the facts; none where the step has not told."""
+    days = facts.get(name)
+    return [str(day) for day in days] if isinstance(days, list) else []

@@ -1,0 +1,162 @@
+"""An Airflow of its own for these tests: an empty home, a database, one labelling task and a fake `llambert`."""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# Airflow reads these once, when it is first imported.
+HOME = Path(tempfile.mkdtemp(prefix="llambert-airflow-"))
+os.environ |= {
+    "AIRFLOW_HOME": str(HOME),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+    "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+    "AIRFLOW__API_AUTH__JWT_SECRET": "only-for-these-tests-0123456789abcdef0123456789abcdef",
+    "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(HOME / "passwords.json"),
+}
+
+TASK = """\
+name: {name}
+description: Does the reviewer recommend the film?
+owner: nlp-platform
+source: {{uri: "s3://landing/films/{{partition}}/*.jsonl", id: id, text: text}}
+labels: {{positive: It is recommended., negative: It is not.}}
+prompt: {{template: films.j2}}
+annotator: {{model: meta-llama/Llama-2-7b-chat-hf, revision: {commit}, sample: 100}}
+encoder: {{model: FacebookAI/roberta-large, revision: {commit}}}
+{more}
+"""
+
+FAKE_LLAMBERT = """\
+#!{python}
+import json, pathlib, sys
+here = pathlib.Path(__file__).parent
+argv = sys.argv[1:]
+with (here / "calls").open("a") as calls:
+    print(json.dumps(argv), file=calls)
+name = " ".join(argv[: argv.index("--task")]) if "--task" in argv else argv[0]
+name = "gold import" if name.startswith("gold import") else name
+reply = json.loads((here / "replies.json").read_text()).get(name, {{}})
+print("the story of", name, file=sys.stderr)
+print(reply.get("reason", "finished"), file=sys.stderr)
+print("not the manifest")
+print(json.dumps({{"step": name, "facts": reply.get("facts", {{}})}}))
+sys.exit(reply.get("exit", 0))
+"""
+
+
+def write_task(include: Path, name: str, more: str = "") -> Path:
+    path = include / "tasks" / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(TASK.format(name=name, commit="a" * 40, more=more))
+    return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def database() -> None:
+    from airflow.utils.db import initdb
+
+    initdb()
+
+
+@pytest.fixture(autouse=True)
+def include(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Set a deployment of this test alone, and return its include folder with the task `films`."""
+    deployment = {
+        "LAKE": tmp_path / "lake",
+        "STATE": tmp_path / "state",
+        "INCLUDE": tmp_path / "include",
+        "MLFLOW_URI": "http://127.0.0.1:5000",
+    }
+    for name, value in deployment.items():
+        monkeypatch.setenv(f"LLAMBERT_{name}", str(value))
+    write_task(tmp_path / "include", "films", "gold: gold/films.parquet")
+    return tmp_path / "include"
+
+
+class FakeCli:
+    """A `llambert` on PATH that answers as told and remembers how it was called."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def reply(self, **replies: dict[str, Any]) -> None:
+        named = {name.replace("_", " "): reply for name, reply in replies.items()}
+        (self.folder / "replies.json").write_text(json.dumps(named))
+
+    @property
+    def calls(self) -> list[list[str]]:
+        calls = self.folder / "calls"
+        return [json.loads(line) for line in calls.read_text().splitlines()] if calls.exists() else []
+
+    @property
+    def steps(self) -> list[str]:
+        return [" ".join(call[: call.index("--task")]) if "--task" in call else call[0] for call in self.calls]
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCli:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    executable = folder / "llambert"
+    executable.write_text(FAKE_LLAMBERT.format(python=sys.executable))
+    executable.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    fake = FakeCli(folder)
+    fake.reply()
+    return fake
+
+
+class Run:
+    """A finished Dag run: the state of each task instance, what it pushed and which assets it announced."""
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+        self.state = str(run.state)
+
+    @property
+    def states(self) -> dict[str, str]:
+        return {task.task_id: str(task.state) for task in self._run.get_task_instances()}
+
+    def xcom(self, task_id: str, key: str = "return_value") -> Any:
+        return self._run.get_task_instance(task_id).xcom_pull(task_ids=task_id, key=key)
+
+    @property
+    def announced(self) -> set[tuple[str, str]]:
+        from airflow.models.asset import AssetEvent
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            events = session.query(AssetEvent).filter(AssetEvent.source_run_id == self._run.run_id).all()
+            return {(event.asset.name, event.partition_key) for event in events}
+
+
+@pytest.fixture
+def run_dag(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+    """Run a Dag in this process. `dag.test()` takes no partition key, so it is set on the run that it creates."""
+    from airflow.models import dagrun
+    from airflow.serialization.encoders import coerce_to_core_timetable
+
+    create = dagrun.get_or_create_dagrun
+
+    def run(dag: Any, partition: str | None, **options: Any) -> Run:
+        def with_partition(*, session: Any, **arguments: Any) -> Any:
+            created = create(session=session, **arguments)
+            if partition:
+                created.partition_key = partition
+                created.partition_date = coerce_to_core_timetable(dag.timetable).resolve_partition_date(partition)
+                session.flush()
+            return created
+
+        monkeypatch.setattr(dagrun, "get_or_create_dagrun", with_partition)
+        return Run(dag.test(logical_date=None, **options))
+
+    return run

@@ -1,0 +1,111 @@
+"""Whole Dag runs in one process, with a fake `llambert` that answers as told."""
+
+from collections.abc import Callable
+from typing import Any
+
+from llambert_etl.config import find_task
+from llambert_etl.orchestration import dags
+from llambert_etl.settings import load_settings
+
+DAY = "2026-11-10"
+RunDag = Callable[..., Any]
+
+
+def build(kind: str) -> Any:
+    settings = load_settings()
+    return getattr(dags, f"build_{kind}")(find_task(settings.include, "films"), settings)
+
+
+def test_ingest_announces_its_own_day_and_each_late_one_but_no_training_that_is_not_due(
+    cli: Any, run_dag: RunDag
+) -> None:
+    cli.reply(ingest={"facts": {"late_partitions": ["2026-11-07"]}}, **{"training-due": {"facts": {"due": False}}})
+    run = run_dag(build("ingest"), DAY)
+    assert run.states == {"ingest": "success", "check_documents": "success", "training_due": "skipped"}
+    assert run.announced == {("films__documents", DAY), ("films__documents", "2026-11-07")}
+    assert cli.calls[0][:5] == ["ingest", "--task", "films", "--partition", DAY]
+
+
+def test_training_that_is_due_is_announced_for_the_day(cli: Any, run_dag: RunDag) -> None:
+    cli.reply(**{"training-due": {"facts": {"due": True}}})
+    run = run_dag(build("ingest"), DAY, run_conf={"force_retrain": True})
+    assert ("films__training_due", DAY) in run.announced
+    assert cli.calls[-1][-1] == "--force"
+
+
+def test_refused_documents_stop_the_run_and_announce_nothing(cli: Any, run_dag: RunDag) -> None:
+    cli.reply(check_documents={"exit": 65, "reason": "gate: 80 % of the rows were rejected"})
+    run = run_dag(build("ingest"), DAY)
+    assert run.states == {"ingest": "success", "check_documents": "failed", "training_due": "upstream_failed"}
+    assert run.announced == set()
+    assert cli.steps == ["ingest", "check documents"]
+
+
+def test_a_run_without_a_partition_key_fails_before_any_step_starts(cli: Any, run_dag: RunDag) -> None:
+    for kind, first in (("ingest", "ingest"), ("retrain", "gold_import"), ("label", "plan")):
+        assert run_dag(build(kind), None).states[first] == "failed"
+    assert cli.calls == []
+
+
+def test_promotion_brings_back_every_live_partition(cli: Any, run_dag: RunDag) -> None:
+    cli.reply(promote={"facts": {"decision": "promoted", "partitions": ["2026-11-08", "2026-11-09", DAY]}})
+    run = run_dag(build("retrain"), DAY, run_conf={"sample": 50, "strategy": "combined"})
+    assert run.state == "success"
+    assert run.announced == {("films__champion", day) for day in ("2026-11-08", "2026-11-09", DAY)}
+    by_step = dict(zip(cli.steps, cli.calls, strict=True))
+    assert "--sample=50" in by_step["annotate"]
+    assert "--strategy=combined" in by_step["train"]
+
+
+def test_a_champion_that_stays_brings_back_nothing(cli: Any, run_dag: RunDag) -> None:
+    cli.reply(promote={"facts": {"decision": "kept", "reason": "the candidate is no better"}})
+    run = run_dag(build("retrain"), DAY)
+    assert (run.state, run.states["announce_champion"], run.announced) == ("success", "skipped", set())
+
+
+def test_each_shard_of_the_plan_is_labelled_before_the_labels_are_published(cli: Any, run_dag: RunDag) -> None:
+    cli.reply(plan={"facts": {"shards": 3, "fresh": False, "skip": None}})
+    run = run_dag(build("label"), DAY)
+    assert run.state == "success"
+    assert cli.steps == ["plan", "label", "label", "label", "check labels", "publish"]
+    assert [call[-2:] for call in cli.calls[1:4]] == [["--shard", "0"], ["--shard", "1"], ["--shard", "2"]]
+    assert len({call[call.index("--run") + 1] for call in cli.calls}) == 1
+    assert run.announced == {("films__labels", DAY)}
+
+
+def test_label_run_before_any_champion_is_skipped_and_announces_nothing(cli: Any, run_dag: RunDag) -> None:
+    cli.reply(plan={"facts": {"shards": 0, "fresh": False, "skip": "there is no champion yet"}})
+    run = run_dag(build("label"), DAY)
+    assert run.states == {
+        "plan": "success",
+        "shards": "skipped",
+        "label_shard": "skipped",
+        "check_labels": "skipped",
+        "publish": "skipped",
+    }
+    assert (run.state, run.announced, cli.steps) == ("success", set(), ["plan"])
+
+
+def test_labels_that_are_up_to_date_are_not_made_again(cli: Any, run_dag: RunDag) -> None:
+    cli.reply(plan={"facts": {"shards": 1, "fresh": True, "skip": None}})
+    run_dag(build("label"), DAY)
+    assert cli.steps == ["plan"]
+
+
+def test_pinned_version_reaches_the_plan(cli: Any, run_dag: RunDag) -> None:
+    cli.reply(plan={"facts": {"shards": 1, "fresh": True}})
+    run_dag(build("label"), DAY, run_conf={"model_version": 7})
+    assert cli.calls[0][-1] == "--model-version=7"
+
+
+def test_links_of_a_step_lead_to_mlflow_its_data_docs_and_its_partition(cli: Any, run_dag: RunDag) -> None:
+    cli.reply(plan={"facts": {"shards": 1, "fresh": True, "model_version": 4}})
+    run = run_dag(build("label"), DAY)
+    assert run.xcom("plan", "_link_MlflowLink") == "http://127.0.0.1:5000/#/models/llambert.films/versions/4"
+    assert run.xcom("plan", "_link_DataDocsLink").startswith(f"/llambert/reports/films/{DAY}/labels-")
+    assert run.xcom("plan", "_link_PartitionLink") == f"/llambert/partitions/films/{DAY}"
+
+
+def test_maintain_runs_without_a_partition(cli: Any, run_dag: RunDag) -> None:
+    assert run_dag(dags.build_maintain(load_settings()), None).state == "success"
+    assert cli.calls == [["maintain"]]
