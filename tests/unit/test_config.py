@@ -1,0 +1,137 @@
+"""A wrong task file names the file, the field, the value and the fix, and hides no other task."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from llambert_etl.config import MAX_TASK_FILE_BYTES, LabellingTask, find_task, fingerprint, load_task, load_tasks
+from llambert_etl.errors import ConfigError
+from tests.tasks import make_task, task_fields, three_label_task
+
+INCLUDE = Path(__file__).parents[2] / "include"
+
+
+def write_task(folder: Path, fields: dict[str, Any] | str, name: str = "reviews") -> Path:
+    path = folder / "tasks" / f"{name}.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(fields if isinstance(fields, str) else yaml.safe_dump(fields, sort_keys=False))
+    return path
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """Return the fields of a valid task with the one at `path` set to `value`."""
+    fields = task_fields()
+    part: Any = fields
+    *parents, last = path.split(".")
+    for name in parents:
+        part = part[name]
+    part[last] = value
+    return fields
+
+
+def test_a_valid_file_loads_with_its_defaults(tmp_path: Path) -> None:
+    task = load_task(write_task(tmp_path, task_fields()))
+    assert (task.name, task.label_names) == ("reviews", ("positive", "negative"))
+    assert task.retrain.weekday == "sunday"
+
+
+def test_a_task_may_have_three_labels() -> None:
+    assert three_label_task().label_names == ("sports", "business", "science")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("colour", "blue", r"colour: Extra inputs are not permitted.*found 'blue'.*mend its spelling"),
+        ("labels", {"positive": "Only one."}, "at least two labels"),
+        ("labels", {"positive": "a", "Positive": "b"}, "differ only in case"),
+        ("gates.min_gold_f1", 95, r"gates\.min_gold_f1: .*less than or equal to 1 \(found 95\)"),
+        ("gates.min_label_share", 0.6, "exceeds 1"),
+        ("prompt.examples", [{"text": "x", "label": "meh"}], r"prompt\.examples\.0\.label: 'meh' is not one of"),
+        ("name", "../x", r"name: String should match pattern.*found '\.\./x'"),
+        ("name", "other", r"name: 'other' must equal the file's name 'reviews'"),
+        ("source.uri", "s3://landing/all/*", r"source: uri must contain \{partition\}"),
+        ("annotator.revision", "main", r"annotator\.revision: String should match pattern.*found 'main'"),
+        ("annotator.model", "../../etc/passwd", r"annotator\.model: String should match pattern"),
+        ("annotator.sample", 0, r"annotator\.sample: Input should be greater than 0"),
+        ("encoder.image", "evil:latest", r"encoder\.image: Extra inputs are not permitted"),
+        ("encoder.learning_rate", 1e6, r"encoder\.learning_rate: Input should be less than 1"),
+        ("gold", "../../secret.parquet", r"gold: .*inside the include folder"),
+        ("gold", "/etc/passwd", r"gold: .*inside the include folder"),
+        ("prompt.template", "../x.j2", r"prompt\.template: String should match pattern"),
+        ("owner", None, r"owner: Input should be a valid string"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_value_and_rule(tmp_path: Path, field: str, value: Any, said: str) -> None:
+    path = write_task(tmp_path, changed(field, value))
+    with pytest.raises(ConfigError, match=f"(?s){path}: .*{said}"):
+        load_task(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("name: [unclosed", "not valid YAML"),
+        ("- a\n- list", "must be a mapping"),
+        ("", "must be a mapping"),
+        ("name: !!python/object/apply:os.system ['touch /tmp/x']", "not valid YAML"),
+        ("name: a\nname: b", "key 'name' appears twice"),
+        ("[" * 5000, "not valid YAML"),
+        ("#" * (MAX_TASK_FILE_BYTES + 1), "larger than"),
+    ],
+)
+def test_what_is_not_a_task_file_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load_task(write_task(tmp_path, content))
+
+
+def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
+    path = write_task(tmp_path, "name: x")
+    path.write_bytes(b"name: \xff\xfe")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_task(path)
+
+
+def test_a_broken_file_hides_no_other_task(tmp_path: Path) -> None:
+    write_task(tmp_path, task_fields())
+    broken = write_task(tmp_path, "name: [", "broken")
+    found = load_tasks(tmp_path)
+    assert list(found.tasks) == ["reviews"]
+    assert list(found.problems) == [broken]
+
+
+def test_an_unknown_task_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+    write_task(tmp_path, task_fields())
+    with pytest.raises(ConfigError, match=r"'revews': no file .*the tasks here are \['reviews'\]"):
+        find_task(tmp_path, "revews")
+
+
+@pytest.mark.parametrize("name", ["../reviews", "Reviews", "", "a/b", "x" * 70])
+def test_a_task_name_is_never_a_path(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError):
+        find_task(tmp_path, name)
+
+
+def test_the_hash_changes_with_any_field_and_with_the_order_of_labels() -> None:
+    task = make_task()
+    assert make_task().config_hash == task.config_hash
+    assert make_task(encoder={"epochs": 2}).config_hash != task.config_hash
+    turned = make_task(labels=dict(reversed(task.labels.items())))
+    assert turned.config_hash != task.config_hash
+
+
+def test_a_fingerprint_does_not_depend_on_the_order_of_keys() -> None:
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+
+
+def test_no_field_of_a_task_file_can_name_an_image_a_command_or_a_secret() -> None:
+    schema = str(LabellingTask.model_json_schema()).lower()
+    assert not [word for word in ("image", "command", "module", "environ", "account", "password") if word in schema]
+
+
+def test_every_shipped_task_file_loads() -> None:
+    found = load_tasks(INCLUDE)
+    assert not found.problems
+    assert {"movie_sentiment", "imdb_sentiment", "umls_anatomy"} <= set(found.tasks)
