@@ -1,0 +1,17 @@
+# The thin image of Airflow's own processes: it parses Dags and starts pods, and holds neither torch nor a model.
+# In production give BASE by digest, as for the worker.
+ARG BASE=python:3.11-slim
+FROM ${BASE}
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 AIRFLOW__CORE__LOAD_EXAMPLES=False
+WORKDIR /opt/llambert
+COPY pyproject.toml constraints.txt README.md ./
+COPY llambert_etl llambert_etl
+RUN pip install --no-cache-dir -c constraints.txt '.[airflow]' && pip check
+COPY dags dags
+COPY plugins plugins
+COPY include include
+ENV AIRFLOW__CORE__DAGS_FOLDER=/opt/llambert/dags AIRFLOW__CORE__PLUGINS_FOLDER=/opt/llambert/plugins
+ENV LLAMBERT_INCLUDE=/opt/llambert/include LLAMBERT_COMPUTE=kubernetes
+RUN useradd --uid 10002 --create-home airflow
+USER 10002
+ENTRYPOINT ["airflow"]
