@@ -16,7 +16,8 @@ class TaskAssets(NamedTuple):
 
 
 def assets_of(task: str) -> TaskAssets:
-    return TaskAssets(*(Asset(name=f"{task}__{name}", uri=f"llambert://{task}/{name}") for name in TaskAssets._fields))
+    """Name the assets. They have no URI: for its scheme, Airflow would import every provider's client at each parse."""
+    return TaskAssets(*(Asset(name=f"{task}__{name}") for name in TaskAssets._fields))
 
 
 def on_partition_of(assets: BaseAsset) -> PartitionedAssetTimetable:

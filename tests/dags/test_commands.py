@@ -1,0 +1,63 @@
+"""The exact argv of every step, in every Dag."""
+
+import pytest
+
+from llambert_etl.config import find_task
+from llambert_etl.errors import ConfigError
+from llambert_etl.orchestration import commands, dags
+from llambert_etl.settings import load_settings
+
+WHO_AND_WHEN = "--task films --partition {{ partition_key }} --run {{ run_id }}"
+
+GOLDEN = {
+    ("ingest", "ingest"): f"ingest {WHO_AND_WHEN}",
+    ("ingest", "check_documents"): f"check documents {WHO_AND_WHEN}",
+    ("ingest", "training_due"): f"training-due {WHO_AND_WHEN} {{{{ '--force' if params.force_retrain else '' }}}}",
+    ("retrain", "gold_import"): f"gold import INCLUDE/gold/films.parquet {WHO_AND_WHEN}",
+    ("retrain", "annotate"): f"annotate {WHO_AND_WHEN} "
+    "{{ '--sample=' ~ params.sample if params.sample is not none else '' }}",
+    ("retrain", "check_annotations"): f"check annotations {WHO_AND_WHEN}",
+    ("retrain", "train"): f"train {WHO_AND_WHEN} "
+    "{{ '--strategy=' ~ params.strategy if params.strategy is not none else '' }}",
+    ("retrain", "promote"): f"promote {WHO_AND_WHEN}",
+    ("label", "plan"): f"plan {WHO_AND_WHEN} "
+    "{{ '--model-version=' ~ params.model_version if params.model_version is not none else '' }}",
+    ("label", "check_labels"): f"check labels {WHO_AND_WHEN}",
+    ("label", "publish"): f"publish {WHO_AND_WHEN}",
+    ("maintain", "maintain"): "maintain",
+}
+
+
+def test_each_step_runs_exactly_this_command() -> None:
+    settings = load_settings()
+    task = find_task(settings.include, "films")
+    built = {
+        "ingest": dags.build_ingest(task, settings),
+        "retrain": dags.build_retrain(task, settings),
+        "label": dags.build_label(task, settings),
+        "maintain": dags.build_maintain(settings),
+    }
+    found = {
+        (kind, step.task_id): " ".join(step.arguments).replace(str(settings.include), "INCLUDE")
+        for kind, dag in built.items()
+        for step in dag.tasks
+        if not step.is_mapped and hasattr(step, "arguments")
+    }
+    assert found == GOLDEN
+
+
+def test_each_shard_runs_its_own_command() -> None:
+    assert commands.label_shards("films", "2026-11-10", "run-1", 2) == [
+        "label --task films --partition 2026-11-10 --run run-1 --shard 0".split(),
+        "label --task films --partition 2026-11-10 --run run-1 --shard 1".split(),
+    ]
+
+
+def test_an_option_that_the_form_left_empty_is_not_passed() -> None:
+    assert commands.rendered(["train", "--partition", "2026-11-10", ""]) == ["train", "--partition", "2026-11-10"]
+
+
+@pytest.mark.parametrize("key", ["None", "", "today", "2026-02-30", "2026-11-10T00:00:00"])
+def test_a_partition_that_is_no_day_is_refused_before_anything_starts(key: str) -> None:
+    with pytest.raises(ConfigError, match="partition"):
+        commands.rendered(["ingest", "--task", "films", "--partition", key, "--run", "r"])

@@ -1,0 +1,45 @@
+"""Which exit codes are tried again, and after how long."""
+
+import datetime
+
+import pytest
+from airflow.sdk import RetryAction
+
+from llambert_etl.errors import ConfigError, DataError, TransientError
+from llambert_etl.orchestration.retry import ExitCodePolicy, StepCrashedError, raise_for
+
+KINDS = {
+    65: DataError,
+    75: TransientError,
+    78: ConfigError,
+    1: StepCrashedError,
+    2: StepCrashedError,
+    137: StepCrashedError,
+}
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "try_number", "action", "minutes"),
+    [
+        (65, 1, RetryAction.FAIL, None),
+        (78, 1, RetryAction.FAIL, None),
+        (75, 1, RetryAction.RETRY, 1),
+        (75, 2, RetryAction.RETRY, 2),
+        (75, 9, RetryAction.RETRY, 30),
+        (1, 1, RetryAction.DEFAULT, None),
+        (2, 1, RetryAction.DEFAULT, None),
+        (137, 1, RetryAction.DEFAULT, None),
+    ],
+)
+def test_exit_code_decides_whether_trying_again_helps(
+    exit_code: int, try_number: int, action: RetryAction, minutes: int | None
+) -> None:
+    with pytest.raises(KINDS[exit_code], match="the reason") as raised:
+        raise_for(exit_code, "the reason")
+    decision = ExitCodePolicy().evaluate(raised.value, try_number, max_tries=3)
+    assert decision.action is action
+    assert decision.retry_delay == (None if minutes is None else datetime.timedelta(minutes=minutes))
+
+
+def test_errors_of_airflow_itself_keep_its_own_retries() -> None:
+    assert ExitCodePolicy().evaluate(ConnectionError("api server"), 1, 3).action is RetryAction.DEFAULT
