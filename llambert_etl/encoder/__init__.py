@@ -1,0 +1,1 @@
+"""The small model: fine-tuning, calibration, metrics and fast inference."""

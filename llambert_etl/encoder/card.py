@@ -1,0 +1,48 @@
+"""llambert.json: what an encoder folder says about itself beyond the Hugging Face files."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from llambert_etl.errors import DataError
+
+CARD = "llambert.json"
+
+
+@dataclass(frozen=True)
+class Card:
+    labels: tuple[str, ...]
+    temperature: float
+    max_length: int
+
+    def write(self, folder: Path) -> None:
+        (folder / CARD).write_text(
+            json.dumps(asdict(self), ensure_ascii=False), encoding="utf-8"
+        )
+
+
+def read_card(folder: Path) -> Card:
+    """Raise DataError naming the file where it is missing or does not make sense."""
+    path = folder / CARD
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        card = Card(
+            tuple(str(label) for label in raw["labels"]),
+            float(raw["temperature"]),
+            int(raw["max_length"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: not a model card of llambert ({error!r}); train and register the encoder again"
+        ) from error
+    if (
+        len(card.labels) < 2
+        or not math.isfinite(card.temperature)
+        or card.temperature <= 0
+        or card.max_length <= 0
+    ):
+        raise DataError(
+            f"{path}: needs two labels or more, a positive temperature and max_length; found {card}"
+        )
+    return card

@@ -1,0 +1,106 @@
+"""Fast inference: rows sorted by length, batches bounded in tokens, results in the order of the texts."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.special import softmax
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from llambert_etl.encoder.card import Card, read_card
+from llambert_etl.encoder.precision import device, native_bf16
+from llambert_etl.errors import DataError
+
+_WINDOW = 8_192  # texts tokenised at once, so that memory does not follow the length of the list
+_CPU_TOKENS = 2_048
+_GPU_TOKENS = 32_768
+
+
+class Encoder:
+    """A fine-tuned encoder, ready to label."""
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: Card
+    ) -> None:
+        self.labels = card.labels
+        self._card, self._tokenizer, self._device = card, tokenizer, device()
+        self._model = model.to(self._device).eval()  # type: ignore[arg-type]
+        self._bf16 = native_bf16()
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Load safetensors and no code. Raise DataError where the folder disagrees with its own card."""
+        card = read_card(folder)
+        try:
+            names = json.loads((folder / "config.json").read_text(encoding="utf-8"))[
+                "id2label"
+            ]
+            ordered = tuple(names[str(index)] for index in range(len(names)))
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(
+                f"{folder / 'config.json'}: has no readable labels; register the encoder again"
+            ) from error
+        if ordered != card.labels:
+            raise DataError(
+                f"{folder}: config.json has labels {ordered}, llambert.json {card.labels}; train again"
+            )
+        safe = {"local_files_only": True, "trust_remote_code": False}
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder, use_safetensors=True, **safe
+        )
+        return cls(model, AutoTokenizer.from_pretrained(folder, **safe), card)
+
+    def predict(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Return calibrated probabilities (n, k), columns in the order of `labels`."""
+        return np.asarray(
+            softmax(self.logits(texts) / self._card.temperature, axis=1),
+            dtype=np.float64,
+        )
+
+    def logits(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        out = np.empty((len(texts), len(self.labels)), dtype=np.float64)
+        for start in range(0, len(texts), _WINDOW):
+            window = list(texts[start : start + _WINDOW])
+            # Without split_special_tokens a document that contains "[SEP]" would end its own sequence.
+            rows = self._tokenizer(
+                window,
+                truncation=True,
+                max_length=self._card.max_length,
+                split_special_tokens=True,
+            )["input_ids"]
+            for batch in self._batches([len(row) for row in rows]):
+                out[[start + index for index in batch]] = self._forward(
+                    [rows[index] for index in batch]
+                )
+        return out
+
+    def _batches(self, lengths: list[int]) -> Iterator[list[int]]:
+        budget = _GPU_TOKENS if self._device.type == "cuda" else _CPU_TOKENS
+        batch: list[int] = []
+        for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+            if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
+                yield batch
+                batch = []
+            batch.append(index)
+        if batch:
+            yield batch
+
+    @torch.inference_mode()
+    def _forward(self, rows: list[list[int]]) -> npt.NDArray[np.float64]:
+        padded = self._tokenizer.pad({"input_ids": rows}, return_tensors="pt").to(
+            self._device
+        )
+        with torch.autocast(
+            self._device.type, dtype=torch.bfloat16, enabled=self._bf16
+        ):
+            logits = self._model(**padded).logits
+        return np.asarray(logits.float().cpu().numpy(), dtype=np.float64)

@@ -1,0 +1,87 @@
+"""How good an encoder is on gold: per class, macro, and how honest its confidence is. For any number of classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+from llambert_etl.encoder.calibration import expected_calibration_error
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    precision: float
+    recall: float
+    f1: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`confusion[i][j]` counts rows of true label i that were predicted as label j."""
+
+    labels: tuple[str, ...]
+    n: int
+    accuracy: float
+    macro_f1: float
+    ece: float
+    per_class: dict[str, ClassScores]
+    confusion: tuple[tuple[int, ...], ...]
+
+    @property
+    def predicted_shares(self) -> dict[str, float]:
+        """Share of each predicted label: what gives a collapsed encoder away."""
+        columns = np.asarray(self.confusion).sum(axis=0) / max(self.n, 1)
+        return {
+            label: float(share)
+            for label, share in zip(self.labels, columns, strict=True)
+        }
+
+    def flat(self) -> dict[str, float]:
+        """Return one number per name, as a tracking server wants them."""
+        numbers = {
+            "n": float(self.n),
+            "accuracy": self.accuracy,
+            "macro_f1": self.macro_f1,
+            "ece": self.ece,
+        }
+        for label, scores in self.per_class.items():
+            numbers |= {
+                f"precision.{label}": scores.precision,
+                f"recall.{label}": scores.recall,
+                f"f1.{label}": scores.f1,
+            }
+        for label, share in self.predicted_shares.items():
+            numbers[f"predicted_share.{label}"] = share
+        return numbers
+
+
+def evaluate(
+    labels: Sequence[str],
+    truth: npt.NDArray[np.int64],
+    probabilities: npt.NDArray[np.float64],
+) -> Evaluation:
+    predicted = probabilities.argmax(axis=1)
+    known = list(range(len(labels)))
+    precision, recall, f1, support = precision_recall_fscore_support(
+        truth, predicted, labels=known, zero_division=0
+    )
+    return Evaluation(
+        labels=tuple(labels),
+        n=len(truth),
+        accuracy=float((predicted == truth).mean()),
+        macro_f1=float(f1.mean()),
+        ece=expected_calibration_error(probabilities, truth),
+        per_class={
+            label: ClassScores(
+                float(precision[i]), float(recall[i]), float(f1[i]), int(support[i])
+            )
+            for i, label in enumerate(labels)
+        },
+        confusion=tuple(
+            tuple(int(n) for n in row)
+            for row in confusion_matrix(truth, predicted, labels=known)
+        ),
+    )
