@@ -1,0 +1,272 @@
+"""A step as a pod: what the cluster is asked for, and what becomes of the answer."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import kubernetes_validate
+import pytest
+from kubernetes.client import ApiClient
+
+from llambert_etl.config import find_task
+from llambert_etl.errors import ConfigError, DataError, TransientError
+from llambert_etl.orchestration import dags
+from llambert_etl.orchestration.kubernetes import PodStep, pod_arguments
+from llambert_etl.orchestration.retry import StepCrashedError
+from llambert_etl.settings import Kubernetes, load_settings
+
+IMAGE = "registry.example/llambert@sha256:" + "0" * 64
+DAY = "2026-11-10"
+
+
+@pytest.fixture(autouse=True)
+def cluster(include: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deployment on a cluster whose GPU nodes are tainted."""
+    monkeypatch.setenv("LLAMBERT_COMPUTE", "kubernetes")
+    monkeypatch.setenv("LLAMBERT_KUBERNETES__IMAGE", IMAGE)
+    monkeypatch.setenv("LLAMBERT_KUBERNETES__NODE_SELECTOR", '{"pool": "gpu"}')
+    toleration = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": "300"}
+    monkeypatch.setenv("LLAMBERT_KUBERNETES__TOLERATIONS", json.dumps([toleration]))
+
+
+def operators() -> dict[str, Any]:
+    settings = load_settings()
+    task = find_task(settings.include, "films")
+    built = [getattr(dags, f"build_{kind}")(task, settings) for kind in ("ingest", "retrain", "label")]
+    return {step.task_id: step for dag in built for step in dag.tasks}
+
+
+def pod_of(step: PodStep) -> dict[str, Any]:
+    pod = ApiClient().sanitize_for_serialization(step.build_pod_request_obj(dry_run=True))
+    assert isinstance(pod, dict)
+    return pod
+
+
+@pytest.fixture
+def pod() -> dict[str, Any]:
+    return pod_of(operators()["train"])
+
+
+@pytest.fixture
+def container(pod: dict[str, Any]) -> dict[str, Any]:
+    (container,) = pod["spec"]["containers"]
+    return dict(container)
+
+
+def test_steps_that_load_a_model_become_pods_and_no_others() -> None:
+    kinds = {name: step.operator_name for name, step in operators().items()}
+    assert {name for name, kind in kinds.items() if kind == "PodStep"} == {"annotate", "train", "label_shard"}
+
+
+def test_pod_is_valid_kubernetes(pod: dict[str, Any]) -> None:
+    kubernetes_validate.validate(pod, "1.34", strict=True)
+
+
+def test_pod_runs_the_same_command_as_a_local_process(container: dict[str, Any], monkeypatch: Any) -> None:
+    monkeypatch.setenv("LLAMBERT_COMPUTE", "local")
+    local = operators()["train"].arguments
+    assert [*container["command"], *container["args"]] == ["llambert", *local]
+
+
+def test_shards_are_mapped_over_the_commands_of_the_plan() -> None:
+    shard = operators()["label_shard"]
+    assert shard.is_mapped
+    assert shard.partial_kwargs["image"] == IMAGE
+    assert shard.partial_kwargs["cmds"] == ["llambert"]
+
+
+def test_pod_runs_without_root_and_without_privileges(pod: dict[str, Any], container: dict[str, Any]) -> None:
+    assert pod["spec"]["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 10001,
+        "runAsGroup": 10001,
+        "fsGroup": 10001,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "privileged": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert not pod["spec"].get("hostNetwork")
+
+
+def test_pod_gets_no_token_of_the_cluster(pod: dict[str, Any]) -> None:
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    assert pod["spec"]["serviceAccountName"] == "llambert-step"
+
+
+def test_pod_is_limited_to_what_it_requests_with_its_gpu(pod: dict[str, Any], container: dict[str, Any]) -> None:
+    wanted = {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "1"}
+    assert container["resources"] == {"requests": wanted, "limits": wanted}
+    assert pod["spec"]["nodeSelector"] == {"pool": "gpu"}
+    assert pod["spec"]["tolerations"] == [
+        {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
+    ]
+
+
+def test_deployment_without_gpus_asks_for_none() -> None:
+    resources = pod_arguments(Kubernetes(image=IMAGE, gpus=0))["container_resources"]
+    assert resources.limits == {"cpu": "4", "memory": "16Gi"}
+
+
+def test_image_is_the_deployments_own_by_digest(container: dict[str, Any]) -> None:
+    assert container["image"] == IMAGE
+
+
+def test_pod_writes_only_to_a_bounded_scratch_volume(pod: dict[str, Any], container: dict[str, Any]) -> None:
+    volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+    assert volumes["scratch"]["emptyDir"] == {"sizeLimit": "50Gi"}
+    writable = [mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")]
+    assert writable == ["/tmp"]  # noqa: S108
+
+
+def test_secrets_are_files_and_never_variables(pod: dict[str, Any], container: dict[str, Any]) -> None:
+    volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+    assert volumes["secrets"]["secret"] == {"secretName": "llambert-secrets", "defaultMode": 0o440}
+    variables = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert variables == {
+        "LLAMBERT_SECRETS_DIR": "/run/secrets/llambert",
+        "LLAMBERT_STATE": "/tmp/state",  # noqa: S108
+        "HOME": "/tmp",  # noqa: S108
+        "HF_HUB_OFFLINE": "1",
+    }
+    assert container["envFrom"] == [{"configMapRef": {"name": "llambert-settings"}}]
+
+
+def test_worker_that_dies_finds_its_pod_again() -> None:
+    assert operators()["train"].durable is True
+
+
+class FakeCluster(BaseHTTPRequestHandler):
+    """As much of a Kubernetes API as one pod needs: it is created, it has ended, it can be read, marked and deleted."""
+
+    exit_code = 0
+    message = ""
+    pods: dict[str, Any]
+    created: list[Any]
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def answer(self, body: object) -> None:
+        data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain" if isinstance(body, str) else "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_POST(self) -> None:
+        pod = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        ended = {"exitCode": self.exit_code, "message": self.message, "startedAt": None, "finishedAt": None}
+        state = {"name": "base", "image": "", "imageID": "", "ready": False, "restartCount": 0}
+        phase = "Failed" if self.exit_code else "Succeeded"
+        pod["status"] = {"phase": phase, "containerStatuses": [{**state, "state": {"terminated": ended}}]}
+        self.pods[pod["metadata"]["name"]] = pod
+        self.created.append(pod)
+        self.answer(pod)
+
+    def selected(self) -> list[Any]:
+        (selector,) = parse_qs(urlsplit(self.path).query)["labelSelector"]
+        wanted = [part.split("=") for part in selector.split(",") if "=" in part and "!" not in part]
+        return [
+            pod
+            for pod in self.pods.values()
+            if all(pod["metadata"]["labels"].get(name) == value for name, value in wanted)
+        ]
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        name = path.rpartition("/pods/")[2]
+        if path.endswith("/log"):
+            self.answer(f"2026-11-10T00:00:00Z {self.message or 'working'}\n")
+        elif path.endswith("/pods"):
+            self.answer({"kind": "PodList", "items": self.selected()})
+        elif path.endswith("/events"):
+            self.answer({"kind": "EventList", "items": [], "metadata": {"resourceVersion": "1"}})
+        else:
+            self.answer(self.pods[name])
+
+    def do_PATCH(self) -> None:
+        self.answer(next(iter(self.pods.values())))
+
+    def do_DELETE(self) -> None:
+        del self.pods[self.path.partition("?")[0].rpartition("/")[2]]
+        self.answer({"kind": "Status"})
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeCluster]]:
+    handler = type("Handler", (FakeCluster,), {"pods": {}, "created": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
+        "users": [{"name": "u", "user": {}}],
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(config))
+    connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(tmp_path / "kubeconfig")}}
+    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps(connection))
+    yield handler
+    server.shutdown()
+    server.server_close()
+
+
+def retrain_dag() -> Any:
+    settings = load_settings()
+    return dags.build_retrain(find_task(settings.include, "films"), settings)
+
+
+def test_manifest_comes_back_from_each_pod_without_a_second_container(
+    api: type[FakeCluster], cli: Any, run_dag: Any
+) -> None:
+    api.message = json.dumps({"step": "train", "facts": {"model_version": 3}})
+    run = run_dag(retrain_dag(), DAY)
+    assert run.state == "success"
+    assert run.xcom("train") == {"step": "train", "facts": {"model_version": 3}}
+    assert run.xcom("train", "_link_MlflowLink").endswith("/versions/3")
+    assert cli.steps[1:] == ["check annotations", "promote"]
+    annotate, train = api.created
+    assert [len(pod["spec"]["containers"]) for pod in (annotate, train)] == [1, 1]
+    assert annotate["spec"]["containers"][0]["args"][:5] == ["annotate", "--task", "films", "--partition", DAY]
+    assert not api.pods, "a pod that has ended was not deleted"
+
+
+def test_pod_whose_message_is_cut_short_still_succeeds(api: type[FakeCluster], cli: Any, run_dag: Any) -> None:
+    api.message = '{"step": "train", "facts": {"model_ver'
+    assert run_dag(retrain_dag(), DAY).state == "success"
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "error"), [(65, DataError), (75, TransientError), (78, ConfigError), (137, StepCrashedError)]
+)
+def test_exit_code_of_a_pod_becomes_the_same_error_as_that_of_a_process(
+    api: type[FakeCluster], exit_code: int, error: type[Exception]
+) -> None:
+    api.exit_code, api.message = exit_code, "gate: 80 % of the replies were not parsed"
+    step = retrain_dag().get_task("train")
+    step.arguments = ["train", "--partition", DAY]
+    instance = SimpleNamespace(
+        dag_id="films__retrain", task_id="train", map_index=-1, try_number=1, xcom_push=lambda **_: None
+    )
+    with pytest.raises(error, match="gate: 80 % of the replies"):
+        step.execute({"ti": instance, "run_id": "r", "dag": step.dag})
+
+
+def test_pod_is_not_even_created_for_a_run_without_a_partition_key(api: type[FakeCluster]) -> None:
+    step = retrain_dag().get_task("train")
+    step.arguments = ["train", "--partition", "None"]
+    with pytest.raises(ConfigError, match="no partition key"):
+        step.execute({})
+    assert not api.created
