@@ -59,7 +59,8 @@ class Steps(NamedTuple):
     def mapped(self, task_id: str, arguments: XComArg) -> MappedOperator:
         """A heavy step for each argv that an earlier task returns."""
         operator, options = self._heavy(task_id)
-        return operator.partial(**options).expand(arguments=arguments)
+        named = "{{ task.arguments[-2:] | join(' ') }}"
+        return operator.partial(map_index_template=named, **options).expand(arguments=arguments)
 
     def _heavy(self, task_id: str) -> tuple[type[BaseOperator], dict[str, Any]]:
         options = {"task_id": task_id, "pool": GPU_POOL, "execution_timeout": _LONG, **self._links()}

@@ -19,7 +19,7 @@ os.environ |= {
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
     "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
-    "AIRFLOW__API_AUTH__JWT_SECRET": "only-for-these-tests-0123456789abcdef0123456789abcdef",
+    "AIRFLOW__API_AUTH__JWT_SECRET": "only-for-these-tests-" + "0" * 64,
     "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(HOME / "passwords.json"),
 }
 

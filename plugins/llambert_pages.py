@@ -1,0 +1,109 @@
+"""Pages beside Airflow's own: the Data Docs of a gate, and what is labelled in a partition.
+
+Airflow mounts a plugin's app without any authentication, so the app asks for it itself, before any route is looked at.
+"""
+
+import html
+import json
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from airflow.plugins_manager import AirflowPlugin
+from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
+from fastapi.responses import HTMLResponse
+
+from llambert_etl.errors import LlambertError, TransientError
+from llambert_etl.orchestration.links import PAGES
+from llambert_etl.partition import parse_partition
+from llambert_etl.settings import load_settings
+
+Task = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+Day = Annotated[str, Path(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+Report = Annotated[str, Path(pattern=r"^(documents|annotations|labels)-[0-9a-f]{16}\.html$")]
+
+HEADERS = {
+    # No script, no request, no form and an origin of its own: a report may quote what a document or a model said.
+    "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "private, no-store",
+}
+
+
+def may_read(request: Request, user: GetUserDep) -> None:
+    """Let in who may read the task's Dags. Without a task in the path, who may read any Dag."""
+    task = request.path_params.get("task")
+    requires_access_dag("GET", param_dag_id=f"{task}__label" if task else None)(request, user)
+
+
+# The generated documentation would be served without the dependency.
+app = FastAPI(dependencies=[Depends(may_read)], docs_url=None, redoc_url=None, openapi_url=None)
+
+
+@app.middleware("http")
+async def harden(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    response = await call_next(request)
+    response.headers.update(HEADERS)
+    return response
+
+
+@app.get("/reports/{task}/{partition}/{name}")
+def report(task: Task, partition: Day, name: Report) -> HTMLResponse:
+    """Serve the Data Docs of one gate in one run."""
+    return HTMLResponse(_found(read_report(task, partition, name), "no such report yet: the gate has not run"))
+
+
+@app.get("/partitions/{task}/{partition}")
+def partition(task: Task, partition: Day) -> HTMLResponse:
+    """Show what the labels of a partition are now, by the manifest of the commit that made them."""
+    return HTMLResponse(_found(read_partition(task, partition), "nothing is labelled in this partition yet"))
+
+
+def read_report(task: str, day: str, name: str) -> str | None:
+    from llambert_etl.lake import Lake  # Airflow's other processes load plugins too, and need no lake
+
+    try:
+        return Lake.from_settings(load_settings()).read_report(task, parse_partition(day), name)
+    except LlambertError as error:
+        raise _failure(error) from error
+
+
+def read_partition(task: str, day: str) -> str | None:
+    from llambert_etl.lake import Lake
+
+    try:
+        lake = Lake.from_settings(load_settings())
+        commit = lake.last_commit("labels", task, parse_partition(day))
+    except LlambertError as error:
+        raise _failure(error) from error
+    if commit is None:
+        return None
+    manifest = commit.manifest.model_dump(mode="json") if commit.manifest else {}
+    facts = {"table": lake.table_uri("labels"), "version": commit.version, **manifest}
+    rows = "".join(
+        f"<tr><th>{html.escape(name)}</th><td><pre>{html.escape(json.dumps(value, indent=2))}</pre></td></tr>"
+        for name, value in facts.items()
+    )
+    title = html.escape(f"Labels of {task}, {day}")
+    return (
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{title}</title>"
+        "<style>body{font-family:sans-serif;margin:2rem}th{text-align:left;vertical-align:top;padding-right:2rem}"
+        f"pre{{margin:0}}</style></head><body><h1>{title}</h1><table>{rows}</table></body></html>"
+    )
+
+
+def _found(page: str | None, message: str) -> str:
+    if page is None:
+        raise HTTPException(404, message)
+    return page
+
+
+def _failure(error: LlambertError) -> HTTPException:
+    return HTTPException(503 if isinstance(error, TransientError) else 404, str(error))
+
+
+class LlambertPlugin(AirflowPlugin):
+    name = "llambert"
+    fastapi_apps = [{"app": app, "url_prefix": PAGES, "name": "llambert pages"}]  # noqa: RUF012 - Airflow reads a list
