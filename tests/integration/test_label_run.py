@@ -1,0 +1,261 @@
+"""plan, label, check's note and publish: one pinned version a partition, every text inferred once, one visible commit."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from llambert_etl.config import LabellingTask
+from llambert_etl.documents import hash_text
+from llambert_etl.errors import ConfigError, DataError, TransientError
+from llambert_etl.labelling import Plan, merge, read_plan, read_shards, record_check
+from llambert_etl.lake import Lake
+from llambert_etl.manifest import Manifest
+from llambert_etl.partition import Partition
+from llambert_etl.registry import ModelVersion
+from llambert_etl.schemas import TABLES
+from llambert_etl.settings import Settings
+from llambert_etl.steps.label import Probabilities, label
+from llambert_etl.steps.plan import NO_CHAMPION, plan
+from llambert_etl.steps.publish import publish
+from tests.tasks import make_task, three_label_task
+
+DAY, NEXT = Partition("2026-11-10"), Partition("2026-11-11")
+
+
+class Shelf:
+    """Versions by number and the one that is champion: what `plan` asks a registry for."""
+
+    def __init__(self, task: LabellingTask, champion: int | None) -> None:
+        self.task, self.now, self.down = task, champion, False
+
+    def champion(self, _: str) -> ModelVersion | None:
+        if self.down:
+            raise TransientError("registry: no answer")
+        return None if self.now is None else self.version(self.task.name, self.now)
+
+    def version(self, name: str, number: int) -> ModelVersion:
+        return ModelVersion(
+            task=name,
+            name=f"llambert.{name}",
+            version=number,
+            run_id=f"run{number}",
+            hashes={"model.safetensors": str(number) * 64},
+            metrics={},
+            labels=self.task.label_names,
+            config_hash=self.task.config_hash,
+            partition=DAY,
+        )
+
+
+class Parity:
+    """A classifier that looks at a text's last character, and remembers what it was asked."""
+
+    def __init__(self, labels: int) -> None:
+        self.labels, self.asked = labels, list[str]()
+
+    def __call__(self, _: Plan) -> "Parity":
+        return self
+
+    def predict(self, texts: list[str]) -> Probabilities:
+        self.asked += texts
+        rows = np.full((len(texts), self.labels), 0.1)
+        for row, text in enumerate(texts):
+            rows[row, ord(text[-1]) % self.labels] = 0.9
+        return rows / rows.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture
+def small_shards(settings: Settings) -> Settings:
+    return settings.model_copy(update={"shard_rows": 4, "max_shards": 3})
+
+
+@pytest.fixture(params=[make_task, three_label_task], ids=["two labels", "three labels"])
+def task(request: pytest.FixtureRequest) -> LabellingTask:
+    return request.param()
+
+
+def drop(lake: Lake, task: LabellingTask, texts: list[str], day: Partition = DAY, key: str = "drop") -> None:
+    rows = [
+        {
+            "task": task.name,
+            "partition": day,
+            "id": f"{day}-{number}",
+            "status": "accepted",
+            "text": text,
+            "text_hash": hash_text(text),
+        }
+        for number, text in enumerate(texts)
+    ]
+    table = pa.Table.from_pylist(rows, schema=TABLES["documents"].schema)
+    staged = lake.stage("documents", task.name, day, [table], name="drop")
+    manifest = Manifest(step="ingest", task=task.name, partition=day, run="drop")
+    lake.replace_partition("documents", task.name, day, staged, commit_key=key, manifest=manifest)
+
+
+def run_shards(lake: Lake, task: LabellingTask, day: Partition, run: str, classifier: Parity) -> Plan:
+    made = read_plan(lake, task.name, day, run)
+    for shard in range(made.shards):
+        label(task, day, run=run, shard=shard, lake=lake, load=classifier, progress=lambda done, total: None)
+    return made
+
+
+def label_run(
+    lake: Lake, task: LabellingTask, shelf: Shelf, settings: Settings, run: str = "r1", day: Partition = DAY
+) -> tuple[Manifest, Parity]:
+    """Run plan, every shard, the gate's note and publish; return the last manifest and the classifier."""
+    classifier = Parity(len(task.labels))
+    planned = plan(task, day, run=run, lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
+    if planned.facts["skip"] or planned.facts["fresh"]:
+        return planned, classifier
+    made = run_shards(lake, task, day, run, classifier)
+    record_check(lake, made, merge(made, read_shards(lake, made)))
+    return publish(task, day, run=run, lake=lake), classifier
+
+
+def labels(lake: Lake, task: LabellingTask, day: Partition = DAY) -> dict[str, tuple[str, int]]:
+    rows = lake.scan("labels", task.name, day).collect()
+    assert rows["id"].is_unique().all()
+    return {row["id"]: (row["label"], row["model_version"]) for row in rows.iter_rows(named=True)}
+
+
+def test_every_accepted_document_gets_one_label_of_the_task(
+    lake: Lake, task: LabellingTask, small_shards: Settings
+) -> None:
+    drop(lake, task, [f"text {n}" for n in range(20)])
+    manifest, _ = label_run(lake, task, Shelf(task, 1), small_shards)
+    assert manifest.rows == {"read": 20, "inferred": 20, "reused": 0}
+    expected = {f"{DAY}-{n}": (task.label_names[ord(str(n)[-1]) % len(task.labels)], 1) for n in range(20)}
+    assert labels(lake, task) == expected
+
+
+def test_equal_texts_are_inferred_once(lake: Lake, small_shards: Settings) -> None:
+    task = make_task()
+    drop(lake, task, ["same"] * 9 + ["other"])
+    _, classifier = label_run(lake, task, Shelf(task, 1), small_shards)
+    assert sorted(classifier.asked) == ["other", "same"]
+    assert len(labels(lake, task)) == 10
+
+
+def test_without_a_champion_the_run_skips_with_that_word(lake: Lake, small_shards: Settings) -> None:
+    task = make_task()
+    drop(lake, task, ["a"])
+    manifest, _ = label_run(lake, task, Shelf(task, None), small_shards)
+    assert manifest.facts["skip"] == NO_CHAMPION
+    assert labels(lake, task) == {}
+
+
+def test_a_second_run_over_the_same_documents_and_champion_has_nothing_to_do(
+    lake: Lake, small_shards: Settings
+) -> None:
+    task, before = make_task(), lake.version("labels")
+    drop(lake, task, ["a", "b"])
+    label_run(lake, task, Shelf(task, 1), small_shards)
+    manifest, classifier = label_run(lake, task, Shelf(task, 1), small_shards, run="r2")
+    assert manifest.facts["fresh"] is True
+    assert classifier.asked == []
+    assert lake.version("labels") == before + 1
+
+
+def test_a_late_document_costs_one_inference(lake: Lake, small_shards: Settings) -> None:
+    task = make_task()
+    drop(lake, task, ["a", "b"])
+    label_run(lake, task, Shelf(task, 1), small_shards)
+    drop(lake, task, ["a", "b", "late"], key="second drop")
+    _, classifier = label_run(lake, task, Shelf(task, 1), small_shards, run="r2")
+    assert classifier.asked == ["late"]
+    assert len(labels(lake, task)) == 3
+
+
+def test_a_new_champion_labels_every_row_again(lake: Lake, small_shards: Settings) -> None:
+    task = make_task()
+    drop(lake, task, ["a", "b"])
+    label_run(lake, task, Shelf(task, 1), small_shards)
+    _, classifier = label_run(lake, task, Shelf(task, 2), small_shards, run="r2")
+    assert sorted(classifier.asked) == ["a", "b"]
+    assert {version for _, version in labels(lake, task).values()} == {2}
+
+
+def test_an_alias_moved_between_shards_does_not_mix_versions(lake: Lake, small_shards: Settings) -> None:
+    task, shelf, classifier = make_task(), Shelf(make_task(), 1), Parity(2)
+    drop(lake, task, [f"text {n}" for n in range(12)])
+    plan(task, DAY, run="r1", lake=lake, registry=shelf, settings=small_shards)  # type: ignore[arg-type]
+    label(task, DAY, run="r1", shard=0, lake=lake, load=classifier, progress=lambda done, total: None)
+    asked = len(classifier.asked)
+    shelf.now = 2
+    manifest, second = label_run(lake, task, shelf, small_shards)
+    assert asked + len(second.asked) == 12, "a finished shard is not labelled again"
+    assert {version for _, version in labels(lake, task).values()} == {1}
+    assert manifest.facts["shards"] == 3
+
+
+def test_nothing_is_published_before_its_gate(lake: Lake, small_shards: Settings) -> None:
+    task = make_task()
+    drop(lake, task, ["a"])
+    label_run(lake, task, Shelf(task, 1), small_shards)
+    plan(task, DAY, run="r2", lake=lake, registry=Shelf(task, 2), settings=small_shards)  # type: ignore[arg-type]
+    run_shards(lake, task, DAY, "r2", Parity(2))
+    with pytest.raises(DataError, match="have not passed their gate"):
+        publish(task, DAY, run="r2", lake=lake)
+    assert {version for _, version in labels(lake, task).values()} == {1}
+
+
+def test_a_missing_shard_is_named_and_the_old_labels_stay(lake: Lake, small_shards: Settings) -> None:
+    task = make_task()
+    drop(lake, task, [f"text {n}" for n in range(12)])
+    label_run(lake, task, Shelf(task, 1), small_shards)
+    plan(task, DAY, run="r2", lake=lake, registry=Shelf(task, 2), settings=small_shards)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"shards \[0, 1, 2\] are not staged"):
+        publish(task, DAY, run="r2", lake=lake)
+    assert {version for _, version in labels(lake, task).values()} == {1}
+
+
+def test_publishing_twice_makes_one_commit(lake: Lake, small_shards: Settings) -> None:
+    task = make_task()
+    drop(lake, task, ["a", "b"])
+    label_run(lake, task, Shelf(task, 1), small_shards)
+    before = lake.version("labels")
+    publish(task, DAY, run="r1", lake=lake)
+    assert lake.version("labels") == before
+
+
+def test_with_the_registry_down_the_last_used_version_labels(lake: Lake, small_shards: Settings) -> None:
+    task, shelf = make_task(), Shelf(make_task(), 7)
+    drop(lake, task, ["a"])
+    label_run(lake, task, shelf, small_shards)
+    drop(lake, task, ["b"], day=NEXT)
+    shelf.down = True
+    label_run(lake, task, shelf, small_shards, run="r2", day=NEXT)
+    assert [version for _, version in labels(lake, task, NEXT).values()] == [7]
+    assert read_plan(lake, task.name, NEXT, "r2").model.hashes == {"model.safetensors": "7" * 64}
+
+
+def test_with_the_registry_down_and_nothing_labelled_yet_the_run_says_try_again(
+    lake: Lake, small_shards: Settings
+) -> None:
+    task, shelf = make_task(), Shelf(make_task(), 1)
+    shelf.down = True
+    drop(lake, task, ["a"])
+    with pytest.raises(TransientError, match="no answer"):
+        label_run(lake, task, shelf, small_shards)
+
+
+def test_a_champion_of_other_labels_is_refused(lake: Lake, small_shards: Settings) -> None:
+    task = make_task()
+    drop(lake, task, ["a"])
+    other = Shelf(make_task(labels={"negative": "no", "positive": "yes"}), 1)
+    with pytest.raises(ConfigError, match="retrain, or put the task file's labels back"):
+        label_run(lake, task, other, small_shards)
+
+
+def test_a_day_that_was_never_ingested_is_refused(lake: Lake, small_shards: Settings) -> None:
+    task = make_task()
+    with pytest.raises(ConfigError, match="nothing was ingested for this day"):
+        label_run(lake, task, Shelf(task, 1), small_shards)
+
+
+def test_an_empty_day_is_published_empty(lake: Lake, small_shards: Settings) -> None:
+    task = make_task()
+    drop(lake, task, [])
+    manifest, _ = label_run(lake, task, Shelf(task, 1), small_shards)
+    assert manifest.rows["read"] == 0
+    assert labels(lake, task) == {}
