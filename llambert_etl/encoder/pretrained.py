@@ -1,0 +1,96 @@
+"""Finds the model that training starts from: a mirrored folder, or a pinned commit of an allowed organisation."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from llambert_etl.config import Encoder as Recipe
+from llambert_etl.errors import ConfigError, TransientError
+from llambert_etl.settings import Settings
+
+_ABSENT = (
+    "RevisionNotFoundError",
+    "RepositoryNotFoundError",
+    "GatedRepoError",
+    "EntryNotFoundError",
+)
+
+
+def load_pretrained(
+    recipe: Recipe, labels: tuple[str, ...], settings: Settings
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load safetensors and no code, with a new head for `labels`. Seed before: the head is random."""
+    where = _locate(recipe.model, settings)
+    options: dict[str, object] = {"trust_remote_code": False}
+    options |= (
+        {"local_files_only": True}
+        if isinstance(where, Path)
+        else {"revision": recipe.revision}
+    )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, **options)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            where,
+            use_safetensors=True,
+            num_labels=len(labels),
+            id2label=dict(enumerate(labels)),
+            label2id=_numbers(labels),
+            problem_type="single_label_classification",
+            ignore_mismatched_sizes=True,  # a classifier with other classes gives its body; its head is replaced
+            **options,
+        )
+    except (OSError, ValueError) as error:
+        raise _explained(recipe, where, error) from error
+    longest = min(
+        tokenizer.model_max_length,
+        getattr(model.config, "max_position_embeddings", recipe.max_length),
+    )
+    if recipe.max_length > longest:
+        raise ConfigError(
+            f"encoder.max_length: {recipe.max_length} exceeds what {recipe.model} reads, {longest} tokens"
+        )
+    return model, tokenizer
+
+
+def _numbers(labels: tuple[str, ...]) -> Mapping[str, int]:
+    return {label: index for index, label in enumerate(labels)}
+
+
+def _locate(model: str, settings: Settings) -> Path | str:
+    if (mirrored := settings.model_paths.get(model)) is not None:
+        if not (mirrored / "config.json").is_file():
+            raise ConfigError(
+                f"{model}: LLAMBERT_MODEL_PATHS names {mirrored}, which holds no config.json"
+            )
+        return mirrored
+    if model.split("/")[0] not in settings.model_orgs:
+        raise ConfigError(
+            f"{model}: its organisation is not in LLAMBERT_MODEL_ORGS {settings.model_orgs} and LLAMBERT_MODEL_PATHS has "
+            "no mirror of it"
+        )
+    return model
+
+
+def _explained(
+    recipe: Recipe, where: Path | str, error: Exception
+) -> ConfigError | TransientError:
+    cause: BaseException | None = error
+    while cause is not None:
+        if type(cause).__name__ in _ABSENT:
+            return ConfigError(
+                f"{recipe.model} at {recipe.revision}: not on the hub, or access is not granted"
+            )
+        cause = cause.__cause__
+    if isinstance(where, Path) or isinstance(error, ValueError):
+        return ConfigError(
+            f"{recipe.model}: {where} is not an encoder with safetensors weights"
+        )
+    return TransientError(
+        f"{recipe.model} at {recipe.revision}: the hub did not answer; try again or mirror the model"
+    )

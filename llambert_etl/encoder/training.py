@@ -1,0 +1,253 @@
+"""Fine-tunes any sequence classifier on labelled texts, the same way every time for one seed."""
+
+import hashlib
+import logging
+import math
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.metrics import f1_score
+from transformers import (
+    DataCollatorWithPadding,
+    EvalPrediction,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
+
+from llambert_etl.config import Encoder as Recipe
+from llambert_etl.encoder.calibration import fit_temperature
+from llambert_etl.encoder.card import Card
+from llambert_etl.encoder.inference import Encoder
+from llambert_etl.encoder.precision import native_bf16
+from llambert_etl.encoder.pretrained import load_pretrained
+from llambert_etl.errors import DataError
+from llambert_etl.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Texts and the index of each one's label."""
+
+    texts: tuple[str, ...]
+    labels: tuple[int, ...]
+
+
+def split(rows: Labelled, share: float, seed: int) -> tuple[Labelled, Labelled]:
+    """Return (train, dev). Each label gives its `share` to dev, by hash of the text: the order of rows does not matter."""
+    ranked = sorted(
+        zip(rows.texts, rows.labels, strict=True),
+        key=lambda row: (row[1], hashlib.sha256(f"{seed}:{row[0]}".encode()).digest()),
+    )
+    train: list[tuple[str, int]] = []
+    dev: list[tuple[str, int]] = []
+    for label in sorted(set(rows.labels)):
+        own = [row for row in ranked if row[1] == label]
+        held = max(1, round(len(own) * share))
+        dev += own[:held]
+        train += own[held:]
+    return _labelled(train), _labelled(dev)
+
+
+def _labelled(rows: Sequence[tuple[str, int]]) -> Labelled:
+    return Labelled(tuple(text for text, _ in rows), tuple(label for _, label in rows))
+
+
+def fine_tune(
+    recipe: Recipe,
+    labels: tuple[str, ...],
+    stages: Sequence[Labelled],
+    heldout: Labelled,
+    settings: Settings,
+    out: Path,
+) -> list[float]:
+    """Train through `stages` in turn, write the encoder folder `out`, return the best dev macro F1 of each stage.
+
+    The temperature is fitted on `heldout`, or on the last dev split where that is empty. Killed, it starts again from
+    zero and comes to the same weights. Raises DataError for a stage that lacks a label and for a loss that is no number.
+    """
+    for number, rows in enumerate(stages, 1):
+        counts = {label: rows.labels.count(index) for index, label in enumerate(labels)}
+        if min(counts.values()) < 2:
+            raise DataError(
+                f"training stage {number}: every label needs two rows or more, found {counts}"
+            )
+    set_seed(recipe.seed)
+    model, tokenizer = load_pretrained(recipe, labels, settings)
+    scores, dev = [], heldout
+    for rows in stages:
+        train, dev = split(rows, recipe.dev_share, recipe.seed)
+        scores.append(_run_stage(model, tokenizer, train, dev, recipe))
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    Card(labels, 1.0, recipe.max_length).write(out)
+    calibration = heldout if heldout.texts else dev
+    logits = Encoder.load(out).logits(calibration.texts)
+    Card(
+        labels,
+        fit_temperature(logits, np.asarray(calibration.labels)),
+        recipe.max_length,
+    ).write(out)
+    return scores
+
+
+def _run_stage(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train: Labelled,
+    dev: Labelled,
+    recipe: Recipe,
+) -> float:
+    keeper = _KeepBest(recipe.patience)
+    classes = model.config.num_labels
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = Trainer(
+            model=model,
+            args=_arguments(recipe, scratch, len(train.texts)),
+            data_collator=DataCollatorWithPadding(tokenizer),
+            train_dataset=_encode(tokenizer, train, recipe.max_length),  # type: ignore[arg-type]
+            eval_dataset=_encode(tokenizer, dev, recipe.max_length),  # type: ignore[arg-type]
+            processing_class=tokenizer,
+            compute_loss_func=_weighted_loss(train.labels, classes)
+            if recipe.class_weights
+            else None,
+            compute_metrics=lambda prediction: _macro_f1(prediction, classes),
+            callbacks=[keeper],
+        )
+        trainer.remove_callback(
+            PrinterCallback
+        )  # it prints on stdout, where only the manifest belongs
+        trainer.train()
+    if keeper.weights is not None:
+        model.load_state_dict(keeper.weights)
+    return keeper.best
+
+
+def _arguments(recipe: Recipe, scratch: str, rows: int) -> TrainingArguments:
+    steps = math.ceil(rows / recipe.batch_size) * recipe.epochs
+    return TrainingArguments(
+        output_dir=scratch,
+        num_train_epochs=recipe.epochs,
+        learning_rate=recipe.learning_rate,
+        per_device_train_batch_size=recipe.batch_size,
+        per_device_eval_batch_size=64,
+        warmup_steps=max(1, steps // 10),
+        weight_decay=0.01,
+        train_sampling_strategy="group_by_length",
+        bf16=native_bf16(),
+        use_cpu=not torch.cuda.is_available(),
+        eval_strategy="epoch",
+        save_strategy="no",  # the best weights are kept in memory: checkpoints would hold pickles
+        logging_steps=max(1, steps // 10),
+        logging_nan_inf_filter=False,  # on, it would hide the very loss that must stop the run
+        disable_tqdm=True,
+        report_to=[],
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, rows: Labelled, max_length: int
+) -> list[dict[str, object]]:
+    ids = tokenizer(
+        list(rows.texts),
+        truncation=True,
+        max_length=max_length,
+        split_special_tokens=True,
+    )["input_ids"]
+    return [
+        {"input_ids": row, "attention_mask": [1] * len(row), "labels": label}
+        for row, label in zip(ids, rows.labels, strict=True)
+    ]
+
+
+def _macro_f1(prediction: EvalPrediction, classes: int) -> dict[str, float]:
+    predicted: npt.NDArray[np.int64] = np.asarray(prediction.predictions).argmax(axis=1)
+    truth = np.asarray(prediction.label_ids)
+    return {
+        "macro_f1": float(
+            f1_score(
+                truth,
+                predicted,
+                labels=range(classes),
+                average="macro",
+                zero_division=0,
+            )
+        )
+    }
+
+
+def _weighted_loss(labels: Sequence[int], classes: int):  # type: ignore[no-untyped-def]
+    counts = np.bincount(labels, minlength=classes)
+    weights = torch.tensor(len(labels) / (classes * counts), dtype=torch.float32)
+
+    def loss(outputs, labels, num_items_in_batch=None):  # type: ignore[no-untyped-def]
+        return torch.nn.functional.cross_entropy(
+            outputs.logits.float(), labels, weights.to(labels.device)
+        )
+
+    return loss
+
+
+class _KeepBest(TrainerCallback):
+    """Keep the weights of the best epoch, stop after `patience` worse ones, and say how far training is."""
+
+    def __init__(self, patience: int) -> None:
+        self.best = -1.0
+        self.weights: dict[str, torch.Tensor] | None = None
+        self._patience, self._worse, self._started = patience, 0, time.monotonic()
+
+    def on_log(
+        self, args, state: TrainerState, control: TrainerControl, logs=None, **kwargs
+    ):  # type: ignore[no-untyped-def]
+        for name in ("loss", "eval_loss"):
+            if name in logs and not math.isfinite(logs[name]):
+                raise DataError(
+                    f"training: {name} is {logs[name]} at step {state.global_step}; lower encoder.learning_rate"
+                )
+        if "loss" in logs:
+            seconds = time.monotonic() - self._started
+            logger.info(
+                "step %d of %d, loss %.3f, %.0f s",
+                state.global_step,
+                state.max_steps,
+                logs["loss"],
+                seconds,
+            )
+
+    def on_evaluate(
+        self,
+        args,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics=None,
+        model=None,
+        **kwargs,
+    ):  # type: ignore[no-untyped-def]
+        score = metrics["eval_macro_f1"]
+        logger.info("epoch %.0f, dev macro F1 %.4f", state.epoch, score)
+        if score > self.best:
+            self.best, self._worse = score, 0
+            self.weights = {
+                name: tensor.detach().cpu().clone()
+                for name, tensor in model.state_dict().items()
+            }
+            return
+        self._worse += 1
+        control.should_training_stop = self._worse >= self._patience
