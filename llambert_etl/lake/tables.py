@@ -4,7 +4,7 @@ import datetime
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 import pyarrow as pa
@@ -42,6 +42,7 @@ class Lake:
 
     def __init__(self, uri: str, storage_options: Mapping[str, str] | None = None) -> None:
         self._options = dict(storage_options or {})
+        self._polars_options = _for_polars(self._options)
         self.storage = Storage(uri, self._options)
         self.uri = self.storage.uri
 
@@ -85,7 +86,7 @@ class Lake:
     ) -> pl.LazyFrame:
         """Return the rows of one task: of one partition, of the partitions up to `upto`, or all."""
         with lake_faults(self.table_uri(table)):
-            frame = pl.scan_delta(self._open(table, version))
+            frame = pl.scan_delta(self._open(table, version), storage_options=self._polars_options)
         frame = frame.filter(pl.col("task") == task)
         if partition is not None:
             frame = frame.filter(pl.col("partition") == str(partition))
@@ -100,7 +101,8 @@ class Lake:
             frame = pl.LazyFrame(pl.from_arrow(schema.empty_table()))
         else:
             uris = [f"{self.table_uri(table)}/{file.key}" for file in staged.files]
-            frame = pl.scan_parquet(uris, storage_options=self._options or None, hive_partitioning=False, glob=False)
+            options = self._polars_options or None
+            frame = pl.scan_parquet(uris, storage_options=options, hive_partitioning=False, glob=False)
         columns = [pl.lit(task).alias("task"), pl.lit(str(partition)).alias("partition")]
         return frame.with_columns(columns).select(TABLES[table].schema.names)
 
@@ -269,7 +271,7 @@ class Lake:
     def _absent(self, table: TableName, task: str, partition: Partition, rows: pa.Table, delta: DeltaTable) -> pa.Table:
         declared = TABLES[table]
         key = list(declared.key)
-        held = pl.scan_delta(delta).filter(pl.col("task") == task)
+        held = pl.scan_delta(delta, storage_options=self._polars_options).filter(pl.col("task") == task)
         if declared.scope == "partition":
             held = held.filter(pl.col("partition") == str(partition))
         wanted = pl.from_arrow(rows.select(key)).with_row_index("row")  # type: ignore[union-attr]
@@ -290,6 +292,11 @@ class Lake:
         delta.create_write_transaction(
             list(adds), mode, TABLES[table].schema, PARTITION_COLUMNS, filters, commit_properties=properties
         )
+
+
+def _for_polars(options: Mapping[str, str]) -> dict[str, Any]:
+    """Return the options under polars' names: it takes the retry limit as a number and refuses deltalake's text."""
+    return {**options, "max_retries": int(options["max_retries"])} if "max_retries" in options else dict(options)
 
 
 def _fence(task: str, partition: Partition) -> str:
