@@ -1,0 +1,70 @@
+"""A landing folder on this machine's disk."""
+
+import io
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from llambert_etl.errors import ConfigError, TransientError
+from llambert_etl.sources.location import Location
+from llambert_etl.sources.rows import SourceObject
+
+
+class Folder:
+    """Files below the allow-listed folders; a link that leads out of them is refused."""
+
+    def __init__(self, sources: Sequence[str]) -> None:
+        prefixes = [Location.parse(source) for source in sources]
+        self._roots = [Path(str(prefix)) for prefix in prefixes if prefix.bucket is None]
+
+    def list(self, location: Location) -> Iterator[SourceObject]:
+        """Yield matching regular files. A missing day is empty; a missing allow-listed folder is a ConfigError."""
+        root = next(root for root in self._roots if location.is_inside(Location.parse(str(root))))
+        if not root.is_dir():
+            raise ConfigError(f"folder {str(root)!r} of LLAMBERT_SOURCES does not exist; create or mount it")
+        for path in self._walk(Path("/"), location.parts):
+            status = self._inside(path).stat()
+            if stat.S_ISREG(status.st_mode):
+                yield SourceObject(str(path), status.st_size, _version(status))
+
+    def open(self, item: SourceObject) -> io.RawIOBase:
+        try:
+            descriptor = os.open(self._inside(Path(item.uri)), os.O_RDONLY | os.O_NOFOLLOW)
+        except PermissionError as error:
+            raise ConfigError(f"{item.uri!r} cannot be read: permission denied; let this user read it") from error
+        except OSError as error:
+            raise TransientError(f"{item.uri!r} changed after it was listed: {error.strerror}") from error
+        file = io.FileIO(descriptor)
+        if _version(os.fstat(descriptor)) != item.etag:
+            file.close()
+            raise TransientError(f"{item.uri!r} changed after it was listed; run it again")
+        return file
+
+    def _walk(self, base: Path, parts: tuple[str, ...]) -> Iterator[Path]:
+        if not parts:
+            yield base
+            return
+        try:
+            names = [parts[0]] if (base / parts[0]).exists() else sorted(os.listdir(base))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except PermissionError as error:
+            raise ConfigError(f"folder {str(base)!r} cannot be listed: permission denied") from error
+        for name in names:
+            if fnmatchcase(name, parts[0]):
+                yield from self._walk(base / name, parts[1:])
+
+    def _inside(self, path: Path) -> Path:
+        real = path.resolve()
+        if not any(real.is_relative_to(root.resolve()) for root in self._roots):
+            raise ConfigError(
+                f"{str(path)!r} is a link that leads out of LLAMBERT_SOURCES, to {str(real)!r}; remove the link, "
+                "or add its target there if tasks may read it"
+            )
+        return real
+
+
+def _version(status: os.stat_result) -> str:
+    return f"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"

@@ -1,0 +1,90 @@
+"""The source URI: parsed, checked for traversal, and held against the allow-list of the settings."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Self
+
+from llambert_etl.errors import ConfigError
+
+MAX_KEY_CHARS = 1_024
+
+_GLOB = re.compile(r"[*?\[\]]")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\%]")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+# S3 forbids bucket names that look like an address; so does everyone who remembers what 169.254.169.254 serves.
+_ADDRESS = re.compile(r"[0-9.]+")
+
+
+@dataclass(frozen=True)
+class Location:
+    """A bucket (None: this machine's disk) and the parts of a key, of which some may hold `*` or `?`."""
+
+    bucket: str | None
+    parts: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, uri: str) -> Self:
+        """Accept `s3://bucket/key` and absolute paths. Raise ConfigError for everything else."""
+        scheme, colon, rest = uri.partition("://")
+        if not colon:
+            bucket, path = None, uri
+            if not path.startswith("/"):
+                raise ConfigError(f"{uri!r} must be s3://bucket/... or an absolute path such as /data/landing/...")
+            path = path[1:]
+        elif scheme == "s3":
+            bucket, _, path = rest.partition("/")
+            if not _BUCKET.fullmatch(bucket) or _ADDRESS.fullmatch(bucket):
+                raise ConfigError(f"{uri!r}: {bucket!r} is not the name of a bucket")
+        else:
+            raise ConfigError(f"{uri!r}: scheme {scheme!r} is not read; use s3://bucket/... or an absolute path")
+        path = path.removesuffix("/")
+        if path and not is_safe_key(path):
+            raise ConfigError(f"{uri!r} must not hold '.', '..', '//', '%', backslashes or control characters")
+        return cls(bucket, tuple(path.split("/")) if path else ())
+
+    @property
+    def folder(self) -> tuple[str, ...]:
+        """The parts before the first wildcard; the last part names files, so it never belongs to them."""
+        literal = []
+        for part in self.parts[:-1]:
+            if _GLOB.search(part):
+                break
+            literal.append(part)
+        return tuple(literal)
+
+    def matches(self, key: str) -> bool:
+        """Match part by part, so that `*` never crosses a `/`."""
+        parts = key.split("/")
+        return len(parts) == len(self.parts) and all(map(fnmatchcase, parts, self.parts))
+
+    def is_inside(self, prefix: "Location") -> bool:
+        return self.bucket == prefix.bucket and self.folder[: len(prefix.parts)] == prefix.parts
+
+    def __str__(self) -> str:
+        path = "/".join(self.parts)
+        return f"/{path}" if self.bucket is None else f"s3://{self.bucket}/{path}"
+
+
+def is_safe_key(key: str) -> bool:
+    """Say whether a key means the same to every client and store: no traversal, no empty part, nothing escaped."""
+    if len(key) > MAX_KEY_CHARS or _UNSAFE.search(key):
+        return False
+    return all(part not in ("", ".", "..") for part in key.split("/"))
+
+
+def allowed_location(uri: str, sources: Sequence[str]) -> Location:
+    """Parse `uri` and hold it against the allow-list. Raise ConfigError naming LLAMBERT_SOURCES otherwise."""
+    if "{" in uri or "}" in uri:
+        raise ConfigError(f"source {uri!r}: the only placeholder is {{partition}}")
+    location = Location.parse(uri)
+    if not location.parts:
+        raise ConfigError(f"source {uri!r} names no files: end it with a file name or a pattern such as *.jsonl.gz")
+    prefixes = [Location.parse(source) for source in sources]
+    if not any(location.is_inside(prefix) for prefix in prefixes):
+        raise ConfigError(
+            f"source {uri!r} is not under any of LLAMBERT_SOURCES {list(sources)}; "
+            "add its prefix there if tasks may read it"
+        )
+    return location

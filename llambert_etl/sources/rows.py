@@ -1,0 +1,95 @@
+"""The words that readers share: an object, a record read from it, a refusal, and the limits that bound them."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+_MIB = 1 << 20
+
+
+class Reason(StrEnum):
+    """Why something that was read is not an accepted document. The first word says what was refused."""
+
+    FILE_WRONG_KIND = "file_wrong_kind"  # not what its name says: an image, gzip posing as JSON lines, UTF-16
+    FILE_UNSAFE_NAME = "file_unsafe_name"  # `..`, `//`, `%`, a backslash or a control character in its key
+    FILE_TRUNCATED = "file_truncated"  # ends too early; the rows before are kept, the rest is this one row
+    FILE_CORRUPT = "file_corrupt"  # breaks midway; as above
+    FILE_BOMB = "file_bomb"  # unpacks to far more than any text would; as above
+    LINE_TOO_LONG = "line_too_long"
+    LINE_NOT_UTF8 = "line_not_utf8"
+    LINE_NOT_JSON = "line_not_json"
+    LINE_NOT_OBJECT = "line_not_object"  # JSON, but no {...}
+    LINE_TOO_DEEP = "line_too_deep"  # JSON nested beyond any sense
+    LINE_NOT_CSV = "line_not_csv"  # other columns than the header, or quotes that do not match
+    ID_MISSING = "id_missing"
+    ID_NOT_TEXT = "id_not_text"  # neither a string nor an integer
+    ID_BLANK = "id_blank"
+    ID_TOO_LONG = "id_too_long"
+    ID_NOT_UNICODE = "id_not_unicode"
+    ID_NUL = "id_nul"
+    TEXT_MISSING = "text_missing"
+    TEXT_NOT_TEXT = "text_not_text"  # null, a number, a list
+    TEXT_BLANK = "text_blank"
+    TEXT_TOO_LONG = "text_too_long"
+    TEXT_NOT_UNICODE = "text_not_unicode"  # half of a surrogate pair
+    TEXT_NUL = "text_nul"
+    TEXT_MARK_RUN = "text_mark_run"  # more than 10,000 combining marks in a row: normalising them takes seconds
+    DUPLICATE = "duplicate"  # the id came before in this drop, with the same text
+    ID_CONFLICT = "id_conflict"  # the id came before in this drop, with another text: the first wins
+
+
+class SourceObject(NamedTuple):
+    """One file of a drop. `etag` changes whenever the content does."""
+
+    uri: str
+    size: int
+    etag: str
+
+
+class Missing:
+    """Mark a field that the record does not have: not the same as one that is null."""
+
+
+MISSING = Missing()
+
+
+class Record(NamedTuple):
+    """One row as it was read; nothing about `id` and `text` has been checked."""
+
+    place: str
+    id: object
+    text: object
+
+
+class Refusal(NamedTuple):
+    """One row, or the rest of a file, that could not be read."""
+
+    place: str
+    reason: Reason
+    id: str | None = None
+
+
+class UnreadableError(Exception):
+    """The rest of this file cannot be read. Raised and caught within `sources`."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What no honest text file needs, and what keeps memory flat when a file is not honest.
+
+    gzip cannot exceed 1,032 : 1 and zstd 32,768 : 1; JSON lines of reviews reach about 4 : 1, logs about 50 : 1.
+    """
+
+    line_bytes: int = 16 * _MIB
+    unpacked_bytes: int = 64 * 1024 * _MIB
+    ratio: int = 250
+    ratio_from_bytes: int = 64 * _MIB
+
+    def check_unpacked(self, packed: int, unpacked: int) -> None:
+        """Raise UnreadableError once `unpacked` is more than any honest `packed` bytes could give."""
+        if unpacked > self.unpacked_bytes or (unpacked > self.ratio_from_bytes and unpacked > self.ratio * packed):
+            raise UnreadableError(Reason.FILE_BOMB)

@@ -1,0 +1,231 @@
+"""Import gold: labels given by people, checked row by row before any of them counts."""
+
+import csv
+import datetime
+import hashlib
+import io
+import json
+import logging
+from collections import Counter
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llambert_etl.config import LabellingTask, fingerprint
+from llambert_etl.documents import as_of, hash_text
+from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.manifest import Manifest
+from llambert_etl.partition import Partition
+from llambert_etl.schemas import TABLES
+from llambert_etl.settings import Settings
+from llambert_etl.sources.clean import CLEANER_VERSION, clean
+from llambert_etl.sources.objects import list_drop
+from llambert_etl.sources.rows import MISSING, Reason, Record
+
+logger = logging.getLogger(__name__)
+
+# Below this, neither a metric nor a gate means anything.
+MIN_ROWS = 10
+MAX_BYTES = 1 << 30
+TEST_SHARE = 0.5
+SPLITS = ("train", "test")
+
+GoldRow = dict[str, object]
+
+
+def import_gold(
+    task: LabellingTask, file: Path | str, partition: Partition, *, run: str, lake: Lake, settings: Settings
+) -> Manifest:
+    """Make the partition hold the gold of one file; the same file again changes nothing.
+
+    `file` is Parquet, CSV or JSON lines with `id` and `label`, and where it has them `text`, `split`, `annotator` and
+    `labelled_at`. A text that is not there is that of the document of this id as of the partition. A label corrected in
+    a later partition wins for readers. Raise DataError naming the file, the row and the fix, with nothing written.
+    """
+    started = datetime.datetime.now(datetime.UTC)
+    name, content = str(file), _content(file, settings)
+    key = _commit_key(task, content)
+    last = lake.last_commit("gold", task.name, partition)
+    if last is not None and last.manifest is not None and lake.holds("gold", task.name, partition, key):
+        facts = {**last.manifest.facts, "replayed": True}
+        return last.manifest.model_copy(update={"facts": facts, "versions_written": {"gold": last.version}})
+    rows = _Rows(task, name).checked(_parse(content, name))
+    versions = {}
+    if any(row["text"] is None for row in rows):
+        versions["documents"] = lake.version("documents")
+        _add_texts(rows, task, name, partition, lake)
+    staged = lake.stage("gold", task.name, partition, [_table(rows, task, partition, run)], name="gold")
+    manifest = Manifest(
+        step="gold import",
+        task=task.name,
+        partition=partition,
+        run=run,
+        rows={"read": len(rows), **{split: sum(row["split"] == split for row in rows) for split in SPLITS}},
+        versions_read=versions,
+        config_hash=task.config_hash,
+        facts={
+            "file": Path(name).name,
+            "labels": {label: sum(row["label"] == label for row in rows) for label in task.label_names},
+            "replayed": False,
+        },
+    ).finished(started)
+    commit = lake.replace_partition("gold", task.name, partition, staged, commit_key=key, manifest=manifest)
+    logger.info("gold %s %s: %s rows from %s", task.name, partition, len(rows), name)
+    return manifest.finished(started, versions_written={"gold": commit.version})
+
+
+def _commit_key(task: LabellingTask, content: bytes) -> str:
+    rules = {"labels": list(task.label_names), "max_chars": task.source.max_chars, "cleaner": CLEANER_VERSION}
+    return fingerprint({"sha256": hashlib.sha256(content).hexdigest(), "rules": rules})
+
+
+def _content(file: Path | str, settings: Settings) -> bytes:
+    """Read a file that the caller names on this machine, or an object that the allow-list permits."""
+    if isinstance(file, str) and "://" in file:
+        drop = list_drop(file, settings)
+        if len(drop.objects) != 1:
+            raise ConfigError(f"gold {file!r}: found {len(drop.objects)} objects there, expected one; mend the address")
+        _check_size(file, drop.objects[0].size)
+        with drop.open(drop.objects[0]) as raw:
+            return raw.read()
+    try:
+        _check_size(str(file), Path(file).stat().st_size)
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"gold {str(file)!r} cannot be read: {error.strerror}; mend the path") from error
+
+
+def _check_size(name: str, size: int) -> None:
+    if size > MAX_BYTES:
+        raise DataError(f"gold {name!r} has {size} bytes, at most {MAX_BYTES} are read; gold is a sample, not a corpus")
+
+
+def _parse(content: bytes, name: str) -> list[GoldRow]:
+    """Return the rows as the file has them. Raise DataError naming the row that cannot be read."""
+    suffix = Path(name).suffix.lower()
+    found: list[GoldRow]
+    try:
+        if suffix == ".parquet":
+            found = pq.read_table(io.BytesIO(content)).to_pylist()
+        elif suffix == ".csv":
+            found = [
+                dict(row) for row in csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+            ]
+        elif suffix == ".jsonl":
+            found = [json.loads(line) for line in content.decode("utf-8-sig").split("\n") if line.strip()]
+        else:
+            raise DataError(f"gold {name!r}: expected a .parquet, .csv or .jsonl file")
+    except (ValueError, RecursionError, OSError, csv.Error, pa.ArrowException) as error:
+        said = " ".join(str(error).split())[:200]
+        raise DataError(f"gold {name!r} is not a readable {suffix} file: {said}; write it again") from error
+    for number, row in enumerate(found, 1):
+        if not isinstance(row, dict):
+            raise DataError(f"gold {name!r} row {number}: expected an object with id and label")
+    return found
+
+
+class _Rows:
+    """The rules of a gold file."""
+
+    def __init__(self, task: LabellingTask, name: str) -> None:
+        self._task, self._name = task, name
+
+    def checked(self, found: list[GoldRow]) -> list[GoldRow]:
+        """Return clean rows. Raise DataError for the first fault."""
+        if len(found) < MIN_ROWS:
+            raise DataError(f"gold {self._name!r}: {len(found)} rows, at least {MIN_ROWS} are needed; label more")
+        for column in ("id", "label"):
+            if column not in found[0]:
+                raise DataError(
+                    f"gold {self._name!r}: column {column!r} is missing, columns found {sorted(found[0])[:50]}"
+                )
+        rows = [self._row(number, row) for number, row in enumerate(found, 1)]
+        self._check_ids(rows)
+        self._check_splits(rows)
+        return rows
+
+    def _row(self, number: int, row: GoldRow) -> GoldRow:
+        where = f"gold {self._name!r} row {number}"
+        given = row.get("text") or None
+        cleaned = clean(
+            Record("", row.get("id", MISSING), MISSING if given is None else given), self._task.source.max_chars
+        )
+        if cleaned.id is None or cleaned.reason not in (None, Reason.TEXT_MISSING):
+            raise DataError(f"{where}: {cleaned.reason}; mend or remove the row")
+        label = row.get("label")
+        if label not in self._task.labels:
+            raise DataError(
+                f"{where}: label {label!r:.80} is not one of {list(self._task.labels)}; mend it or the task file"
+            )
+        split = row.get("split") or _split_of(cleaned.id)
+        if split not in SPLITS:
+            raise DataError(f"{where}: split {split!r:.80} is not one of {list(SPLITS)}; mend it or leave it out")
+        annotator = row.get("annotator") or None
+        if annotator is not None and not isinstance(annotator, str):
+            raise DataError(f"{where}: annotator must be a string, found {type(annotator).__name__}")
+        moment = _moment(row.get("labelled_at"), where)
+        return {
+            "id": cleaned.id,
+            "text": cleaned.text,
+            "label": label,
+            "split": split,
+            "annotator": annotator,
+            "labelled_at": moment,
+        }
+
+    def _check_ids(self, rows: list[GoldRow]) -> None:
+        for key, count in Counter(str(row["id"]) for row in rows).items():
+            if count > 1:
+                numbers = [number for number, row in enumerate(rows, 1) if row["id"] == key][:5]
+                raise DataError(f"gold {self._name!r}: id {key!r} stands in rows {numbers}; keep one label for each id")
+
+    def _check_splits(self, rows: list[GoldRow]) -> None:
+        labels = Counter(row["label"] for row in rows)
+        absent = [label for label in self._task.labels if label not in labels]
+        if len(labels) == 1 or absent:
+            raise DataError(
+                f"gold {self._name!r}: no row has the label {absent}; a gate cannot judge what it never sees"
+            )
+
+
+def _moment(value: object, where: str) -> datetime.datetime | None:
+    """Parse a moment with its zone: a local time means another instant on every machine."""
+    if value is None or value == "":
+        return None
+    try:
+        moment = value if isinstance(value, datetime.datetime) else datetime.datetime.fromisoformat(str(value))
+    except ValueError as error:
+        raise DataError(f"{where}: labelled_at {value!r:.80} is no moment; write 2026-11-10T09:30:00Z") from error
+    if moment.tzinfo is None:
+        raise DataError(f"{where}: labelled_at {value!r:.80} has no time zone; write 2026-11-10T09:30:00Z")
+    return moment.astimezone(datetime.UTC)
+
+
+def _split_of(key: str) -> str:
+    """Divide by a hash of the id: a row stays on its side whatever else the file holds."""
+    share = int.from_bytes(hashlib.sha256(f"split:{key}".encode()).digest()[:8]) / 2**64
+    return "test" if share < TEST_SHARE else "train"
+
+
+def _add_texts(rows: list[GoldRow], task: LabellingTask, name: str, partition: Partition, lake: Lake) -> None:
+    wanted = pl.LazyFrame({"id": [row["id"] for row in rows if row["text"] is None]}, schema={"id": pl.String})
+    with lake_faults("documents"):
+        found = as_of(lake, task.name, partition).join(wanted, on="id", how="semi").select("id", "text").collect()
+    texts = dict(found.iter_rows())
+    for number, row in enumerate(rows, 1):
+        if row["text"] is None:
+            row["text"] = texts.get(row["id"])
+        if row["text"] is None:
+            raise DataError(
+                f"gold {name!r} row {number}: no text, and no document {row['id']!r:.80} as of {partition}; "
+                "add a text column, or ingest the document first"
+            )
+
+
+def _table(rows: list[GoldRow], task: LabellingTask, partition: Partition, run: str) -> pa.Table:
+    fixed = {"task": task.name, "partition": str(partition), "run": run}
+    full = [{**row, **fixed, "text_hash": hash_text(str(row["text"]))} for row in rows]
+    return pa.Table.from_pylist(full, schema=TABLES["gold"].schema)

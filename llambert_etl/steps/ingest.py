@@ -1,0 +1,219 @@
+"""Ingest: the landing files of a day become `documents`, accepted or refused with a reason."""
+
+import datetime
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+
+import pyarrow as pa
+from pydantic import JsonValue
+
+from llambert_etl.config import LabellingTask, Source, fingerprint
+from llambert_etl.documents import hash_text
+from llambert_etl.errors import DataError
+from llambert_etl.lake import Lake
+from llambert_etl.manifest import Manifest
+from llambert_etl.partition import Partition
+from llambert_etl.schemas import TABLES, DocumentStatus
+from llambert_etl.settings import Settings
+from llambert_etl.sources.clean import CLEANER_VERSION, SeenIds, clean
+from llambert_etl.sources.location import is_safe_key
+from llambert_etl.sources.objects import Drop, find_drop
+from llambert_etl.sources.readers import read_rows
+from llambert_etl.sources.rows import Limits, Reason, Record, Refusal, SourceObject
+
+logger = logging.getLogger(__name__)
+
+# How many days back late files are looked for. Keep landing files longer than this: a day whose files have partly
+# expired looks like one whose producer took documents back.
+LATE_DAYS = 7
+
+_CHUNK_ROWS = 20_000
+_CHUNK_BYTES = 32 << 20
+
+Row = dict[str, str | None]
+
+
+def ingest(
+    task: LabellingTask, partition: Partition, *, run: str, lake: Lake, settings: Settings, late_days: int = LATE_DAYS
+) -> Manifest:
+    """Ingest the partition, then each past day whose landing files have changed since it was ingested.
+
+    The manifest is the partition's own. `facts.late_partitions` names the past days that were replaced, and
+    `facts.late_refused` those that could not be, with the reason: they keep what they held.
+    """
+    started = datetime.datetime.now(datetime.UTC)
+    manifest = ingest_partition(task, partition, run=run, lake=lake, settings=settings)
+    replaced: list[str] = []
+    refused: dict[str, str] = {}
+    for day in late_partitions(task, lake=lake, settings=settings, before=partition, days=late_days):
+        try:
+            ingest_partition(task, day, run=run, lake=lake, settings=settings)
+        except DataError as error:
+            # A past day that is broken must not keep tonight's documents from being labelled.
+            logger.warning("%s %s: late files refused: %s", task.name, day, error)
+            refused[day] = str(error)
+        else:
+            replaced.append(str(day))
+    return manifest.finished(
+        started, facts={**manifest.facts, "late_partitions": list(replaced), "late_refused": dict(refused)}
+    )
+
+
+def ingest_partition(
+    task: LabellingTask, partition: Partition, *, run: str, lake: Lake, settings: Settings
+) -> Manifest:
+    """Make the partition hold exactly what its landing files hold now; unchanged files change nothing.
+
+    An empty drop is a commit of no rows. Raise DataError when the files of a day that had some are gone: documents are
+    never erased because a listing came back empty. TransientError when a file changes while it is read.
+    """
+    started = datetime.datetime.now(datetime.UTC)
+    drop = find_drop(task.source, partition, settings)
+    key = drop_key(task, drop)
+    last = lake.last_commit("documents", task.name, partition)
+    before = last.manifest if last is not None else None
+    if last is not None and before is not None and lake.holds("documents", task.name, partition, key):
+        return _replayed(before, last.version)
+    if not drop.objects and before is not None and before.facts.get("files"):
+        raise DataError(
+            f"{task.name} {partition}: {drop.location} is empty, but held {before.facts['files']} files when it was "
+            "last ingested; put them back, or leave one empty file there if the day's documents are to go"
+        )
+    logger.info("ingest %s %s: %s files", task.name, partition, len(drop.objects))
+    tally = _Tally(task, partition, run)
+    staged = lake.stage("documents", task.name, partition, tally.chunks(drop), name="documents")
+    drop.verify_unchanged()
+    manifest = Manifest(
+        step="ingest",
+        task=task.name,
+        partition=partition,
+        run=run,
+        rows=tally.rows,
+        reasons=dict(sorted(tally.reasons.items())),
+        config_hash=task.config_hash,
+        facts=tally.facts(drop, before),
+    ).finished(started)
+    commit = lake.replace_partition("documents", task.name, partition, staged, commit_key=key, manifest=manifest)
+    logger.info("ingest %s %s: %s at version %s", task.name, partition, tally.rows, commit.version)
+    if commit.replayed and commit.manifest is not None:
+        return _replayed(commit.manifest, commit.version)
+    return manifest.finished(started, versions_written={"documents": commit.version})
+
+
+def late_partitions(
+    task: LabellingTask, *, lake: Lake, settings: Settings, before: Partition, days: int
+) -> list[Partition]:
+    """Return the days, of the `days` before `before`, whose landing files changed since they were ingested.
+
+    Reads listings only. A day that was never ingested is a backfill's affair; one whose files are all gone has expired.
+    """
+    end = datetime.date.fromisoformat(before)
+    late = []
+    for back in range(days, 0, -1):
+        day = Partition((end - datetime.timedelta(days=back)).isoformat())
+        if lake.commit_key("documents", task.name, day) is None:
+            continue
+        drop = find_drop(task.source, day, settings)
+        if drop.objects and not lake.holds("documents", task.name, day, drop_key(task, drop)):
+            late.append(day)
+    return late
+
+
+def drop_key(task: LabellingTask, drop: Drop) -> str:
+    """Identify what ingesting a drop gives: its files, how the task reads them, and how they are cleaned."""
+    source = task.source.model_dump(mode="json")
+    return fingerprint({"objects": [list(item) for item in drop.objects], "source": source, "cleaner": CLEANER_VERSION})
+
+
+def _replayed(manifest: Manifest, version: int) -> Manifest:
+    facts = {**manifest.facts, "replayed": True}
+    return manifest.model_copy(update={"facts": facts, "versions_written": {"documents": version}})
+
+
+class _Tally:
+    """The rows of one drop on their way into the lake, and their count."""
+
+    def __init__(self, task: LabellingTask, partition: Partition, run: str) -> None:
+        self._source = task.source
+        self._fixed: Row = {"task": task.name, "partition": str(partition), "run": run}
+        self._seen = SeenIds()
+        self._content = 0
+        self._accepted = 0
+        self._files_refused = 0
+        self.reasons: Counter[str] = Counter()
+
+    @property
+    def rows(self) -> dict[str, int]:
+        rejected = self.reasons.total()
+        return {"read": self._accepted + rejected, "accepted": self._accepted, "rejected": rejected}
+
+    def facts(self, drop: Drop, before: Manifest | None) -> dict[str, JsonValue]:
+        """Say what came in, and whether the accepted documents differ from those of the commit that is replaced."""
+        content = f"{self._content:016x}"
+        return {
+            "files": len(drop.objects),
+            "files_refused": self._files_refused,
+            "bytes": sum(item.size for item in drop.objects),
+            "source": str(drop.location),
+            "empty": not drop.objects,
+            "replayed": False,
+            "content": content,
+            "content_changed": before is not None and before.facts.get("content") != content,
+            "accepted_before": before.rows["accepted"] if before is not None else None,
+        }
+
+    def chunks(self, drop: Drop) -> Iterator[pa.Table]:
+        """Yield tables bounded in rows and bytes."""
+        schema = TABLES["documents"].schema
+        held: list[Row] = []
+        size = 0
+        for row in self._rows(drop):
+            held.append(row)
+            size += len(row["text"] or "")
+            if len(held) >= _CHUNK_ROWS or size >= _CHUNK_BYTES:
+                yield pa.Table.from_pylist(held, schema=schema)
+                held, size = [], 0
+        if held:
+            yield pa.Table.from_pylist(held, schema=schema)
+
+    def _rows(self, drop: Drop) -> Iterator[Row]:
+        for item in drop.objects:
+            # A file name of the local disk need not be Unicode, a column must be.
+            source = item.uri.encode("utf-8", "backslashreplace").decode()
+            for found in _read(drop, item, self._source):
+                row = self._row(found)
+                yield {**self._fixed, "source": source, **row}
+
+    def _row(self, found: Record | Refusal) -> Row:
+        if isinstance(found, Refusal):
+            self._files_refused += found.reason.startswith("file_")
+            return self._rejected(found.place, found.reason, None, None)
+        key, text, reason = clean(found, self._source.max_chars)
+        text_hash = None if text is None else hash_text(text)
+        if reason is None and key is not None and text_hash is not None:
+            reason = self._seen.claim(key, text_hash)
+        if reason is not None:
+            return self._rejected(found.place, reason, key, text_hash)
+        self._accepted += 1
+        # A sum, so that the order of files does not matter.
+        row_hash = hashlib.blake2b(f"{text_hash}{key}".encode(), digest_size=8).digest()
+        self._content = (self._content + int.from_bytes(row_hash)) % 2**64
+        status = DocumentStatus.ACCEPTED
+        return {"id": key, "status": status, "place": found.place, "text": text, "text_hash": text_hash}
+
+    def _rejected(self, place: str, reason: Reason, key: str | None, text_hash: str | None) -> Row:
+        self.reasons[reason] += 1
+        status = DocumentStatus.REJECTED
+        return {"id": key, "status": status, "reason": reason, "place": place, "text_hash": text_hash}
+
+
+def _read(drop: Drop, item: SourceObject, source: Source) -> Iterator[Record | Refusal]:
+    key = item.uri.partition("://")[2].partition("/")[2] if "://" in item.uri else item.uri.removeprefix("/")
+    if not is_safe_key(key):
+        yield Refusal("line 1", Reason.FILE_UNSAFE_NAME)
+        return
+    with closing(drop.open(item)) as raw:
+        yield from read_rows(raw, item.uri, item.size, source, Limits())
