@@ -10,12 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-import click
+import typer
 
 from llambert_etl.errors import ConfigError, LlambertError
 from llambert_etl.lake import lake_faults
 
 _TERMINATION_LOG = Path("/dev/termination-log")
+_TERMINATION_BYTES = 4096
 _BUG = 1
 
 logger = logging.getLogger("llambert")
@@ -69,12 +70,12 @@ def conclude(command: Callable[[], object]) -> int:
     try:
         with contextlib.redirect_stdout(sys.stderr), lake_faults("lake"):
             command()
-    except click.exceptions.Exit as stop:
+    except typer.Exit as stop:
         return stop.exit_code
-    except click.exceptions.Abort:
+    except typer.Abort:
         return _failed("interrupted", 130)
-    except click.ClickException as error:
-        return _failed(error.format_message(), ConfigError.exit_code)
+    except typer.TyperException as error:
+        return _failed(str(error), ConfigError.exit_code)
     except LlambertError as error:
         return _failed(str(error), error.exit_code)
     except Exception:
@@ -86,13 +87,18 @@ def conclude(command: Callable[[], object]) -> int:
 def _failed(reason: str, code: int) -> int:
     line = " ".join(reason.split())
     print(f"llambert: {line}", file=sys.stderr)
-    with contextlib.suppress(OSError):
-        if _TERMINATION_LOG.exists():
-            _TERMINATION_LOG.write_text(line)
+    _last_words(line)
     return code
 
 
 def emit(line: str) -> None:
-    """Write a result line to the real stdout."""
+    """Write a result line to the real stdout; libraries that print meanwhile are sent to stderr."""
     sys.__stdout__.write(line + "\n")  # type: ignore[union-attr]
     sys.__stdout__.flush()  # type: ignore[union-attr]
+    _last_words(line)
+
+
+def _last_words(line: str) -> None:
+    """Leave a pod's result where Kubernetes shows it and Airflow reads it. Longer ones stay in the log only."""
+    if _TERMINATION_LOG.exists() and len(line.encode()) <= _TERMINATION_BYTES:
+        _TERMINATION_LOG.write_text(line)

@@ -52,7 +52,7 @@ def _champion(status: Status) -> str:
     if status.champion is None:
         return "none yet"
     metrics = status.champion.metrics
-    shown = ", ".join(f"{name} {metrics[name]:.4f}" for name in ("gold_accuracy", "gold_f1_macro") if name in metrics)
+    shown = ", ".join(f"{name} {metrics[name]:.4f}" for name in ("gold.accuracy", "gold.macro_f1") if name in metrics)
     return f"{status.champion.name} version {status.champion.version} ({shown})"
 
 

@@ -93,6 +93,7 @@ def train(
     strategy: Annotated[
         Literal["gold", "llm", "combined"] | None, typer.Option(help="instead of the task file's")
     ] = None,
+    sample: Annotated[int | None, typer.Option(min=1, help="as it was given to annotate")] = None,
 ) -> None:
     """Fine-tune, evaluate and register a candidate encoder as of the day."""
     from llambert_etl.llm.prompts import prompt_hash
@@ -110,6 +111,7 @@ def train(
             settings=clients.settings,
             prompt_hash=prompt_hash(found, clients.settings.include),
             strategy=strategy,
+            sample_size=sample,
         )
     )
 

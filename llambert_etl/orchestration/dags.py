@@ -88,7 +88,12 @@ def build_retrain(labelling: LabellingTask, settings: Settings) -> DAG:
             *_gold_import(labelling, settings, steps),
             steps.heavy("annotate", commands.step("annotate", name, commands.option("--sample", "sample"))),
             steps.light("check_annotations", commands.step("check annotations", name)),
-            steps.heavy("train", commands.step("train", name, commands.option("--strategy", "strategy"))),
+            steps.heavy(
+                "train",
+                commands.step(
+                    "train", name, commands.option("--strategy", "strategy"), commands.option("--sample", "sample")
+                ),
+            ),
             *_approval(labelling),
             promote,
             announce_champion(promote.output),

@@ -1,4 +1,4 @@
-"""plan, label, check's note and publish: one pinned version a partition, every text inferred once, one visible commit."""
+"""plan, label and publish: one pinned version a partition, every text inferred once, one visible commit."""
 
 import numpy as np
 import pyarrow as pa

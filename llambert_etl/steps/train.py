@@ -1,0 +1,228 @@
+"""Train a candidate: LLM labels, gold, or one after the other; measured on gold, registered with its account."""
+
+import datetime
+import logging
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import polars as pl
+
+from llambert_etl.config import LabellingTask, fingerprint
+from llambert_etl.documents import as_of, sample
+from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.gold import gold_as_of
+from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.manifest import Manifest
+from llambert_etl.partition import Partition
+from llambert_etl.registry import ModelVersion, Registry
+from llambert_etl.schemas import AnnotationStatus
+from llambert_etl.settings import Settings
+
+if TYPE_CHECKING:
+    from llambert_etl.encoder.training import Labelled
+
+logger = logging.getLogger(__name__)
+
+Strategy = Literal["gold", "llm", "combined"]
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Frames of text, text_hash and label. `leaked`: LLM-labelled rows taken out because gold tests on them."""
+
+    llm: pl.DataFrame
+    gold_train: pl.DataFrame
+    gold_test: pl.DataFrame
+    leaked: int
+    llm_on_gold: dict[str, float]
+    versions: dict[str, int]
+
+
+def train(
+    task: LabellingTask,
+    partition: Partition,
+    *,
+    run: str,
+    lake: Lake,
+    registry: Registry,
+    settings: Settings,
+    prompt_hash: str,
+    strategy: Strategy | None = None,
+    sample_size: int | None = None,
+) -> Manifest:
+    """Register a candidate trained on what is known as of `partition`; return its version and gold metrics in `facts`.
+
+    The same data, configuration and seed give the version that is there already. A candidate whose registration failed
+    is kept in the state folder, so that the next try registers it without training again.
+    """
+    started = datetime.datetime.now(datetime.UTC)
+    chosen: Strategy = strategy or task.encoder.strategy
+    data = _read(task, partition, lake, prompt_hash, sample_size or task.annotator.sample)
+    stages = _stages(task, chosen, data)
+    run_key = _run_key(task, partition, chosen, stages, data.gold_test)
+    facts: dict[str, object] = {
+        "strategy": chosen,
+        "run_key": run_key,
+        "leaked_rows_removed": data.leaked,
+        "llm_on_gold": data.llm_on_gold,
+        "stages": [stage.height for stage in stages],
+        "gold_test": data.gold_test.height,
+    }
+    manifest = Manifest(
+        step="train",
+        task=task.name,
+        partition=partition,
+        run=run,
+        config_hash=task.config_hash,
+        rows={"read": data.llm.height + data.leaked, "usable": data.llm.height, "leaked": data.leaked},
+        versions_read=data.versions,
+    )
+    version = registry.find(task.name, run_key)
+    if version is None:
+        folder = _candidate(task, stages, data, settings, run_key)
+        version = _register(task, partition, registry, folder, data.gold_test, run_key, manifest, facts)
+    facts |= {"model_version": version.version, "model_name": version.name, "metrics": dict(version.metrics)}
+    facts["mlflow_run_id"] = version.run_id
+    return manifest.finished(started, facts=facts)
+
+
+def _read(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: str, size: int) -> _Data:
+    versions = {table: lake.version(table) for table in ("documents", "annotations", "gold")}
+    gold = gold_as_of(task, lake, partition)
+    test = gold.filter(pl.col("split") == "test")
+    with lake_faults("annotations"):
+        chosen = sample(as_of(lake, task.name, partition), size, task.annotator.seed)
+        labelled = (
+            lake.scan("annotations", task.name, upto=partition)
+            .filter(
+                (pl.col("prompt_hash") == prompt_hash)
+                & (pl.col("model") == task.annotator.model)
+                & (pl.col("revision") == task.annotator.revision)
+                & (pl.col("status") == AnnotationStatus.LABELLED)
+            )
+            .select("text_hash", "label")
+            .unique("text_hash")
+            .collect()
+        )
+    # A text that gold tests on must not be learnt from, under its own id or another.
+    both = chosen.join(labelled, on="text_hash").sort("text_hash")
+    tested = pl.col("id").is_in(test["id"].to_list()) | pl.col("text_hash").is_in(test["text_hash"].to_list())
+    kept = both.filter(~tested).select("text", "text_hash", "label")
+    own = gold.filter(pl.col("split") == "train")
+    own = own.filter(~pl.col("text_hash").is_in(test["text_hash"].to_list()))
+    return _Data(
+        llm=kept,
+        gold_train=own.select("text", "text_hash", "label").sort("text_hash"),
+        gold_test=test.select("text", "text_hash", "label").sort("text_hash"),
+        leaked=both.height - kept.height,
+        llm_on_gold=_agreement(gold, labelled),
+        versions=versions,
+    )
+
+
+def _agreement(gold: pl.DataFrame, labelled: pl.DataFrame) -> dict[str, float]:
+    """Return how often the LLM says what people say, on the gold texts that it was asked about."""
+    shared = gold.select("text_hash", "label").unique("text_hash").join(labelled, on="text_hash", suffix="_llm")
+    if shared.is_empty():
+        return {"n": 0.0}
+    right = shared.filter(pl.col("label") == pl.col("label_llm")).height
+    return {"n": float(shared.height), "accuracy": right / shared.height}
+
+
+def _stages(task: LabellingTask, strategy: Strategy, data: _Data) -> list[pl.DataFrame]:
+    """Return what is trained on, in order. Raise where a label is absent, before any model is loaded."""
+    stages = {"gold": [data.gold_train], "llm": [data.llm], "combined": [data.llm, data.gold_train]}[strategy]
+    for stage in stages:
+        counts = dict.fromkeys(task.labels, 0) | dict(stage["label"].value_counts().iter_rows())
+        if min(counts.values()) >= 2:
+            continue
+        if stage is data.gold_train:
+            raise ConfigError(
+                f"{task.name}: strategy {strategy!r} needs gold train rows of every label, found {counts}"
+            )
+        raise DataError(
+            f"{task.name}: too few LLM labels of a class to train on, found {counts}; annotate more, or mend the prompt"
+        )
+    return stages
+
+
+def _run_key(
+    task: LabellingTask, partition: Partition, strategy: Strategy, stages: list[pl.DataFrame], test: pl.DataFrame
+) -> str:
+    rows = [stage.select("text_hash", "label").rows() for stage in [*stages, test]]
+    recipe = task.encoder.model_dump(mode="json")
+    return fingerprint([task.name, list(task.labels.items()), recipe, partition, strategy, rows])
+
+
+def _candidate(task: LabellingTask, stages: list[pl.DataFrame], data: _Data, settings: Settings, run_key: str) -> Path:
+    """Return the trained folder of this run key: complete, or not there at all."""
+    from llambert_etl.encoder.training import fine_tune
+
+    target = settings.state / "candidates" / task.name / run_key
+    if target.exists():
+        logger.info("candidate %s was trained before; registering it", run_key)
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        folder = Path(scratch) / "encoder"
+        rows = [_labelled(task, stage) for stage in stages]
+        # Gold that was not trained on calibrates; otherwise the last dev split does.
+        heldout = _labelled(task, data.gold_train if data.gold_train is not stages[-1] else data.gold_train.clear())
+        fine_tune(task.encoder, task.label_names, rows, heldout, settings, folder)
+        folder.rename(target)
+    return target
+
+
+def _labelled(task: LabellingTask, rows: pl.DataFrame) -> "Labelled":
+    from llambert_etl.encoder.training import Labelled
+
+    return Labelled(tuple(rows["text"].to_list()), tuple(_truth(task, rows).tolist()))
+
+
+def _truth(task: LabellingTask, rows: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    index = {label: number for number, label in enumerate(task.label_names)}
+    return np.asarray([index[label] for label in rows["label"].to_list()], dtype=np.int64)
+
+
+def _register(
+    task: LabellingTask,
+    partition: Partition,
+    registry: Registry,
+    folder: Path,
+    test: pl.DataFrame,
+    run_key: str,
+    manifest: Manifest,
+    facts: dict[str, object],
+) -> ModelVersion:
+    from llambert_etl.encoder.inference import Encoder
+    from llambert_etl.encoder.metrics import evaluate
+    from llambert_etl.encoder.plots import confusion_plot, reliability_plot
+
+    probabilities, truth = Encoder.load(folder).predict(test["text"].to_list()), _truth(task, test)
+    evaluation = evaluate(task.label_names, truth, probabilities)
+    metrics = {f"gold.{name}": value for name, value in evaluation.flat().items()}
+    logger.info("gold: accuracy %.4f, macro F1 %.4f, n %d", evaluation.accuracy, evaluation.macro_f1, evaluation.n)
+    with tempfile.TemporaryDirectory() as scratch:
+        plots = Path(scratch)
+        return registry.register(
+            task.name,
+            partition,
+            run_key=run_key,
+            folder=folder,
+            labels=task.label_names,
+            params={
+                **task.encoder.model_dump(mode="json"),
+                "strategy": str(facts["strategy"]),
+                **manifest.versions_read,
+            },
+            metrics=metrics,
+            config_hash=task.config_hash,
+            artifacts={
+                "confusion.png": confusion_plot(evaluation, plots / "confusion.png"),
+                "reliability.png": reliability_plot(probabilities, truth, evaluation.ece, plots / "reliability.png"),
+            },
+            manifest=manifest.model_copy(update={"facts": facts}).model_dump_json(indent=2),
+        )

@@ -1,0 +1,94 @@
+"""A command ends with one line that says what to mend, and with the exit code that a scheduler reads."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llambert_etl.cli import run
+from llambert_etl.cli.outcome import conclude
+from llambert_etl.errors import ConfigError, DataError, TransientError
+
+INCLUDE = Path(__file__).parents[2] / "include"
+DAY = ["--partition", "2026-11-10"]
+
+
+@pytest.fixture(autouse=True)
+def _deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMBERT_LAKE", str(tmp_path / "lake"))
+    monkeypatch.setenv("LLAMBERT_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("LLAMBERT_INCLUDE", str(INCLUDE))
+    monkeypatch.setenv("LLAMBERT_SOURCES", json.dumps([f"{tmp_path}/landing/"]))
+    monkeypatch.setenv("LLAMBERT_MLFLOW_URI", "http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["ingest", "--task", "movie_sentiment", "--partition", "None"], 78, "no partition: this run has no partition"),
+        (["ingest", "--task", "movie_sentiment", "--partition", "today"], 78, "partition 'today' is not a day"),
+        (["ingest", "--task", "movie_sentiment"], 78, "Missing option '--partition'"),
+        (["ingest", "--task", "nonsense", *DAY], 78, "no file"),
+        (["ingest", "--task", "../etc", *DAY], 78, "a task name is lower-case letters"),
+        (["ingest", "--task", "movie_sentiment", *DAY], 78, "LLAMBERT_SOURCES"),
+        (["fly"], 78, "No such command 'fly'"),
+        (["check", "weather", "--task", "movie_sentiment", *DAY], 78, "'weather' is not one of"),
+        (["label", "--task", "movie_sentiment", "--shard", "0", *DAY], 78, "has no plan: run `llambert plan`"),
+        (["publish", "--task", "movie_sentiment", *DAY], 78, "has no plan: run `llambert plan`"),
+        (["train", "--task", "movie_sentiment", "--strategy", "magic", *DAY], 78, "'magic' is not one of"),
+    ],
+)
+def test_a_refusal_is_one_line_and_an_exit_code(
+    capfd: pytest.CaptureFixture[str], arguments: list[str], code: int, said: str
+) -> None:
+    assert run(arguments) == code
+    out, err = capfd.readouterr()
+    assert said in err
+    assert out == ""
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(TransientError("x"), 75), (DataError("x"), 65), (ConfigError("x"), 78), (ValueError("x"), 1)]
+)
+def test_each_error_has_its_exit_code(error: Exception, code: int) -> None:
+    def fail() -> None:
+        raise error
+
+    assert conclude(fail) == code
+
+
+def test_a_missing_setting_is_a_refusal(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LLAMBERT_LAKE")
+    assert run(["init"]) == 78
+    assert "LLAMBERT_LAKE: Field required" in capfd.readouterr().err
+
+
+def test_what_a_library_prints_does_not_reach_stdout(capfd: pytest.CaptureFixture[str]) -> None:
+    assert conclude(lambda: print("a library's chatter")) == 0
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "a library's chatter\n")
+
+
+def test_init_creates_the_tables_and_can_be_repeated(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(["init"]) == 0
+    assert run(["init"]) == 0
+    last = json.loads(capfd.readouterr().out.splitlines()[-1])
+    assert last == {"lake": str(tmp_path / "lake"), "tables": "ready"}
+
+
+def test_doctor_names_what_cannot_be_used(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor"]) == 78
+    out, _ = capfd.readouterr()
+    assert "registry" in out
+    assert "one writer wins" in out
+
+
+def test_the_shipped_task_files_are_valid(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["tasks", "validate", "--include", str(INCLUDE)]) == 0
+    assert "movie_sentiment: 2 labels" in capfd.readouterr().out
+
+
+def test_a_task_is_shown_with_its_defaults(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["tasks", "show", "--task", "movie_sentiment", "--include", str(INCLUDE)]) == 0
+    assert json.loads(capfd.readouterr().out)["source"]["max_chars"] == 100_000
