@@ -23,7 +23,7 @@ def gold_as_of(task: LabellingTask, lake: Lake, upto: Partition) -> pl.DataFrame
     )
     if latest.filter(pl.col("split") == "test").is_empty():
         raise ConfigError(
-            f"{task.name}: no gold test rows as of {upto}; run `llambert gold import FILE --task {task.name} --partition DAY`"
+            f"{task.name}: no gold test rows as of {upto}; run `llambert gold import FILE --task {task.name}`"
         )
     foreign = sorted(set(latest["label"].to_list()) - set(task.labels))
     if foreign:

@@ -73,14 +73,22 @@ def check(
 
     day, clients = parse_partition(partition), Clients()
     found, lake = clients.task(task), clients.lake
+    hashed = prompt_hash(found, clients.settings.include)
     if what != "labels":
-        hashed = prompt_hash(found, clients.settings.include)
         _done(check(what, found, day, run=run, lake=lake, prompt_hash=hashed))
         return
     plan = read_plan(lake, found.name, day, run)
     staged = merge(plan, read_shards(lake, plan))
-    rows = lake.scan_staged("labels", found.name, day, staged)
-    manifest = check(what, found, day, run=run, lake=lake, staged=rows)
+    manifest = check(
+        what,
+        found,
+        day,
+        run=run,
+        lake=lake,
+        prompt_hash=hashed,
+        staged=lake.scan_staged("labels", found.name, day, staged),
+        documents_version=plan.documents_version,
+    )
     record_check(lake, plan, staged)
     _done(manifest)
 
