@@ -172,7 +172,7 @@ class _Tally:
         size = 0
         for row in self._rows(drop):
             held.append(row)
-            size += len(row["text"] or "")
+            size += len(row.get("text") or "")
             if len(held) >= _CHUNK_ROWS or size >= _CHUNK_BYTES:
                 yield pa.Table.from_pylist(held, schema=schema)
                 held, size = [], 0
