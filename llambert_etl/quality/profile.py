@@ -1,0 +1,255 @@
+"""Profiles: what a gate measures, in polars, over every row of a partition. Memory follows ids, never texts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import polars as pl
+
+from llambert_etl.schemas import TABLES, AnnotationStatus, DocumentStatus, TableName
+
+Kind = Literal["documents", "annotations", "labels"]
+
+# Row-level expectations look at this many rows; what must hold for every row is counted over all of them.
+SAMPLE_ROWS = 10_000
+_SAMPLE_SEED = 7
+_EXAMPLES = 3
+_PROBABILITY_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The label counts with which a partition is compared, and where they come from."""
+
+    source: str
+    counts: Mapping[str, int]
+
+    @property
+    def rows(self) -> int:
+        return sum(self.counts.values())
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One partition in numbers. `examples` are ids of offending rows, at most three for each measure."""
+
+    kind: Kind
+    columns: dict[str, str]
+    measures: dict[str, float] = field(default_factory=dict)
+    label_counts: dict[str, int] = field(default_factory=dict)
+    outcomes: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    rows: pl.DataFrame = field(default_factory=pl.DataFrame)
+    reference: Reference | None = None
+
+    @property
+    def label_shares(self) -> dict[str, float]:
+        return shares(self.label_counts)
+
+
+def shares(counts: Mapping[str, float]) -> dict[str, float]:
+    """Return each count's part of the whole; all zero where there is nothing."""
+    total = sum(counts.values())
+    return {name: count / total if total else 0.0 for name, count in counts.items()}
+
+
+def profile_documents(documents: pl.LazyFrame, recent_volumes: Sequence[int] = ()) -> Profile:
+    """Profile one partition of `documents`; `recent_volumes` are the accepted rows of the partitions before it."""
+    columns = _columns(documents)
+    if not _as_declared("documents", columns):
+        return Profile("documents", columns)
+    accepted = pl.col("status") == DocumentStatus.ACCEPTED
+    rejected = pl.col("status") == DocumentStatus.REJECTED
+    faults = {
+        "unknown_status": ~(accepted | rejected),
+        "accepted_without_text": accepted & pl.col("text").is_null(),
+        "accepted_without_hash": accepted & pl.col("text_hash").is_null(),
+        "rejected_without_reason": rejected & pl.col("reason").is_null(),
+        "rejected_with_text": rejected & pl.col("text").is_not_null(),
+    }
+    counts, examples = _count_faults(documents, faults)
+    _count_duplicates(documents.filter(accepted), "id", counts, examples)
+    outcomes = _tally(documents, "status")
+    total = sum(outcomes.values())
+    outcomes = {status.value: outcomes.get(status, 0) for status in DocumentStatus}
+    if total > sum(outcomes.values()):
+        outcomes["unknown"] = total - sum(outcomes.values())
+    measures = {
+        **counts,
+        "accepted": outcomes["accepted"],
+        "rejected_share": outcomes["rejected"] / total if total else 0.0,
+    }
+    if recent_volumes:
+        measures["recent_accepted"] = sorted(recent_volumes)[len(recent_volumes) // 2]
+    rows = _sample(documents.filter(accepted), "id", "text_hash", pl.col("text").str.len_chars().alias("text_chars"))
+    reasons = _tally(documents.filter(rejected), "reason")
+    return Profile("documents", columns, measures, {}, outcomes, reasons, examples, rows)
+
+
+def profile_annotations(annotations: pl.LazyFrame, asked: int, labels: Sequence[str]) -> Profile:
+    """Profile the current sample's annotations, one row for each text; `asked` is the size of the sample."""
+    columns = _columns(annotations)
+    if not _as_declared("annotations", columns):
+        return Profile("annotations", columns)
+    labelled = pl.col("status") == AnnotationStatus.LABELLED
+    faults = {
+        "unknown_status": ~pl.col("status").is_in([status.value for status in AnnotationStatus]),
+        "unknown_label": labelled & ~_known(labels),
+        "label_without_status": (pl.col("status") != AnnotationStatus.LABELLED) & pl.col("label").is_not_null(),
+        "wrong_probabilities": labelled & pl.col("probabilities").is_not_null() & ~_sound_probabilities(labels),
+    }
+    counts, examples = _count_faults(annotations, faults)
+    _count_duplicates(annotations, "text_hash", counts, examples)
+    found = _tally(annotations, "status")
+    answered = sum(found.values())
+    outcomes = {status.value: found.get(status, 0) for status in AnnotationStatus}
+    if answered > sum(outcomes.values()):
+        outcomes["unknown"] = answered - sum(outcomes.values())
+    outcomes["not_asked"] = max(asked - answered, 0)
+    unusable = outcomes["unparsed"] + outcomes["failed"]
+    measures = {
+        **counts,
+        "labelled": outcomes["labelled"],
+        "unusable_share": unusable / answered if answered else 0.0,
+    }
+    label_counts = count_labels(annotations.filter(labelled), labels)
+    _add_shares(measures, label_counts)
+    reasons = _tally(annotations.filter(~labelled), "reason")
+    rows = _sample(annotations, "id", "text_hash", "tokens")
+    return Profile("annotations", columns, measures, label_counts, outcomes, reasons, examples, rows)
+
+
+def profile_labels(
+    staged: pl.LazyFrame, accepted: pl.LazyFrame, labels: Sequence[str], reference: Reference | None = None
+) -> Profile:
+    """Profile staged labels beside the accepted documents (id, text_hash) that they must match one to one."""
+    columns = _columns(staged)
+    if not _as_declared("labels", columns):
+        return Profile("labels", columns)
+    faults = {
+        "unknown_label": ~_known(labels),
+        "wrong_confidence": ~pl.col("confidence").is_between(0.0, 1.0),
+        "wrong_probabilities": ~_sound_probabilities(labels),
+    }
+    counts, examples = _count_faults(staged, faults)
+    _count_duplicates(staged, "id", counts, examples)
+    _compare_ids(staged.select("id", "text_hash"), accepted.select("id", "text_hash"), counts, examples)
+    versions = staged.select(pl.struct("model_name", "model_version").n_unique(), pl.len().alias("rows")).collect()
+    number, total = versions.row(0)
+    label_counts = count_labels(staged, labels)
+    measures = {**counts, "labelled": total, "model_versions": number}
+    _add_shares(measures, label_counts)
+    rows = _with_confidence_gap(
+        _sample(staged, "id", "text_hash", "model_name", "label", "confidence", "probabilities")
+    )
+    return Profile("labels", columns, measures, label_counts, {"labelled": total}, {}, examples, rows, reference)
+
+
+def count_labels(frame: pl.LazyFrame, labels: Sequence[str]) -> dict[str, int]:
+    """Count the rows of each known label, in the order of `labels`."""
+    found = _tally(frame.filter(_known(labels)), "label")
+    return {label: found.get(label, 0) for label in labels}
+
+
+def declared_columns(table: TableName) -> dict[str, str]:
+    """Return the declared columns and their types, in the words in which profiles report them."""
+    return _columns(pl.LazyFrame(pl.from_arrow(TABLES[table].schema.empty_table())))
+
+
+def _columns(frame: pl.LazyFrame) -> dict[str, str]:
+    return {name: str(kind) for name, kind in frame.collect_schema().items()}
+
+
+def _as_declared(table: TableName, columns: dict[str, str]) -> bool:
+    declared = declared_columns(table)
+    # An extra column fails its expectation but does not keep the others from being measured.
+    return all(columns.get(name) == kind for name, kind in declared.items())
+
+
+def _known(labels: Sequence[str]) -> pl.Expr:
+    return pl.col("label").is_in(list(labels))
+
+
+def _sound_probabilities(labels: Sequence[str]) -> pl.Expr:
+    values = pl.col("probabilities").list.eval(pl.element().struct.field("probability"))
+    names = pl.col("probabilities").list.eval(pl.element().struct.field("label")).list.sort()
+    expected = pl.lit(pl.Series([sorted(labels)])).first()
+    return (
+        (names == expected)
+        & ((values.list.sum() - 1.0).abs() <= _PROBABILITY_TOLERANCE)
+        & (values.list.min() >= 0.0)
+        & (values.list.eval(pl.element().is_not_nan() & pl.element().is_not_null()).list.all())
+    )
+
+
+def _with_confidence_gap(rows: pl.DataFrame) -> pl.DataFrame:
+    """Add how far each row's confidence is from the probability of its own label."""
+    numbered = rows.with_row_index("_row")
+    own = (
+        numbered.select("_row", "label", "confidence", "probabilities")
+        .explode("probabilities")
+        .with_columns(
+            pl.col("probabilities").struct.field("label").alias("of"),
+            pl.col("probabilities").struct.field("probability").alias("probability"),
+        )
+        # A confidence outside 0 to 1 has its own expectation.
+        .filter(pl.col("of") == pl.col("label"), pl.col("confidence").is_between(0.0, 1.0))
+        .select("_row", (pl.col("confidence") - pl.col("probability")).abs().alias("confidence_gap"))
+    )
+    return numbered.join(own, on="_row", how="left").drop("_row", "label", "confidence", "probabilities")
+
+
+def _count_faults(frame: pl.LazyFrame, faults: Mapping[str, pl.Expr]) -> tuple[dict[str, float], dict[str, list[str]]]:
+    """Count each fault in one pass. A comparison with null is a fault too: nothing unknown may pass."""
+    sure = {name: fault.fill_null(True) for name, fault in faults.items()}
+    counted = [fault.sum().alias(name) for name, fault in sure.items()]
+    ids = [
+        pl.col("id").filter(fault).sort().head(_EXAMPLES).implode().alias(f"ids of {name}")
+        for name, fault in sure.items()
+    ]
+    row = frame.select(*counted, *ids).collect(engine="streaming").row(0, named=True)
+    counts: dict[str, float] = {name: row[name] for name in faults}
+    return counts, {name: row[f"ids of {name}"] for name in faults if row[name]}
+
+
+def _count_duplicates(frame: pl.LazyFrame, key: str, counts: dict[str, float], examples: dict[str, list[str]]) -> None:
+    repeated = frame.group_by(key).len().filter(pl.col("len") > 1).collect(engine="streaming")
+    counts["duplicate"] = int((repeated["len"] - 1).sum())
+    if repeated.height:
+        examples["duplicate"] = repeated[key].sort().head(_EXAMPLES).to_list()
+
+
+def _compare_ids(
+    staged: pl.LazyFrame, accepted: pl.LazyFrame, counts: dict[str, float], examples: dict[str, list[str]]
+) -> None:
+    differences = {
+        "missing": accepted.join(staged, on="id", how="anti"),
+        "extra": staged.join(accepted, on="id", how="anti"),
+        "other_text": staged.join(accepted, on="id").filter(pl.col("text_hash").ne_missing(pl.col("text_hash_right"))),
+    }
+    for name, rows in differences.items():
+        ids = rows.select("id").unique().collect(engine="streaming")["id"]
+        counts[name] = ids.len()
+        if ids.len():
+            examples[name] = ids.sort().head(_EXAMPLES).to_list()
+
+
+def _tally(frame: pl.LazyFrame, column: str) -> dict[str, int]:
+    counted = frame.group_by(pl.col(column).fill_null("none")).len().sort(column).collect(engine="streaming")
+    return dict(counted.iter_rows())
+
+
+def _add_shares(measures: dict[str, float], counts: Mapping[str, int]) -> None:
+    measures["labels_seen"] = sum(count > 0 for count in counts.values())
+    measures.update({f"share_{label}": share for label, share in shares(counts).items()})
+
+
+def _sample(frame: pl.LazyFrame, *columns: str | pl.Expr) -> pl.DataFrame:
+    """Return the rows with the smallest hash of their id: the same rows each time, in no order of arrival."""
+    return (
+        frame.select(*columns, pl.col("id").hash(_SAMPLE_SEED).alias("_rank"))
+        .bottom_k(SAMPLE_ROWS, by="_rank")
+        .drop("_rank")
+        .collect(engine="streaming")
+    )

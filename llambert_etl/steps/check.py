@@ -1,0 +1,194 @@
+"""Hold the gate between two steps: measure, evaluate, write Data Docs, and stop the run where it fails."""
+
+import datetime
+import logging
+
+import polars as pl
+
+from llambert_etl.config import LabellingTask, fingerprint
+from llambert_etl.documents import as_of, sample
+from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.manifest import Manifest
+from llambert_etl.partition import Partition
+from llambert_etl.quality import (
+    MIN_ROWS_FOR_SHARES,
+    Kind,
+    Profile,
+    Reference,
+    Validation,
+    build_suite,
+    count_labels,
+    profile_annotations,
+    profile_documents,
+    profile_labels,
+    render,
+    validate,
+)
+from llambert_etl.schemas import AnnotationStatus, DocumentStatus
+
+logger = logging.getLogger(__name__)
+
+# How many partitions a volume or a label distribution is compared with: a week of days.
+_RECENT = 7
+_SERVED = "the last good state stays served"
+
+
+def check(
+    kind: Kind,
+    task: LabellingTask,
+    partition: Partition,
+    *,
+    run: str,
+    lake: Lake,
+    prompt_hash: str = "",
+    staged: pl.LazyFrame | None = None,
+    documents_version: int | None = None,
+) -> Manifest:
+    """Return a manifest whose facts hold the profile, every outcome and the report's address.
+
+    Raise DataError, after the report is written, where an expectation fails. `labels` audits `staged` against the
+    documents of `documents_version`; `annotations` looks at the current sample as asked with `prompt_hash`.
+    """
+    started = datetime.datetime.now(datetime.UTC)
+    manifest = Manifest(step="check", task=task.name, partition=partition, run=run, config_hash=task.config_hash)
+    profile, versions = _measure(kind, task, partition, lake, prompt_hash, staged, documents_version)
+    suite, skipped = build_suite(task, profile)
+    validation = validate(f"{task.name} {kind}", profile, suite)
+    page = render(task, partition, run, profile, validation, skipped)
+    report = lake.write_report(task.name, partition, f"{kind}-{fingerprint(run)}.html", page)
+    _log(kind, task, partition, validation, report)
+    if validation.failures:
+        reasons = "; ".join(outcome.sentence() for outcome in validation.failures)
+        raise DataError(f"check {kind} {task.name} {partition}: {reasons}; {_SERVED}; report: {report}")
+    return manifest.finished(
+        started,
+        rows={"read": sum(profile.outcomes.values()), **profile.outcomes},
+        reasons=profile.reasons,
+        versions_read=versions,
+        facts=_facts(kind, profile, validation, skipped, report),
+    )
+
+
+def _measure(
+    kind: Kind,
+    task: LabellingTask,
+    partition: Partition,
+    lake: Lake,
+    prompt_hash: str,
+    staged: pl.LazyFrame | None,
+    documents_version: int | None,
+) -> tuple[Profile, dict[str, int]]:
+    with lake_faults(f"{kind} {task.name} {partition}"):
+        if kind == "documents":
+            return _documents(task, partition, lake), {"documents": lake.version("documents")}
+        if kind == "annotations":
+            if not prompt_hash:
+                raise ConfigError("check annotations: no prompt hash; it says which annotations are current")
+            versions = {"documents": lake.version("documents"), "annotations": lake.version("annotations")}
+            return _annotations(task, partition, lake, prompt_hash), versions
+        if staged is None:
+            raise ConfigError("check labels: nothing staged; run `llambert plan` and `llambert label` first")
+        versions = {
+            "documents": lake.version("documents") if documents_version is None else documents_version,
+            "labels": lake.version("labels"),
+        }
+        accepted = lake.scan("documents", task.name, partition, version=versions["documents"]).filter(
+            pl.col("status") == DocumentStatus.ACCEPTED
+        )
+        reference = _reference(task, partition, lake, staged, prompt_hash)
+        return profile_labels(staged, accepted, task.label_names, reference), versions
+
+
+def _documents(task: LabellingTask, partition: Partition, lake: Lake) -> Profile:
+    earlier = [str(day) for day in lake.partitions("documents", task.name) if day < partition][-_RECENT:]
+    volumes = (
+        lake.scan("documents", task.name)
+        .filter(pl.col("partition").is_in(earlier), pl.col("status") == DocumentStatus.ACCEPTED)
+        .group_by("partition")
+        .len()
+        .collect(engine="streaming")
+    )
+    return profile_documents(lake.scan("documents", task.name, partition), volumes["len"].to_list())
+
+
+def _annotations(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: str) -> Profile:
+    chosen = sample(as_of(lake, task.name, partition), task.annotator.sample, task.annotator.seed)
+    asked = _asked(task, lake, prompt_hash).join(chosen.lazy().select("text_hash"), on="text_hash", how="semi")
+    return profile_annotations(_final(asked), chosen.height, task.label_names)
+
+
+def _asked(task: LabellingTask, lake: Lake, prompt_hash: str) -> pl.LazyFrame:
+    return lake.scan("annotations", task.name).filter(
+        pl.col("prompt_hash") == prompt_hash,
+        pl.col("model") == task.annotator.model,
+        pl.col("revision") == task.annotator.revision,
+    )
+
+
+def _final(asked: pl.LazyFrame) -> pl.LazyFrame:
+    """Keep a failed row only where no later run got an answer: asking again adds a row beside it."""
+    answered = asked.filter(pl.col("status") != AnnotationStatus.FAILED)
+    failed = asked.filter(pl.col("status") == AnnotationStatus.FAILED)
+    return pl.concat([answered, failed.join(answered.select("text_hash"), on="text_hash", how="anti")])
+
+
+def _reference(
+    task: LabellingTask, partition: Partition, lake: Lake, staged: pl.LazyFrame, prompt_hash: str
+) -> Reference | None:
+    """Choose what the staged label shares are compared with: the first of these that has enough rows.
+
+    The same model version on other partitions, so that a change is the data's and not the model's; what this partition
+    serves now; what the encoder learnt from.
+    """
+    version = staged.select("model_version").head(1).collect()
+    days = [day for day in lake.partitions("labels", task.name) if day != partition][-_RECENT:]
+    published = lake.scan("labels", task.name)
+    others = published.filter(pl.col("partition").is_in([str(day) for day in days]))
+    number = version.item() if version.height else None
+    candidates = [
+        (f"model version {number} on other partitions", others.filter(pl.col("model_version") == number)),
+        (f"labels now served for {partition}", lake.scan("labels", task.name, partition)),
+    ]
+    if prompt_hash:
+        labelled = _asked(task, lake, prompt_hash).filter(pl.col("status") == AnnotationStatus.LABELLED)
+        candidates.append(("the LLM's labels", labelled))
+    for source, rows in candidates:
+        found = Reference(source, count_labels(rows, task.label_names))
+        if found.rows >= MIN_ROWS_FOR_SHARES:
+            return found
+    return None
+
+
+def _facts(
+    kind: Kind, profile: Profile, validation: Validation, skipped: dict[str, str], report: str
+) -> dict[str, object]:
+    reference = profile.reference
+    return {
+        "gate": kind,
+        "report": report,
+        "profile": {
+            "measures": profile.measures,
+            "label_counts": profile.label_counts,
+            "label_shares": profile.label_shares,
+            "reference": {"source": reference.source, "counts": dict(reference.counts)} if reference else None,
+        },
+        "expectations": [
+            {
+                "name": outcome.name,
+                "observed": outcome.observed,
+                "expected": outcome.expected,
+                "passed": outcome.passed,
+                "severity": outcome.severity,
+            }
+            for outcome in validation.outcomes
+        ],
+        "skipped": skipped,
+    }
+
+
+def _log(kind: Kind, task: LabellingTask, partition: Partition, validation: Validation, report: str) -> None:
+    for outcome in validation.outcomes:
+        if not outcome.passed and not outcome.stops:
+            logger.warning("check %s %s %s: %s", kind, task.name, partition, outcome.sentence())
+    logger.info("check %s %s %s: report %s", kind, task.name, partition, report)
