@@ -96,27 +96,34 @@ def read_csv(lines: Iterator[Line], name: str, source: Source, limit: int) -> Ro
 
 
 def _csv_records(lines: Iterator[Line], limit: int) -> Iterator[Line]:
-    """Join lines until their quotes are balanced: a quoted field may hold newlines. The limit is the record's."""
+    """Join lines until their quotes are balanced: a quoted field may hold newlines. The limit is the record's.
+
+    A stray quote takes what follows, up to the next one, with it: one refusal, and the file goes on behind it.
+    """
     held: list[bytes] = []
     first: Line | None = None
     size, quotes = 0, 0
     for line in lines:
         if first is None:
-            first, size, quotes = line, 0, 0
             if line.data is not None and not line.data.strip():
-                first = None
                 continue
-        size = limit + 1 if line.data is None else size + len(line.data) + 1
-        held.append(line.data or b"")
-        quotes += held[-1].count(b'"')
-        # Beyond the limit the quotes are no guide any more: the record ends, and so may a stray quote's damage.
-        if quotes % 2 and size <= limit:
-            continue
-        yield Line(first.number, first.offset, b"\n".join(held) if size <= limit else None)
-        first = None
-        held.clear()
+            first, size, quotes = line, 0, 0
+        data = line.data or b""
+        quotes += data.count(b'"')
+        size += limit + 1 if line.data is None else len(data) + 1
+        if size <= limit:
+            held.append(data)
+        # The quotes of a line that was thrown away are unknown, so the record ends there.
+        if quotes % 2 == 0 or line.data is None:
+            yield _record_of(first, held, size <= limit)
+            first = None
+            held.clear()
     if first is not None:
-        yield Line(first.number, first.offset, b"\n".join(held))
+        yield _record_of(first, held, size <= limit)
+
+
+def _record_of(first: Line, held: list[bytes], whole: bool) -> Line:
+    return Line(first.number, first.offset, b"\n".join(held) if whole else None)
 
 
 def _parse_csv(line: Line) -> list[str] | Refusal:

@@ -125,7 +125,13 @@ def late_partitions(
 def drop_key(task: LabellingTask, drop: Drop) -> str:
     """Identify what ingesting a drop gives: its files, how the task reads them, and how they are cleaned."""
     source = task.source.model_dump(mode="json")
-    return fingerprint({"objects": [list(item) for item in drop.objects], "source": source, "cleaner": CLEANER_VERSION})
+    objects: list[JsonValue] = [[_printable(item.uri), item.size, item.etag] for item in drop.objects]
+    return fingerprint({"objects": objects, "source": source, "cleaner": CLEANER_VERSION})
+
+
+def _printable(uri: str) -> str:
+    # A file name of the local disk need not be Unicode; a column must be.
+    return uri.encode("utf-8", "backslashreplace").decode()
 
 
 def _replayed(manifest: Manifest, version: int) -> Manifest:
@@ -181,8 +187,7 @@ class _Tally:
 
     def _rows(self, drop: Drop) -> Iterator[Row]:
         for item in drop.objects:
-            # A file name of the local disk need not be Unicode, a column must be.
-            source = item.uri.encode("utf-8", "backslashreplace").decode()
+            source = _printable(item.uri)
             for found in _read(drop, item, self._source):
                 row = self._row(found)
                 yield {**self._fixed, "source": source, **row}

@@ -1,0 +1,368 @@
+"""Ingest on a real lake: nothing vanishes, nothing doubles, nothing is read that is still being written."""
+
+import gzip
+import os
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import psutil
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from llambert_etl.config import LabellingTask
+from llambert_etl.errors import ConfigError, DataError, TransientError
+from llambert_etl.lake import Lake
+from llambert_etl.manifest import Manifest
+from llambert_etl.partition import Partition
+from llambert_etl.s3 import s3_client
+from llambert_etl.settings import Settings
+from llambert_etl.sources.objects import find_drop, list_drop
+from llambert_etl.sources.rows import Reason
+from llambert_etl.steps.ingest import ingest, late_partitions
+from tests.poison import FILES, LINES, Poison, jsonl, parquet, reviews
+from tests.tasks import make_task
+
+DAY, NEXT, LATER = Partition("2026-11-10"), Partition("2026-11-11"), Partition("2026-11-12")
+
+
+class Landing:
+    """A landing folder, a lake beside it, and the task that reads one into the other."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root / "landing"
+        self.folder.mkdir()
+        self.lake = Lake(str(root / "lake"))
+        self.lake.create_tables()
+        self.settings = Settings(lake=str(root / "lake"), sources=[str(self.folder)])
+        self.task: LabellingTask = make_task(source={"uri": f"{self.folder}/{{partition}}/*"})
+
+    def drop(self, name: str, content: bytes, day: Partition = DAY) -> Path:
+        path = self.folder / day / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        return path
+
+    def ingest(self, day: Partition = DAY, run: str = "r1") -> Manifest:
+        return ingest(self.task, day, run=run, lake=self.lake, settings=self.settings)
+
+    def rows(self, day: Partition = DAY) -> pl.DataFrame:
+        return self.lake.scan("documents", self.task.name, day).collect()
+
+    def accepted(self, day: Partition = DAY) -> list[str]:
+        return sorted(self.rows(day).filter(pl.col("status") == "accepted")["id"].to_list())
+
+
+@pytest.fixture
+def landing(tmp_path: Path) -> Landing:
+    return Landing(tmp_path)
+
+
+def test_every_row_says_where_it_comes_from(landing: Landing) -> None:
+    path = landing.drop("a.jsonl", jsonl({"id": "a", "text": "cafe\u0301"}, {"id": "b", "text": None}))
+    manifest = landing.ingest(run="nightly")
+    assert manifest.rows == {"read": 2, "accepted": 1, "rejected": 1}
+    assert manifest.reasons == {"text_not_text": 1}
+    assert landing.rows().sort("id").drop("text_hash").to_dicts() == [
+        {
+            "task": "reviews",
+            "partition": DAY,
+            "id": "a",
+            "status": "accepted",
+            "reason": None,
+            "source": str(path),
+            "place": "line 1",
+            "text": "caf\u00e9",
+            "run": "nightly",
+        },
+        {
+            "task": "reviews",
+            "partition": DAY,
+            "id": "b",
+            "status": "rejected",
+            "reason": "text_not_text",
+            "source": str(path),
+            "place": "line 2",
+            "text": None,
+            "run": "nightly",
+        },
+    ]
+
+
+@pytest.mark.parametrize("poison", LINES, ids=lambda poison: poison.name)
+def test_a_bad_row_is_refused_with_its_place_and_its_neighbours_pass(landing: Landing, poison: Poison) -> None:
+    landing.drop("a.jsonl", poison.content())
+    check_poison(landing, poison)
+
+
+@pytest.mark.parametrize("poison", FILES, ids=lambda poison: f"{poison.name} {poison.refused[0][0]}")
+def test_a_bad_file_is_one_row_and_the_other_files_pass(landing: Landing, poison: Poison) -> None:
+    landing.drop(poison.name, poison.content())
+    landing.drop("z.jsonl", jsonl({"id": "neighbour", "text": "fine"}))
+    manifest = landing.ingest()
+    assert "neighbour" in landing.accepted()
+    assert manifest.rows["accepted"] == poison.accepted + 1
+    check_refused(landing, poison)
+
+
+def check_poison(landing: Landing, poison: Poison) -> None:
+    manifest = landing.ingest()
+    assert manifest.rows["accepted"] == poison.accepted == len(landing.accepted())
+    check_refused(landing, poison)
+
+
+def check_refused(landing: Landing, poison: Poison) -> None:
+    refused = landing.rows().filter(pl.col("status") == "rejected")
+    assert [(row["reason"], row["place"]) for row in refused.to_dicts()] == [(str(r), p) for r, p in poison.refused]
+    assert refused["text"].to_list() == [None] * len(poison.refused)
+
+
+def test_one_bad_row_in_a_thousand_costs_one_row(landing: Landing) -> None:
+    landing.drop("a.jsonl", jsonl(*reviews(500)) + b"\xff\n" + jsonl(*reviews(499, start=500)))
+    assert landing.ingest().rows == {"read": 1000, "accepted": 999, "rejected": 1}
+
+
+def test_ids_are_unique_over_all_the_files_of_a_drop(landing: Landing) -> None:
+    landing.drop("a.jsonl", jsonl(*reviews(3)))
+    landing.drop("b.jsonl", jsonl(*reviews(2), {"id": "r2", "text": "another"}, {"id": "new", "text": "fine"}))
+    manifest = landing.ingest()
+    assert landing.accepted() == ["new", "r0", "r1", "r2"]
+    assert manifest.reasons == {"duplicate": 2, "id_conflict": 1}
+
+
+def test_templates_in_text_id_and_file_name_are_literal(landing: Landing) -> None:
+    landing.drop("{{ conn.x }} $(rm).jsonl", jsonl({"id": "${HOME}", "text": "{{ conn.x }} {% if %}"}))
+    landing.ingest()
+    row = landing.rows().to_dicts()[0]
+    assert (row["id"], row["text"]) == ("${HOME}", "{{ conn.x }} {% if %}")
+    assert row["source"].endswith("{{ conn.x }} $(rm).jsonl")
+
+
+@pytest.mark.parametrize("name", ["a%2fb.jsonl", "a\\b.jsonl", "a\nb.jsonl"])
+def test_a_file_name_that_stores_read_differently_is_refused_unread(landing: Landing, name: str) -> None:
+    landing.drop(name, jsonl(*reviews(2)))
+    assert landing.ingest().reasons == {"file_unsafe_name": 1}
+    assert landing.accepted() == []
+
+
+def test_a_file_name_that_is_no_unicode_does_not_stop_the_drop(landing: Landing) -> None:
+    landing.drop("a.jsonl", jsonl(*reviews(1)))
+    os.rename(landing.folder / DAY / "a.jsonl", os.fsencode(landing.folder / DAY) + b"/caf\xe9.jsonl")
+    assert landing.ingest().rows["accepted"] == 1
+
+
+def test_running_again_changes_nothing(landing: Landing) -> None:
+    landing.drop("a.jsonl", jsonl(*reviews(5), {"id": "x"}))
+    first, rows, version = landing.ingest(), landing.rows(), landing.lake.version("documents")
+    again = landing.ingest(run="r2")
+    assert (again.rows, again.reasons, again.versions_written) == (first.rows, first.reasons, first.versions_written)
+    assert (first.facts["replayed"], again.facts["replayed"]) == (False, True)
+    assert landing.lake.version("documents") == version
+    assert landing.rows().equals(rows)
+
+
+def test_an_empty_day_is_no_error_and_says_so(landing: Landing) -> None:
+    manifest = landing.ingest()
+    assert manifest.rows == {"read": 0, "accepted": 0, "rejected": 0}
+    assert manifest.facts["empty"] is True
+    assert landing.ingest().facts["replayed"] is True
+
+
+def test_a_day_of_bad_files_only_is_kept_as_refused_rows(landing: Landing) -> None:
+    landing.drop("a.jsonl", b"\x89PNG....")
+    assert landing.ingest().rows == {"read": 1, "accepted": 0, "rejected": 1}
+    assert landing.rows()["reason"].to_list() == ["file_wrong_kind"]
+
+
+def test_vanished_files_erase_nothing(landing: Landing) -> None:
+    path = landing.drop("a.jsonl", jsonl(*reviews(5)))
+    landing.ingest()
+    path.unlink()
+    with pytest.raises(DataError, match="held 1 files when it was last ingested"):
+        landing.ingest()
+    assert len(landing.accepted()) == 5
+
+
+def test_an_empty_file_takes_a_days_documents_back(landing: Landing) -> None:
+    landing.drop("a.jsonl", jsonl(*reviews(5)))
+    landing.ingest()
+    landing.drop("a.jsonl", b"")
+    assert landing.ingest().rows["read"] == 0
+    assert landing.accepted() == []
+
+
+def test_a_changed_file_replaces_its_own_day_only(landing: Landing) -> None:
+    landing.drop("a.jsonl", jsonl(*reviews(3)))
+    landing.drop("a.jsonl", jsonl(*reviews(3)), NEXT)
+    landing.ingest(), landing.ingest(NEXT)
+    other = landing.rows(NEXT)
+    landing.drop("a.jsonl", jsonl(*reviews(2), {"id": "r2", "text": "corrected"}))
+    manifest = landing.ingest(run="r2")
+    assert "corrected" in landing.rows()["text"].to_list()
+    assert landing.rows(NEXT).equals(other)
+    assert (manifest.facts["content_changed"], manifest.facts["accepted_before"]) == (True, 3)
+
+
+def test_the_same_content_written_again_is_said_to_be_unchanged(landing: Landing) -> None:
+    landing.drop("a.jsonl", jsonl(*reviews(3)))
+    landing.ingest()
+    landing.drop("b.jsonl", jsonl(*reviews(3, start=0)))
+    (landing.folder / DAY / "a.jsonl").unlink()
+    manifest = landing.ingest()
+    assert (manifest.facts["replayed"], manifest.facts["content_changed"]) == (False, False)
+
+
+def test_a_late_file_is_taken_in_by_the_next_night(landing: Landing) -> None:
+    landing.drop("a.jsonl", jsonl(*reviews(3)))
+    landing.ingest(), landing.ingest(NEXT)
+    landing.drop("late.jsonl", jsonl(*reviews(2, start=3)))
+    landing.drop("late.jsonl", jsonl(*reviews(1)), NEXT)
+    assert landing.ingest(LATER).facts["late_partitions"] == [DAY, NEXT]
+    assert (len(landing.accepted()), len(landing.accepted(NEXT))) == (5, 1)
+    assert landing.ingest(LATER).facts["late_partitions"] == []
+
+
+def test_a_day_that_was_never_ingested_or_has_expired_is_not_late(landing: Landing) -> None:
+    path = landing.drop("a.jsonl", jsonl(*reviews(3)))
+    landing.drop("a.jsonl", jsonl(*reviews(3)), NEXT)
+    landing.ingest()
+    path.unlink()
+    found = late_partitions(landing.task, lake=landing.lake, settings=landing.settings, before=LATER, days=7)
+    assert found == []
+
+
+def test_a_late_file_with_another_schema_does_not_hold_up_the_night(landing: Landing) -> None:
+    landing.drop("a.jsonl", jsonl(*reviews(3)))
+    landing.ingest()
+    landing.drop("late.csv", b"other,columns\n1,2\n")
+    landing.drop("a.jsonl", jsonl(*reviews(1)), NEXT)
+    facts = landing.ingest(NEXT).facts
+    assert list(facts["late_refused"]) == [DAY]  # type: ignore[arg-type]
+    assert (len(landing.accepted()), len(landing.accepted(NEXT))) == (3, 1)
+
+
+def test_a_changed_schema_leaves_the_day_as_it_was(landing: Landing) -> None:
+    landing.drop("a.jsonl", jsonl(*reviews(3)))
+    landing.ingest()
+    landing.drop("b.parquet", parquet(id=["x"], body=["y"]))
+    with pytest.raises(DataError, match="column 'text' expected once"):
+        landing.ingest()
+    assert len(landing.accepted()) == 3
+
+
+def test_a_file_that_is_still_being_written_is_not_taken(landing: Landing) -> None:
+    path = landing.drop("a.jsonl", jsonl(*reviews(20_000)))
+    done = threading.Event()
+
+    def produce() -> None:
+        with path.open("ab", buffering=0) as file:
+            while not done.is_set():
+                file.write(jsonl({"id": "more", "text": "and more"}))
+
+    producer = threading.Thread(target=produce)
+    producer.start()
+    try:
+        with pytest.raises(TransientError, match="changed"):
+            landing.ingest()
+    finally:
+        done.set()
+        producer.join()
+    assert landing.rows().is_empty()
+
+
+@pytest.mark.parametrize("act", ["append", "add", "remove"])
+def test_a_drop_that_changed_since_it_was_listed_is_noticed(landing: Landing, act: str) -> None:
+    path = landing.drop("a.jsonl", jsonl(*reviews(1)))
+    landing.drop("b.jsonl", jsonl(*reviews(1)))
+    drop = find_drop(landing.task.source, DAY, landing.settings)
+    drop.verify_unchanged()
+    if act == "remove":
+        path.unlink()
+    else:
+        landing.drop("a.jsonl" if act == "append" else "new.jsonl", jsonl(*reviews(2)))
+    with pytest.raises(TransientError, match="changed while"):
+        drop.verify_unchanged()
+
+
+def test_chunks_are_bounded_in_rows_and_bytes_and_join_up(landing: Landing) -> None:
+    landing.drop("a.jsonl", jsonl(*({"id": n, "text": "x" * 90_000} for n in range(1_000)), *reviews(25_000)))
+    before = psutil.Process().memory_info().rss
+    assert landing.ingest().rows["accepted"] == 26_000
+    assert psutil.Process().memory_info().rss - before < 400 << 20
+
+
+values = st.one_of(
+    st.sampled_from(
+        ["", " ", "one", "two", "cafe\u0301", "caf\u00e9", "a\0b", None, 7, 7.5, float("nan"), ["one"], "\ud800"]
+    ),
+    st.text(max_size=12),
+)
+records = st.one_of(
+    st.fixed_dictionaries(
+        {"id": st.one_of(st.integers(0, 5), st.sampled_from(["a", "b", "1"]), values), "text": values}
+    ),
+    st.fixed_dictionaries({}, optional={"id": values, "text": values}),
+    st.lists(values, max_size=2),
+)
+lines = st.one_of(
+    records.map(jsonl), st.binary(min_size=1, max_size=20).map(lambda raw: raw.replace(b"\n", b"x") + b"\n")
+)
+
+
+@hypothesis_settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(drops=st.lists(st.lists(lines, max_size=8).map(b"".join), min_size=1, max_size=3))
+def test_what_is_read_is_accepted_or_refused_and_ids_are_unique(
+    tmp_path_factory: pytest.TempPathFactory, drops: list[bytes]
+) -> None:
+    landing = Landing(tmp_path_factory.mktemp("property"))
+    for number, content in enumerate(drops):
+        landing.drop(f"{number}.jsonl", content)
+    manifest, rows = landing.ingest(), landing.rows()
+    accepted, refused = rows.filter(pl.col("status") == "accepted"), rows.filter(pl.col("status") == "rejected")
+    assert manifest.rows == {"read": rows.height, "accepted": accepted.height, "rejected": refused.height}
+    assert accepted["id"].n_unique() == accepted.height
+    assert accepted.select("id", "text", "text_hash").null_count().row(0) == (0, 0, 0)
+    assert Counter(refused["reason"].to_list()) == manifest.reasons
+    assert set(manifest.reasons) <= set(Reason)
+
+
+def test_a_bucket_is_read_like_a_folder(s3: Any, bucket: str, lake: Lake, settings: Settings) -> None:
+    uri = f"s3://{bucket}/landing/{{partition}}/*"
+    task, here = make_task(source={"uri": uri}), settings.model_copy(update={"sources": [f"s3://{bucket}/landing"]})
+    client = s3_client(here)
+    for name, content in (
+        ("a.jsonl.gz", gzip.compress(jsonl(*reviews(3)))),
+        ("b.parquet", parquet(id=["p1", "p2"], text=["one", "two"])),
+        ("deep/er/c.jsonl", jsonl(*reviews(1, start=9))),
+        ("d.jsonl", b""),
+    ):
+        client.put_object(Bucket=bucket, Key=f"landing/{DAY}/{name}", Body=content)
+    manifest = ingest(task, DAY, run="r1", lake=lake, settings=here)
+    assert manifest.rows == {"read": 5, "accepted": 5, "rejected": 0}
+    assert ingest(task, DAY, run="r2", lake=lake, settings=here).facts["replayed"] is True
+
+    drop = find_drop(task.source, DAY, here)
+    client.put_object(Bucket=bucket, Key=f"landing/{DAY}/a.jsonl.gz", Body=gzip.compress(jsonl(*reviews(4))))
+    with pytest.raises(TransientError, match="changed or went"), drop.open(drop.objects[0]) as raw:
+        raw.read(1)
+    with pytest.raises(TransientError, match="changed while"):
+        drop.verify_unchanged()
+
+
+def test_a_bucket_that_cannot_be_read_says_why_and_names_no_key(s3: Any, bucket: str, settings: Settings) -> None:
+    here = settings.model_copy(update={"sources": [f"s3://{bucket}", "s3://no-such-bucket"]})
+    with pytest.raises(ConfigError, match="no such bucket"):
+        list_drop("s3://no-such-bucket/a/*.csv", here)
+    key = SecretStr("AKIAFORGED0000000000")
+    forged = here.model_copy(update={"s3_access_key_id": key, "s3_secret_access_key": key})
+    with pytest.raises(ConfigError, match=rf"credentials .*'list' in '{bucket}'") as caught:
+        list_drop(f"s3://{bucket}/a/*.csv", forged)
+    assert "AKIAFORGED" not in str(caught.value)
+    gone = here.model_copy(update={"s3_endpoint": "http://127.0.0.1:9"})
+    with pytest.raises(TransientError, match="LLAMBERT_S3_ENDPOINT"):
+        list_drop(f"s3://{bucket}/a/*.csv", gone)

@@ -1,0 +1,176 @@
+"""Every format is read row by row; whatever is wrong becomes a refusal with its place."""
+
+import gzip
+import io
+from collections.abc import Callable, Iterator
+
+import psutil
+import pyarrow as pa
+import pytest
+import zstandard
+
+from llambert_etl.config import Source
+from llambert_etl.errors import DataError, TransientError
+from llambert_etl.sources.readers import read_rows
+from llambert_etl.sources.rows import Limits, Reason, Record, Refusal
+from tests.poison import gzip_bomb, jsonl, long_line, parquet, parquet_bomb, reviews, zstd_bomb
+
+SOURCE = Source(uri="s3://landing/{partition}/*", id="id", text="text")
+MIB = 1 << 20
+
+
+def read(name: str, content: bytes, limits: Limits | None = None) -> list[Record | Refusal]:
+    return list(read_rows(io.BytesIO(content), name, len(content), SOURCE, limits or Limits()))  # type: ignore[arg-type]
+
+
+def ids(rows: list[Record | Refusal]) -> list[object]:
+    return [row.id for row in rows if isinstance(row, Record)]
+
+
+PLAIN = jsonl(*reviews(3))
+CSV = b"id,text\n" + b"".join(f'{row["id"]},"{row["text"]}"\n'.encode() for row in reviews(3))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", PLAIN),
+        ("A.JSONL", PLAIN),
+        ("a.jsonl", PLAIN.rstrip(b"\n")),
+        ("a.jsonl", PLAIN.replace(b"\n", b"\r\n")),
+        ("a.jsonl", b"\xef\xbb\xbf" + PLAIN),
+        ("a.jsonl", PLAIN.replace(b"\n", b"\n\n  \n")),
+        ("a.jsonl.gz", gzip.compress(PLAIN)),
+        ("a.jsonl.gz", b"".join(gzip.compress(jsonl(row)) for row in reviews(3))),
+        ("a.jsonl.gz", gzip.compress(PLAIN) + bytes(512)),
+        ("a.jsonl.zst", zstandard.compress(PLAIN)),
+        ("a.jsonl.zst", b"".join(zstandard.compress(jsonl(row)) for row in reviews(3))),
+        ("a.csv", CSV),
+        ("a.csv", b"\xef\xbb\xbf" + CSV),
+        ("a.csv", CSV.replace(b"\n", b"\r\n")),
+        ("a.csv", b"extra,text,id\n" + b"".join(f"x,{row['text']},{row['id']}\n".encode() for row in reviews(3))),
+        ("a.csv.gz", gzip.compress(CSV)),
+        ("a.parquet", parquet(id=["r0", "r1", "r2"], text=[row["text"] for row in reviews(3)], extra=[1, 2, 3])),
+    ],
+)
+def test_every_format_gives_the_same_records(name: str, content: bytes) -> None:
+    rows = read(name, content)
+    assert ids(rows) == ["r0", "r1", "r2"]
+    assert [row.text for row in rows if isinstance(row, Record)] == [row["text"] for row in reviews(3)]
+
+
+def test_a_quoted_csv_field_keeps_newlines_commas_and_quotes() -> None:
+    rows = read("a.csv", b'id,text\n1,"two\nlines, one ""quote"""\n2,next\n')
+    assert [(row.place, row.text) for row in rows if isinstance(row, Record)] == [
+        ("line 2", 'two\nlines, one "quote"'),
+        ("line 4", "next"),
+    ]
+
+
+def test_a_csv_field_may_exceed_the_limit_of_the_csv_module() -> None:
+    assert len(str(read("a.csv", b"id,text\n1," + b"x" * 200_000 + b"\n")[0].text)) == 200_000  # type: ignore[union-attr]
+
+
+def test_an_empty_text_file_has_no_rows() -> None:
+    assert read("a.jsonl", b"") == read("a.csv", b"") == read("a.jsonl.gz", gzip.compress(b"")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", b"review_id,text\n1,x\n", "column 'id' expected once, columns found ['review_id', 'text']"),
+        ("a.csv", b"id,text,text\n1,x,y\n", "column 'text' expected once"),
+        ("a.parquet", parquet(id=["a"], body=["x"]), "column 'text' expected once, columns found ['id', 'body']"),
+        ("a.parquet", parquet(id=[1.5], text=["x"]), "column 'id' is double, expected a string or an integer"),
+        ("a.parquet", parquet(id=["a"], text=[7]), "column 'text' is int64, expected a string"),
+        ("a.parquet", parquet(id=["a"], text=[b"x"]), "column 'text' is binary, expected a string"),
+    ],
+)
+def test_a_changed_schema_names_file_column_and_what_was_found(name: str, content: bytes, said: str) -> None:
+    with pytest.raises(DataError) as caught:
+        read(name, content)
+    assert said in str(caught.value)
+    assert repr(name) in str(caught.value)
+
+
+def test_integer_ids_are_read_from_parquet() -> None:
+    assert ids(read("a.parquet", parquet(id=pa.array([1, 2], pa.uint64()), text=["x", "y"]))) == [1, 2]
+
+
+def test_a_parquet_row_that_is_no_utf8_is_refused_alone() -> None:
+    texts = pa.array([b"fine", b"caf\xe9", b"fine too"], pa.binary()).view(pa.string())
+    assert read("a.parquet", parquet(id=[1, 2, 3], text=texts)) == [
+        Record("row 1", 1, "fine"),
+        Refusal("row 2", Reason.LINE_NOT_UTF8),
+        Record("row 3", 3, "fine too"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "bomb"), [("a.jsonl.gz", lambda: gzip_bomb(200)), ("a.jsonl.zst", lambda: zstd_bomb(200))]
+)
+def test_a_bomb_is_stopped_and_the_rows_before_it_are_kept(name: str, bomb: Callable[[], bytes]) -> None:
+    rows = read(name, bomb())
+    assert ids(rows) == ["r0", "r1"]
+    assert rows[-1] == Refusal("line 3", Reason.FILE_BOMB)
+
+
+def test_a_parquet_text_repeated_without_end_is_stopped_in_bounded_memory() -> None:
+    content = parquet_bomb(rows=200_000, text_bytes=90_000)
+    before = peak = psutil.Process().memory_info().rss
+    count, last = 0, None
+    for row in read_rows(io.BytesIO(content), "a.parquet", len(content), SOURCE, Limits()):  # type: ignore[arg-type]
+        count, last = count + 1, row
+        peak = max(peak, psutil.Process().memory_info().rss)
+    assert last == Refusal(f"row {count}", Reason.FILE_BOMB)
+    assert count < 200_000
+    assert peak - before < 100 * MIB
+
+
+def test_the_decompressed_size_is_capped_whatever_the_ratio() -> None:
+    assert read("a.jsonl", PLAIN, Limits(unpacked_bytes=10)) == [Refusal("line 1", Reason.FILE_BOMB)]
+
+
+class Stream(io.RawIOBase):
+    """Bytes that are made as they are read, and never all there."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._held, self.peak = pieces, b"", 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        self.peak = max(self.peak, psutil.Process().memory_info().rss)
+        self._held = self._held or next(self._pieces, b"")
+        data, self._held = self._held[:size], self._held[size:]
+        return data
+
+
+def test_a_line_of_200_mb_is_refused_without_memory_growing() -> None:
+    def content() -> Iterator[bytes]:
+        yield from iter([jsonl(*reviews(1))])
+        yield from long_line(200)
+        yield jsonl(*reviews(1, start=1))
+
+    stream, before = Stream(content()), psutil.Process().memory_info().rss
+    rows = list(read_rows(stream, "a.jsonl", 200 * MIB, SOURCE, Limits()))
+    assert ids(rows) == ["r0", "r1"]
+    assert rows[1] == Refusal("line 2", Reason.LINE_TOO_LONG)
+    assert stream.peak - before < 60 * MIB
+
+
+def test_a_csv_record_that_is_too_long_is_refused_and_the_next_one_read() -> None:
+    rows = read("a.csv", b'id,text\n1,"' + (b"x" * 1023 + b"\n") * (18 << 10) + b'"\n2,fine\n')
+    assert rows[0] == Refusal("line 2", Reason.LINE_TOO_LONG)
+    assert ids(rows)[-1:] == ["2"]
+
+
+def test_a_store_that_fails_midway_is_no_corrupt_file() -> None:
+    class Failing(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise TransientError("the store went away")
+
+    for name in ("a.jsonl", "a.parquet"):
+        with pytest.raises(TransientError):
+            list(read_rows(Failing(parquet(id=["a"], text=["x"])), name, 400, SOURCE, Limits()))  # type: ignore[arg-type]
