@@ -1,0 +1,294 @@
+"""Faults on demand: an HTTP proxy that breaks chosen requests, and processes that can be killed at an exact request."""
+
+import contextlib
+import dataclasses
+import http.client
+import importlib
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Generator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from llambert_etl.errors import LlambertError
+
+Fault = Literal[
+    "503",  # refused without asking the server
+    "500_after",  # done, but answered with an error
+    "drop_before",  # the connection ends before the server is asked
+    "drop_after",  # done, but the answer is lost
+    "delay",  # held for `seconds`, then done
+    "truncate",  # half of the body, then the connection ends
+    "kill_before",  # SIGKILL to `pid`, never done
+    "kill_after",  # done, then SIGKILL to `pid`
+    "pause",  # SIGSTOP to `pid`, done once `release` is set
+    "gather",  # held until `times` such requests are there: a race that always happens
+    "strip",  # done without `header`, signed again with `keys`
+]
+DEADLINE = 60.0
+COMMIT = r"/_delta_log/\d+\.json"
+
+
+@dataclasses.dataclass
+class Rule:
+    """Apply `fault` to the requests number `nth` to `nth + times - 1` that match; `times=None` means for ever."""
+
+    fault: Fault
+    method: str
+    path: str
+    nth: int = 1
+    times: int | None = 1
+    pid: int = 0
+    seconds: float = DEADLINE
+    header: str = "If-None-Match"
+    keys: tuple[str, str] = ("", "")
+    seen: int = 0
+    reached: threading.Event = dataclasses.field(default_factory=threading.Event)
+    release: threading.Event = dataclasses.field(default_factory=threading.Event)
+
+    def applies(self, method: str, path: str) -> bool:
+        if not (re.fullmatch(self.method, method) and re.search(self.path, path)):
+            return False
+        self.seen += 1
+        if self.times is not None and self.seen >= self.nth + self.times - 1:
+            self.reached.set()
+        return self.seen >= self.nth and (self.times is None or self.seen < self.nth + self.times)
+
+
+class FaultProxy:
+    """An HTTP proxy on loopback in front of `upstream`. It keeps `Host`, so that signatures stay valid."""
+
+    def __init__(self, upstream: str) -> None:
+        self.upstream = urlsplit(upstream).netloc
+        self.rules: list[Rule] = []
+        self.closing = threading.Event()
+        self._lock = threading.Lock()
+        handler = type("Handler", (_Handler,), {"proxy": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+
+    def rule(self, fault: Fault, method: str, path: str, **options: Any) -> Rule:
+        """Break the requests whose method and path (with its query) match."""
+        rule = Rule(fault, method, path, **options)
+        self.rules.append(rule)
+        return rule
+
+    def match(self, method: str, path: str) -> Rule | None:
+        with self._lock:
+            return next((rule for rule in self.rules if rule.applies(method, path)), None)
+
+    def serve(self) -> None:
+        self._server.serve_forever(poll_interval=0.05)
+
+    def close(self) -> None:
+        self.closing.set()
+        for rule in self.rules:
+            rule.release.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@contextlib.contextmanager
+def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
+    proxy = FaultProxy(upstream)
+    threading.Thread(target=proxy.serve, daemon=True).start()
+    try:
+        yield proxy
+    finally:
+        proxy.close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    proxy: FaultProxy
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("do_"):
+            return self._handle
+        raise AttributeError(name)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: a test asserts on what is stored."""
+
+    def _handle(self) -> None:
+        body = self._body()
+        rule = self.proxy.match(self.command, self.path)
+        fault = rule.fault if rule else None
+        if rule is None:
+            self._reply(*self._forward(body, dict(self.headers.items())))
+        elif fault == "503":
+            self._reply(503, [], b"<Error><Code>SlowDown</Code></Error>")
+        elif fault == "drop_before":
+            self._drop()
+        elif fault == "kill_before":
+            os.kill(rule.pid, signal.SIGKILL)
+            self._drop()
+        else:
+            self._faulty(rule, body)
+
+    def _faulty(self, rule: Rule, body: bytes) -> None:
+        headers = dict(self.headers.items())
+        if rule.fault == "delay":
+            self.proxy.closing.wait(rule.seconds)
+        elif rule.fault == "gather":
+            rule.reached.wait(DEADLINE)
+        elif rule.fault == "pause":
+            os.kill(rule.pid, signal.SIGSTOP)
+            rule.release.wait(DEADLINE)
+        elif rule.fault == "strip":
+            headers = self._signed_without(rule, headers, body)
+        status, found, content = self._forward(body, headers)
+        if rule.fault == "500_after":
+            self._reply(500, [], b"<Error><Code>InternalError</Code></Error>")
+        elif rule.fault == "drop_after":
+            self._drop()
+        elif rule.fault == "kill_after":
+            os.kill(rule.pid, signal.SIGKILL)
+            self._drop()
+        elif rule.fault == "truncate":
+            self._reply(status, found, content, sent=len(content) // 2)
+        else:
+            self._reply(status, found, content)
+
+    def _body(self) -> bytes:
+        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        chunks = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
+
+    def _forward(self, body: bytes, headers: dict[str, str]) -> tuple[int, list[tuple[str, str]], bytes]:
+        connection = http.client.HTTPConnection(self.proxy.upstream, timeout=DEADLINE)
+        with contextlib.closing(connection):
+            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in headers.items():
+                if name.lower() not in ("connection", "expect", "transfer-encoding", "content-length"):
+                    connection.putheader(name, value)
+            connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            return answer.status, answer.getheaders(), answer.read()
+
+    def _reply(self, status: int, headers: list[tuple[str, str]], content: bytes, sent: int | None = None) -> None:
+        length = next((value for name, value in headers if name.lower() == "content-length"), str(len(content)))
+        with contextlib.suppress(ConnectionError):  # the client may be dead by now, or tired of waiting
+            self.send_response_only(status)
+            for name, value in headers:
+                if name.lower() not in ("connection", "transfer-encoding", "content-length"):
+                    self.send_header(name, value)
+            self.send_header("Content-Length", length)
+            self.end_headers()
+            self.wfile.write(content[:sent])
+        if sent is not None:
+            self._drop()
+
+    def _drop(self) -> None:
+        self.close_connection = True
+
+    def _signed_without(self, rule: Rule, headers: dict[str, str], body: bytes) -> dict[str, str]:
+        kept = {name: value for name, value in headers.items() if name.lower() not in (rule.header.lower(), "host")}
+        kept.pop("Authorization", None)
+        request = AWSRequest(self.command, f"http://{self.headers['Host']}{self.path}", headers=kept, data=body)
+        S3SigV4Auth(Credentials(*rule.keys), "s3", "us-east-1").add_auth(request)
+        return {"Host": self.headers["Host"], **dict(request.headers.items())}
+
+
+class Child:
+    """A generator function of a tests module in its own process: it runs to its `yield`, and on from there after `go`.
+
+    Its result, or the exit code of the error that it raised, is what `result` returns.
+    """
+
+    def __init__(self, function: Callable[..., Generator[None, None, Any]], *arguments: Any) -> None:
+        self._errors = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-c", "from tests.faults import child; child()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        self.pid = self._process.pid
+        self._tell([function.__module__, function.__qualname__, arguments])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._errors.close()
+
+    def ready(self) -> Self:
+        """Wait until it stands at its `yield`."""
+        assert self._process.stdout is not None
+        found, _, _ = select.select([self._process.stdout], [], [], DEADLINE)
+        assert found, "the child did not become ready in time"
+        assert self._process.stdout.readline() == "ready\n", self.errors()
+        return self
+
+    def go(self) -> None:
+        self._tell("go")
+
+    def wait(self) -> int:
+        """Return the exit code, or minus the signal that ended it."""
+        return self._process.wait(DEADLINE)
+
+    def result(self) -> Any:
+        assert self._process.stdout is not None
+        code = self.wait()
+        return json.loads(self._process.stdout.read()) if code == 0 else code
+
+    def resume(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def errors(self) -> str:
+        self._errors.seek(0)
+        return self._errors.read()
+
+    def _tell(self, what: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(what) + "\n")
+        self._process.stdin.flush()
+
+
+def child() -> None:
+    """The main function of a Child."""
+    module, name, arguments = json.loads(sys.stdin.readline())
+    steps = getattr(importlib.import_module(module), name)(*arguments)
+    try:
+        next(steps)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        next(steps)
+    except StopIteration as end:
+        print(json.dumps(end.value))
+    except LlambertError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def race(children: list[Child]) -> list[Any]:
+    """Start all at one moment; return each one's result or exit code."""
+    for each in children:
+        each.ready()
+    for each in children:
+        each.go()
+    return [each.result() for each in children]
