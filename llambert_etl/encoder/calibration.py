@@ -8,9 +8,7 @@ from scipy.special import log_softmax
 _BOUNDS = (0.05, 20.0)
 
 
-def fit_temperature(
-    logits: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]
-) -> float:
+def fit_temperature(logits: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> float:
     """Return the temperature that minimises the log loss on held-out rows; 1.0 where there are none."""
     if len(labels) == 0:
         return 1.0
@@ -33,8 +31,7 @@ def expected_calibration_error(
     right = probabilities.argmax(axis=1) == labels
     which = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = [
-        (which == index).mean()
-        * abs(confidence[which == index].mean() - right[which == index].mean())
+        (which == index).mean() * abs(confidence[which == index].mean() - right[which == index].mean())
         for index in range(bins)
         if (which == index).any()
     ]

@@ -17,9 +17,7 @@ class Card:
     max_length: int
 
     def write(self, folder: Path) -> None:
-        (folder / CARD).write_text(
-            json.dumps(asdict(self), ensure_ascii=False), encoding="utf-8"
-        )
+        (folder / CARD).write_text(json.dumps(asdict(self), ensure_ascii=False), encoding="utf-8")
 
 
 def read_card(folder: Path) -> Card:
@@ -36,13 +34,6 @@ def read_card(folder: Path) -> Card:
         raise DataError(
             f"{path}: not a model card of llambert ({error!r}); train and register the encoder again"
         ) from error
-    if (
-        len(card.labels) < 2
-        or not math.isfinite(card.temperature)
-        or card.temperature <= 0
-        or card.max_length <= 0
-    ):
-        raise DataError(
-            f"{path}: needs two labels or more, a positive temperature and max_length; found {card}"
-        )
+    if len(card.labels) < 2 or not math.isfinite(card.temperature) or card.temperature <= 0 or card.max_length <= 0:
+        raise DataError(f"{path}: needs two labels or more, a positive temperature and max_length; found {card}")
     return card

@@ -28,9 +28,7 @@ _GPU_TOKENS = 32_768
 class Encoder:
     """A fine-tuned encoder, ready to label."""
 
-    def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: Card
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: Card) -> None:
         self.labels = card.labels
         self._card, self._tokenizer, self._device = card, tokenizer, device()
         self._model = model.to(self._device).eval()  # type: ignore[arg-type]
@@ -41,22 +39,14 @@ class Encoder:
         """Load safetensors and no code. Raise DataError where the folder disagrees with its own card."""
         card = read_card(folder)
         try:
-            names = json.loads((folder / "config.json").read_text(encoding="utf-8"))[
-                "id2label"
-            ]
+            names = json.loads((folder / "config.json").read_text(encoding="utf-8"))["id2label"]
             ordered = tuple(names[str(index)] for index in range(len(names)))
         except (OSError, ValueError, KeyError) as error:
-            raise DataError(
-                f"{folder / 'config.json'}: has no readable labels; register the encoder again"
-            ) from error
+            raise DataError(f"{folder / 'config.json'}: has no readable labels; register the encoder again") from error
         if ordered != card.labels:
-            raise DataError(
-                f"{folder}: config.json has labels {ordered}, llambert.json {card.labels}; train again"
-            )
+            raise DataError(f"{folder}: config.json has labels {ordered}, llambert.json {card.labels}; train again")
         safe = {"local_files_only": True, "trust_remote_code": False}
-        model = AutoModelForSequenceClassification.from_pretrained(
-            folder, use_safetensors=True, **safe
-        )
+        model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True, **safe)
         return cls(model, AutoTokenizer.from_pretrained(folder, **safe), card)
 
     def predict(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
@@ -78,9 +68,7 @@ class Encoder:
                 split_special_tokens=True,
             )["input_ids"]
             for batch in self._batches([len(row) for row in rows]):
-                out[[start + index for index in batch]] = self._forward(
-                    [rows[index] for index in batch]
-                )
+                out[[start + index for index in batch]] = self._forward([rows[index] for index in batch])
         return out
 
     def _batches(self, lengths: list[int]) -> Iterator[list[int]]:
@@ -96,11 +84,7 @@ class Encoder:
 
     @torch.inference_mode()
     def _forward(self, rows: list[list[int]]) -> npt.NDArray[np.float64]:
-        padded = self._tokenizer.pad({"input_ids": rows}, return_tensors="pt").to(
-            self._device
-        )
-        with torch.autocast(
-            self._device.type, dtype=torch.bfloat16, enabled=self._bf16
-        ):
+        padded = self._tokenizer.pad({"input_ids": rows}, return_tensors="pt").to(self._device)
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16):
             logits = self._model(**padded).logits
         return np.asarray(logits.float().cpu().numpy(), dtype=np.float64)

@@ -34,10 +34,7 @@ class Evaluation:
     def predicted_shares(self) -> dict[str, float]:
         """Share of each predicted label: what gives a collapsed encoder away."""
         columns = np.asarray(self.confusion).sum(axis=0) / max(self.n, 1)
-        return {
-            label: float(share)
-            for label, share in zip(self.labels, columns, strict=True)
-        }
+        return {label: float(share) for label, share in zip(self.labels, columns, strict=True)}
 
     def flat(self) -> dict[str, float]:
         """Return one number per name, as a tracking server wants them."""
@@ -65,9 +62,7 @@ def evaluate(
 ) -> Evaluation:
     predicted = probabilities.argmax(axis=1)
     known = list(range(len(labels)))
-    precision, recall, f1, support = precision_recall_fscore_support(
-        truth, predicted, labels=known, zero_division=0
-    )
+    precision, recall, f1, support = precision_recall_fscore_support(truth, predicted, labels=known, zero_division=0)
     return Evaluation(
         labels=tuple(labels),
         n=len(truth),
@@ -75,13 +70,8 @@ def evaluate(
         macro_f1=float(f1.mean()),
         ece=expected_calibration_error(probabilities, truth),
         per_class={
-            label: ClassScores(
-                float(precision[i]), float(recall[i]), float(f1[i]), int(support[i])
-            )
+            label: ClassScores(float(precision[i]), float(recall[i]), float(f1[i]), int(support[i]))
             for i, label in enumerate(labels)
         },
-        confusion=tuple(
-            tuple(int(n) for n in row)
-            for row in confusion_matrix(truth, predicted, labels=known)
-        ),
+        confusion=tuple(tuple(int(n) for n in row) for row in confusion_matrix(truth, predicted, labels=known)),
     )

@@ -28,11 +28,7 @@ def load_pretrained(
     """Load safetensors and no code, with a new head for `labels`. Seed before: the head is random."""
     where = _locate(recipe.model, settings)
     options: dict[str, object] = {"trust_remote_code": False}
-    options |= (
-        {"local_files_only": True}
-        if isinstance(where, Path)
-        else {"revision": recipe.revision}
-    )
+    options |= {"local_files_only": True} if isinstance(where, Path) else {"revision": recipe.revision}
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
         model = AutoModelForSequenceClassification.from_pretrained(
@@ -65,32 +61,22 @@ def _numbers(labels: tuple[str, ...]) -> Mapping[str, int]:
 def _locate(model: str, settings: Settings) -> Path | str:
     if (mirrored := settings.model_paths.get(model)) is not None:
         if not (mirrored / "config.json").is_file():
-            raise ConfigError(
-                f"{model}: LLAMBERT_MODEL_PATHS names {mirrored}, which holds no config.json"
-            )
+            raise ConfigError(f"{model}: LLAMBERT_MODEL_PATHS names {mirrored}, which holds no config.json")
         return mirrored
     if model.split("/")[0] not in settings.model_orgs:
         raise ConfigError(
-            f"{model}: its organisation is not in LLAMBERT_MODEL_ORGS {settings.model_orgs} and LLAMBERT_MODEL_PATHS has "
-            "no mirror of it"
+            f"{model}: its organisation is not in LLAMBERT_MODEL_ORGS {settings.model_orgs} and "
+            "LLAMBERT_MODEL_PATHS has no mirror of it"
         )
     return model
 
 
-def _explained(
-    recipe: Recipe, where: Path | str, error: Exception
-) -> ConfigError | TransientError:
+def _explained(recipe: Recipe, where: Path | str, error: Exception) -> ConfigError | TransientError:
     cause: BaseException | None = error
     while cause is not None:
         if type(cause).__name__ in _ABSENT:
-            return ConfigError(
-                f"{recipe.model} at {recipe.revision}: not on the hub, or access is not granted"
-            )
+            return ConfigError(f"{recipe.model} at {recipe.revision}: not on the hub, or access is not granted")
         cause = cause.__cause__
     if isinstance(where, Path) or isinstance(error, ValueError):
-        return ConfigError(
-            f"{recipe.model}: {where} is not an encoder with safetensors weights"
-        )
-    return TransientError(
-        f"{recipe.model} at {recipe.revision}: the hub did not answer; try again or mirror the model"
-    )
+        return ConfigError(f"{recipe.model}: {where} is not an encoder with safetensors weights")
+    return TransientError(f"{recipe.model} at {recipe.revision}: the hub did not answer; try again or mirror the model")

@@ -48,7 +48,7 @@ class Labelled:
 
 
 def split(rows: Labelled, share: float, seed: int) -> tuple[Labelled, Labelled]:
-    """Return (train, dev). Each label gives its `share` to dev, by hash of the text: the order of rows does not matter."""
+    """Return (train, dev). Each label gives its `share` to dev, by hash of the text, whatever the order of the rows."""
     ranked = sorted(
         zip(rows.texts, rows.labels, strict=True),
         key=lambda row: (row[1], hashlib.sha256(f"{seed}:{row[0]}".encode()).digest()),
@@ -77,21 +77,19 @@ def fine_tune(
 ) -> list[float]:
     """Train through `stages` in turn, write the encoder folder `out`, return the best dev macro F1 of each stage.
 
-    The temperature is fitted on `heldout`, or on the last dev split where that is empty. Killed, it starts again from
-    zero and comes to the same weights. Raises DataError for a stage that lacks a label and for a loss that is no number.
+    The temperature is fitted on `heldout`, or on the last dev split where that is empty. Killed, it starts again from zero
+    and comes to the same weights. Raises DataError for a stage that lacks a label and for a loss that is no number.
     """
     for number, rows in enumerate(stages, 1):
         counts = {label: rows.labels.count(index) for index, label in enumerate(labels)}
         if min(counts.values()) < 2:
-            raise DataError(
-                f"training stage {number}: every label needs two rows or more, found {counts}"
-            )
+            raise DataError(f"training stage {number}: every label needs two rows or more, found {counts}")
     set_seed(recipe.seed)
     model, tokenizer = load_pretrained(recipe, labels, settings)
     scores, dev = [], heldout
     for rows in stages:
         train, dev = split(rows, recipe.dev_share, recipe.seed)
-        scores.append(_run_stage(model, tokenizer, train, dev, recipe))
+        scores.append(_run_stage(model, tokenizer, train, dev, recipe, len(labels)))
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     Card(labels, 1.0, recipe.max_length).write(out)
@@ -111,26 +109,22 @@ def _run_stage(
     train: Labelled,
     dev: Labelled,
     recipe: Recipe,
+    classes: int,
 ) -> float:
     keeper = _KeepBest(recipe.patience)
-    classes = model.config.num_labels
     with tempfile.TemporaryDirectory() as scratch:
         trainer = Trainer(
             model=model,
             args=_arguments(recipe, scratch, len(train.texts)),
             data_collator=DataCollatorWithPadding(tokenizer),
-            train_dataset=_encode(tokenizer, train, recipe.max_length),  # type: ignore[arg-type]
-            eval_dataset=_encode(tokenizer, dev, recipe.max_length),  # type: ignore[arg-type]
+            train_dataset=_encode(tokenizer, train, recipe.max_length),
+            eval_dataset=_encode(tokenizer, dev, recipe.max_length),
             processing_class=tokenizer,
-            compute_loss_func=_weighted_loss(train.labels, classes)
-            if recipe.class_weights
-            else None,
+            compute_loss_func=_weighted_loss(train.labels, classes) if recipe.class_weights else None,
             compute_metrics=lambda prediction: _macro_f1(prediction, classes),
             callbacks=[keeper],
         )
-        trainer.remove_callback(
-            PrinterCallback
-        )  # it prints on stdout, where only the manifest belongs
+        trainer.remove_callback(PrinterCallback)  # it prints on stdout, where only the manifest belongs
         trainer.train()
     if keeper.weights is not None:
         model.load_state_dict(keeper.weights)
@@ -162,9 +156,7 @@ def _arguments(recipe: Recipe, scratch: str, rows: int) -> TrainingArguments:
     )
 
 
-def _encode(
-    tokenizer: PreTrainedTokenizerBase, rows: Labelled, max_length: int
-) -> list[dict[str, object]]:
+def _encode(tokenizer: PreTrainedTokenizerBase, rows: Labelled, max_length: int) -> list[dict[str, object]]:
     ids = tokenizer(
         list(rows.texts),
         truncation=True,
@@ -198,9 +190,7 @@ def _weighted_loss(labels: Sequence[int], classes: int):  # type: ignore[no-unty
     weights = torch.tensor(len(labels) / (classes * counts), dtype=torch.float32)
 
     def loss(outputs, labels, num_items_in_batch=None):  # type: ignore[no-untyped-def]
-        return torch.nn.functional.cross_entropy(
-            outputs.logits.float(), labels, weights.to(labels.device)
-        )
+        return torch.nn.functional.cross_entropy(outputs.logits.float(), labels, weights.to(labels.device))
 
     return loss
 
@@ -213,9 +203,9 @@ class _KeepBest(TrainerCallback):
         self.weights: dict[str, torch.Tensor] | None = None
         self._patience, self._worse, self._started = patience, 0, time.monotonic()
 
-    def on_log(
-        self, args, state: TrainerState, control: TrainerControl, logs=None, **kwargs
-    ):  # type: ignore[no-untyped-def]
+    def on_log(  # type: ignore[no-untyped-def]
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs=None, **kwargs
+    ) -> None:
         for name in ("loss", "eval_loss"):
             if name in logs and not math.isfinite(logs[name]):
                 raise DataError(
@@ -231,23 +221,14 @@ class _KeepBest(TrainerCallback):
                 seconds,
             )
 
-    def on_evaluate(
-        self,
-        args,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics=None,
-        model=None,
-        **kwargs,
-    ):  # type: ignore[no-untyped-def]
+    def on_evaluate(  # type: ignore[no-untyped-def]
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics=None, model=None, **kwargs
+    ) -> None:
         score = metrics["eval_macro_f1"]
         logger.info("epoch %.0f, dev macro F1 %.4f", state.epoch, score)
         if score > self.best:
             self.best, self._worse = score, 0
-            self.weights = {
-                name: tensor.detach().cpu().clone()
-                for name, tensor in model.state_dict().items()
-            }
+            self.weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
             return
         self._worse += 1
         control.should_training_stop = self._worse >= self._patience

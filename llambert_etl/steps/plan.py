@@ -103,6 +103,7 @@ def _make(
 
 def _pin(task: LabellingTask, lake: Lake, registry: Registry, wanted: int | None) -> ModelVersion | None:
     """Resolve the version to label with, once."""
+    version: ModelVersion | None
     if wanted is not None:
         version = registry.version(task.name, wanted)
     else:

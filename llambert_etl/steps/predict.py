@@ -16,7 +16,7 @@ def predict(
         raise DataError(f"{task.name}: there is no champion yet; run train and promote")
     if champion.labels != task.label_names:
         raise ConfigError(
-            f"champion {champion.version} labels {list(champion.labels)}, the task file {list(task.label_names)}: retrain"
+            f"champion {champion.version} labels {list(champion.labels)}, the task {list(task.label_names)}: retrain"
         )
     from llambert_etl.encoder.inference import Encoder
 
