@@ -132,7 +132,7 @@ FILES: tuple[Poison, ...] = (
         "a.jsonl", lambda: jsonl(*reviews(2)).decode().encode("utf-16-le"), 0, ((Reason.FILE_WRONG_KIND, "line 1"),)
     ),
     Poison("a.jsonl.gz", lambda: jsonl_gz_head() + _MORE[:-9], 5, ((Reason.FILE_TRUNCATED, "line 6"),)),
-    Poison("a.jsonl.gz", lambda: jsonl_gz_head() + _MORE[:-8] + b"\xff" * 8, 5, ((Reason.FILE_CORRUPT, "line 6"),)),
+    Poison("a.jsonl.gz", lambda: jsonl_gz_head() + _MORE[:-8] + b"\xff" * 8, 2, ((Reason.FILE_CORRUPT, "line 3"),)),
     Poison(
         "a.jsonl.zst",
         lambda: zstandard.compress(jsonl(*reviews(2))) + zstandard.compress(jsonl(*reviews(2, 2)))[:-4],

@@ -156,7 +156,7 @@ class _Rows:
         if cleaned.id is None or cleaned.reason not in (None, Reason.TEXT_MISSING):
             raise DataError(f"{where}: {cleaned.reason}; mend or remove the row")
         label = row.get("label")
-        if label not in self._task.labels:
+        if label not in self._task.label_names:
             raise DataError(
                 f"{where}: label {label!r:.80} is not one of {list(self._task.labels)}; mend it or the task file"
             )

@@ -1,0 +1,194 @@
+"""Gold is checked row by row, and a wrong file changes nothing."""
+
+import datetime
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from llambert_etl.config import LabellingTask
+from llambert_etl.documents import hash_text
+from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.lake import Lake
+from llambert_etl.manifest import Manifest
+from llambert_etl.partition import Partition
+from llambert_etl.settings import Settings
+from llambert_etl.steps.gold import import_gold
+from llambert_etl.steps.ingest import ingest
+from tests.poison import jsonl, reviews
+from tests.tasks import make_task, three_label_task
+
+DAY, NEXT = Partition("2026-11-10"), Partition("2026-11-11")
+Rows = list[dict[str, Any]]
+
+
+def gold(count: int = 20) -> Rows:
+    return [
+        {**row, "label": ("positive", "negative")[number % 2], "annotator": "ada"}
+        for number, row in enumerate(reviews(count))
+    ]
+
+
+class Desk:
+    """A lake, and a folder in which somebody leaves gold files."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root
+        self.lake = Lake(str(root / "lake"))
+        self.lake.create_tables()
+        self.settings = Settings(lake=str(root / "lake"), sources=[str(root)])
+
+    def write(self, rows: Rows, name: str = "gold.jsonl") -> Path:
+        path = self.folder / name
+        if name.endswith(".parquet"):
+            pl.DataFrame(rows).write_parquet(path)
+        elif name.endswith(".csv"):
+            pl.DataFrame(rows).write_csv(path)
+        else:
+            path.write_bytes(jsonl(*rows))
+        return path
+
+    def imports(
+        self, file: Path | str, day: Partition = DAY, task: LabellingTask | None = None, run: str = "r1"
+    ) -> Manifest:
+        return import_gold(task or make_task(), file, day, run=run, lake=self.lake, settings=self.settings)
+
+    def held(self, day: Partition | None = None, task: str = "reviews") -> pl.DataFrame:
+        return self.lake.scan("gold", task, day).collect().sort("id")
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["gold.jsonl", "gold.csv", "gold.parquet"])
+def test_every_format_gives_the_same_gold(desk: Desk, name: str) -> None:
+    manifest = desk.imports(desk.write([{**row, "split": "test"} for row in gold()], name))
+    assert manifest.rows == {"read": 20, "train": 0, "test": 20}
+    assert manifest.facts["labels"] == {"positive": 10, "negative": 10}
+    first = desk.held().to_dicts()[0]
+    assert (first["id"], first["label"], first["annotator"]) == ("r0", "positive", "ada")
+    assert first["text_hash"] == hash_text("review number 0")
+
+
+def test_a_row_stays_on_its_side_of_the_split_whatever_else_the_file_holds(desk: Desk) -> None:
+    desk.imports(desk.write(gold(400)))
+    sides = dict(desk.held().select("id", "split").iter_rows())
+    assert 0.4 < sum(side == "test" for side in sides.values()) / 400 < 0.6
+    desk.imports(desk.write(gold(30), "less.jsonl"), NEXT)
+    assert all(sides[key] == side for key, side in desk.held(NEXT).select("id", "split").iter_rows())
+
+
+def test_a_moment_keeps_its_instant(desk: Desk) -> None:
+    desk.imports(desk.write([{**row, "labelled_at": "2026-11-10T10:00:00+01:00"} for row in gold()]))
+    assert desk.held()["labelled_at"][0] == datetime.datetime(2026, 11, 10, 9, tzinfo=datetime.UTC)
+
+
+def test_the_same_file_again_changes_nothing(desk: Desk) -> None:
+    file = desk.write(gold())
+    first, version = desk.imports(file), desk.lake.version("gold")
+    again = desk.imports(file, run="r2")
+    assert (again.rows, again.facts["replayed"]) == (first.rows, True)
+    assert desk.lake.version("gold") == version
+    assert desk.held()["run"].unique().to_list() == ["r1"]
+
+
+def test_a_corrected_file_replaces_its_own_day_only(desk: Desk) -> None:
+    desk.imports(desk.write(gold()))
+    desk.imports(desk.write(gold(), "next.jsonl"), NEXT)
+    corrected = [{**gold()[0], "label": "negative"}, *gold()[1:]]
+    desk.imports(desk.write(corrected), run="r2")
+    assert desk.held(DAY)["label"][0] == "negative"
+    assert desk.held(NEXT)["label"][0] == "positive"
+
+
+def test_a_missing_text_is_that_of_the_document_as_of_the_day(desk: Desk) -> None:
+    landing = desk.folder / "landing" / DAY
+    landing.mkdir(parents=True)
+    (landing / "a.jsonl").write_bytes(jsonl(*reviews(20)))
+    task = make_task(source={"uri": f"{desk.folder}/landing/{{partition}}/*"})
+    ingest(task, DAY, run="r1", lake=desk.lake, settings=desk.settings)
+    bare = [{"id": row["id"], "label": row["label"]} for row in gold()]
+    manifest = desk.imports(desk.write(bare), task=task)
+    assert manifest.versions_read == {"documents": desk.lake.version("documents")}
+    assert desk.held()["text"].to_list() == pl.DataFrame(reviews(20)).sort("id")["text"].to_list()
+
+
+def test_a_text_of_no_document_names_row_and_id(desk: Desk) -> None:
+    with pytest.raises(DataError, match=r"row 1: no text, and no document 'r0' as of 2026-11-10; add a text column"):
+        desk.imports(desk.write([{"id": row["id"], "label": row["label"]} for row in gold()]))
+
+
+def changed(row: int, **values: object) -> Callable[[Rows], Rows]:
+    return lambda rows: [{**each, **values} if number == row else each for number, each in enumerate(rows, 1)]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (changed(3, label="Positive"), r"row 3: label 'Positive' is not one of \['positive', 'negative'\]"),
+        (changed(3, label=1), "row 3: label 1 is not one of"),
+        (changed(3, label=["positive"]), r"row 3: label \['positive'\] is not one of"),
+        (changed(3, label=None), "row 3: label None is not one of"),
+        (changed(3, id=None), "row 3: id_not_text"),
+        (changed(3, id="r0"), r"id 'r0' stands in rows \[1, 3\]"),
+        (changed(3, text=" \t"), "row 3: text_blank"),
+        (changed(3, text=7), "row 3: text_not_text"),
+        (changed(3, split="dev"), "row 3: split 'dev' is not one of"),
+        (changed(3, labelled_at="yesterday"), "row 3: labelled_at 'yesterday' is no moment"),
+        (changed(3, labelled_at="2026-11-10T09:00:00"), "row 3: labelled_at .* has no time zone"),
+        (changed(3, annotator=7), "row 3: annotator must be a string"),
+        (lambda rows: rows[:9], "9 rows, at least 10 are needed"),
+        (lambda rows: [], "0 rows, at least 10 are needed"),
+        (lambda rows: [{**row, "label": "positive"} for row in rows], r"no row has the label \['negative'\]"),
+        (lambda rows: [{"key": row["id"], "label": row["label"]} for row in rows], "column 'id' is missing"),
+        (lambda rows: [{"id": row["id"], "verdict": row["label"]} for row in rows], "column 'label' is missing"),
+        (lambda rows: [*rows, ["r99", "positive"]], "row 21: expected an object"),
+    ],
+)
+def test_a_wrong_row_is_named_and_nothing_is_written(desk: Desk, damage: Callable[[Rows], Rows], said: str) -> None:
+    before = desk.lake.version("gold")
+    with pytest.raises(DataError, match=said) as caught:
+        desk.imports(desk.write(damage(gold())))
+    assert "gold.jsonl" in str(caught.value)
+    assert desk.lake.version("gold") == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("gold.parquet", b"PAR1 not really"),
+        ("gold.jsonl", b"{" * 10),
+        ("gold.jsonl", b'{"a": ' + b"[" * 100_000),
+        ("gold.jsonl", b"\xff\xfe"),
+        ("gold.csv", b'id,label\n1,"open'),
+        ("gold.xlsx", b"PK"),
+    ],
+)
+def test_a_file_of_the_wrong_kind_is_one_line(desk: Desk, name: str, content: bytes) -> None:
+    (desk.folder / name).write_bytes(content)
+    with pytest.raises(DataError, match=name) as caught:
+        desk.imports(desk.folder / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_class_of_three_that_is_never_seen_is_named(desk: Desk) -> None:
+    rows = [{**row, "label": ("sports", "business")[number % 2]} for number, row in enumerate(gold())]
+    with pytest.raises(DataError, match=r"no row has the label \['science'\]"):
+        desk.imports(desk.write(rows), task=three_label_task())
+
+
+def test_a_file_that_is_not_there_is_a_matter_of_configuration(desk: Desk) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere.jsonl.*cannot be read"):
+        desk.imports(desk.folder / "nowhere.jsonl")
+    with pytest.raises(ConfigError, match="LLAMBERT_SOURCES"):
+        desk.imports("s3://elsewhere/gold.jsonl")
+
+
+def test_integer_ids_are_those_of_the_documents(desk: Desk) -> None:
+    desk.imports(desk.write([{**row, "id": number} for number, row in enumerate(gold())]))
+    assert json.dumps(desk.held()["id"].to_list()[:2]) == '["0", "1"]'
