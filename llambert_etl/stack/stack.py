@@ -1,0 +1,76 @@
+"""The three servers on one state folder, started in order and stopped together."""
+
+import time
+from pathlib import Path
+from typing import Self
+
+from llambert_etl.errors import ConfigError
+from llambert_etl.settings import Settings
+from llambert_etl.stack import airflow, mlflow, seaweed
+from llambert_etl.stack.credentials import credentials_of
+from llambert_etl.stack.environment import ARTIFACTS, LANDING, WAREHOUSE, settings_on, variables
+from llambert_etl.stack.ports import remembered_ports
+from llambert_etl.stack.process import Server, processes_under, undisturbed
+
+REPOSITORY = Path(__file__).parents[2]
+
+_POLL_SECONDS = 1.0
+
+
+class Stack:
+    """Servers that do not run yet. `with Stack(state) as stack:` starts them and stops them whatever happens."""
+
+    def __init__(self, state: Path, root: Path = REPOSITORY) -> None:
+        self.state, self.root = state.resolve(), root.resolve()
+        self.state.mkdir(parents=True, exist_ok=True)
+        self._refuse_second()
+        credentials = credentials_of(self.state)
+        ports = remembered_ports(self.state / "ports.json", (*seaweed.PORTS, *mlflow.PORTS, *airflow.PORTS))
+        self.s3 = seaweed.SeaweedFS(self.state, ports, credentials, (LANDING, WAREHOUSE, ARTIFACTS))
+        self.mlflow = mlflow.MlflowServer(self.state, ports, credentials, self.s3, ARTIFACTS)
+        self.settings: Settings = settings_on(self.s3, self.mlflow, state=self.state, root=self.root)
+        self.environment = variables(self.settings)
+        self.airflow = airflow.Airflow(self.state, ports, credentials, root=self.root, environment=self.environment)
+
+    @property
+    def servers(self) -> list[Server]:
+        return [self.s3, self.mlflow, *self.airflow.servers]
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start all servers; when one fails, stop those that run."""
+        try:
+            self.s3.start()
+            # These two boot side by side: each spends most of its time on importing.
+            self.mlflow.launch()
+            self.airflow.launch()
+            self.mlflow.wait_ready()
+            self.airflow.wait_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def watch(self) -> None:
+        """Return never: raise TransientError when a server has ended by itself."""
+        while True:
+            for server in self.servers:
+                if not server.running:
+                    raise server.failure("has ended")
+            time.sleep(_POLL_SECONDS)
+
+    def stop(self) -> None:
+        """Stop all servers, those that others need last. Stopping twice does nothing."""
+        with undisturbed():
+            self.airflow.stop()
+            self.mlflow.stop()
+            self.s3.stop()
+
+    def _refuse_second(self) -> None:
+        if processes_under(self.state):
+            raise ConfigError(f"servers already run on {self.state}: stop them with `make down`")

@@ -1,0 +1,96 @@
+"""Real servers for tests, each started when a test first asks for it, once a session; a fresh bucket for each test."""
+
+import faulthandler
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from llambert_etl.lake import Lake
+from llambert_etl.settings import Settings
+from llambert_etl.stack import Stack
+from llambert_etl.stack.airflow import Airflow
+from llambert_etl.stack.host import FOREIGN, QUIET
+from llambert_etl.stack.mlflow import MlflowServer
+from llambert_etl.stack.seaweed import SeaweedFS
+
+# Before anything reads them: no telemetry, no model hub, and nothing of the developer's own deployments.
+for name in [name for name in os.environ if name.startswith(FOREIGN)]:
+    del os.environ[name]
+os.environ |= QUIET
+
+faulthandler.enable()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The stack of this session. Nothing runs until `s3`, `mlflow_server` or `airflow` starts its part."""
+    stack = Stack(tmp_path_factory.mktemp("stack"))
+    yield stack
+    stack.stop()
+
+
+@pytest.fixture(scope="session")
+def s3(stack: Stack) -> SeaweedFS:
+    stack.s3.start()
+    return stack.s3
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(stack: Stack, s3: SeaweedFS) -> MlflowServer:
+    stack.mlflow.start()
+    return stack.mlflow
+
+
+@pytest.fixture(scope="session")
+def airflow(stack: Stack, mlflow_server: MlflowServer) -> Airflow:
+    """Airflow on this repository's Dags. Its steps use the stack's own buckets, not a test's."""
+    stack.airflow.start()
+    return stack.airflow
+
+
+@pytest.fixture
+def bucket(s3: SeaweedFS) -> str:
+    """The name of a bucket that no other test uses."""
+    name = f"test-{uuid.uuid4().hex[:16]}"
+    s3.create_bucket(name)
+    return name
+
+
+@pytest.fixture
+def settings(s3: SeaweedFS, bucket: str, tmp_path: Path) -> Settings:
+    """Settings on S3 with a lake and a landing zone in a fresh bucket, and no MLflow."""
+    include = tmp_path / "include"
+    include.mkdir()
+    return Settings(
+        lake=f"s3://{bucket}/lake",
+        include=include,
+        state=tmp_path / "state",
+        sources=[f"s3://{bucket}/landing/"],
+        s3_endpoint=s3.endpoint,
+        s3_access_key_id=SecretStr(s3.access_key),
+        s3_secret_access_key=SecretStr(s3.secret_key),
+    )
+
+
+@pytest.fixture
+def registry_settings(settings: Settings, mlflow_server: MlflowServer) -> Settings:
+    """`settings` with the session's MLflow."""
+    return settings.model_copy(
+        update={
+            "mlflow_uri": mlflow_server.uri,
+            "mlflow_username": SecretStr(mlflow_server.username),
+            "mlflow_password": SecretStr(mlflow_server.password),
+        }
+    )
+
+
+@pytest.fixture
+def lake(settings: Settings) -> Lake:
+    """A lake on S3 with empty tables."""
+    lake = Lake.from_settings(settings)
+    lake.create_tables()
+    return lake
