@@ -1,0 +1,116 @@
+"""Three nights: a drop arrives, Airflow is told the day, and everything else follows by itself."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from llambert_etl.config import LabellingTask
+from llambert_etl.demo.data import DAYS, Review, daily_drops, write_drop
+from llambert_etl.demo.follow import ACTIVE, KINDS, Follower, StepFailedError
+from llambert_etl.partition import Partition
+from llambert_etl.registry import Registry
+from llambert_etl.settings import Settings
+from llambert_etl.stack.airflow_client import AirflowClient
+
+_DAGS_SECONDS = 180.0
+_NIGHT_SECONDS = 1_800.0
+# The kinds that are tried beside the task file's own, on the same day and the same gold.
+STRATEGIES = ("gold", "llm", "combined")
+
+
+class Nights(NamedTuple):
+    """Drives Airflow. `say` prints a line, `landed` and `parts` fill as the nights go by."""
+
+    task: LabellingTask
+    settings: Settings
+    registry: Registry
+    airflow: AirflowClient
+    follower: Follower
+    say: Callable[[str], None]
+    landed: dict[str, int]
+    parts: dict[str, float]
+
+    def run(self, reviews: Sequence[Review]) -> None:
+        """Run every night. Raise StepFailedError or TimeoutError where one does not reach its end."""
+        drops = daily_drops(reviews)
+        with self._timed("Dags parsed and unpaused"):
+            self._unpause()
+        first, *later = DAYS
+        with self._timed(f"night 1: {first}, with training"):
+            self._night(first, drops[first], trains=True)
+        with self._timed("the other two ways to train"):
+            self._compare(first)
+        for number, day in enumerate(later, 2):
+            with self._timed(f"night {number}: {day}"):
+                self._night(day, drops[day], trains=False)
+
+    def _unpause(self) -> None:
+        """Consumers first: a paused one loses events. The nightly Dag makes one run, of a day without a drop."""
+        self.airflow.wait_for("the Dags", self._parsed, deadline=_DAGS_SECONDS)
+        self.follower.forget_history()
+        for kind in ("label", "retrain", "ingest"):
+            self.airflow.unpause(self.follower.dag(kind))
+        self.follower.wait(
+            lambda: self._idle() and any(run.kind == "scheduled" for run in self.follower.runs),
+            "the nightly run of yesterday, which finds no drop",
+            _DAGS_SECONDS,
+        )
+
+    def _parsed(self) -> bool:
+        errors = self.airflow.import_errors()
+        if errors:
+            raise StepFailedError("\n".join(f"{file}: {trace}" for file, trace in errors.items()))
+        return {self.follower.dag(kind) for kind in KINDS} <= self.airflow.dags()
+
+    def _night(self, day: Partition, reviews: Sequence[Review], *, trains: bool) -> None:
+        self.landed[day] = write_drop(self.task, day, reviews, self.settings)
+        self.say(f"{day}  drop arrives: {self.landed[day]:,} lines")
+        self.airflow.backfill(self.follower.dag("ingest"), day, day, reprocess="failed")
+        if trains:
+            self.follower.wait(lambda: self._decided(day) and self._idle(), f"{day}: a champion", _NIGHT_SECONDS)
+        self._wait_until_served([day])
+
+    def _compare(self, day: Partition) -> None:
+        """Train in the other ways too; whichever is better than the champion is promoted, and re-labels the day."""
+        runs = []
+        for strategy in STRATEGIES:
+            if strategy == self.task.encoder.strategy:
+                continue
+            runs.append(self.airflow.trigger(self.follower.dag("retrain"), day, {"strategy": strategy}).run_id)
+        self.follower.wait(
+            lambda: all(self.follower.run_state("retrain", run) == "success" for run in runs),
+            "the other two ways to train",
+            _NIGHT_SECONDS,
+        )
+        self._wait_until_served([day])
+
+    def _wait_until_served(self, days: Sequence[Partition]) -> None:
+        self.follower.wait(
+            lambda: self._idle() and all(self._served(day) for day in days),
+            f"labels of {', '.join(days)} by the champion",
+            _NIGHT_SECONDS,
+        )
+
+    def _decided(self, day: Partition) -> bool:
+        return bool(self.follower.manifests("retrain", "promote", day))
+
+    def _served(self, day: Partition) -> bool:
+        """Tell whether the champion of this moment has published the day's labels."""
+        champion = self.registry.champion(self.task.name)
+        if champion is None:
+            raise StepFailedError(f"{day}: the retrain ended without a champion; see its `promote` above")
+        published = {run for run, _ in self.follower.manifests("label", "publish", day)}
+        return any(
+            manifest.facts.get("model_version") == champion.version and run in published
+            for run, manifest in self.follower.manifests("label", "plan", day)
+        )
+
+    def _idle(self) -> bool:
+        return not any(run.state in ACTIVE for run in self.follower.runs)
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.parts[part] = round(time.monotonic() - started, 1)
