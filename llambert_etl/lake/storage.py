@@ -8,8 +8,8 @@ import pyarrow.fs as pafs
 
 from llambert_etl.errors import ConfigError, DataError
 
-_CONNECT_SECONDS = 10
-_REQUEST_SECONDS = 60
+# Where the options name no limits: pyarrow's own wait far too long on a store that hangs.
+_CONNECT_TIMEOUT, _TIMEOUT = "10s", "60s"
 
 
 def safe_key(*parts: str) -> str:
@@ -98,7 +98,12 @@ def _s3(options: Mapping[str, str]) -> pafs.S3FileSystem:
         region=options.get("aws_region"),
         endpoint_override=endpoint.partition("://")[2] or None,
         scheme=endpoint.partition("://")[0] or "https",
-        connect_timeout=_CONNECT_SECONDS,
-        request_timeout=_REQUEST_SECONDS,
+        connect_timeout=_seconds(options.get("connect_timeout", _CONNECT_TIMEOUT)),
+        request_timeout=_seconds(options.get("timeout", _TIMEOUT)),
         allow_bucket_creation=False,
     )
+
+
+def _seconds(duration: str) -> float:
+    """Return the seconds of a duration such as `60s`, as deltalake writes it."""
+    return float(duration.removesuffix("s"))
