@@ -74,6 +74,8 @@ def conclude(command: Callable[[], object]) -> int:
         return stop.exit_code
     except typer.Abort:
         return _failed("interrupted", 130)
+    except typer.BadParameter as error:
+        return _failed(error.format_message(), ConfigError.exit_code)  # names the option, which str() leaves out
     except typer.TyperException as error:
         return _failed(str(error), ConfigError.exit_code)
     except LlambertError as error:
