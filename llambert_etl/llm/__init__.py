@@ -1,0 +1,41 @@
+"""The LLM side: prompts, annotators and the parsing of replies."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from llambert_etl.schemas import AnnotationStatus
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One document's answer.
+
+    `raw` is what the model said (scoring: the label it found most likely), `tokens` what prompt and answer count
+    together. `reason` says why there is no label; with a label it can only be `truncated`: the model saw no more than
+    the document's beginning.
+    """
+
+    label: str | None
+    probabilities: dict[str, float] | None
+    raw: str
+    status: AnnotationStatus
+    reason: str | None
+    tokens: int
+
+
+class Annotator(Protocol):
+    """What answers a labelling question. `batch_size` is how many documents one call should be given."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def revision(self) -> str: ...
+
+    @property
+    def batch_size(self) -> int: ...
+
+    def annotate(self, texts: Sequence[str]) -> list[Reply]:
+        """Return one reply for each text, in order."""
+        ...

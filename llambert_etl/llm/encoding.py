@@ -1,0 +1,118 @@
+"""Token ids of a prompt in three parts: the shared prefix, one document, the suffix; and of the labels."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from llambert_etl.errors import ConfigError
+from llambert_etl.llm.prompts import DOCUMENT, Chat, Completion
+
+# Llama 2 has no control tokens for turns: it was trained on these very characters.
+_TURN_MARKS = re.compile(r"\[\s*/?\s*INST\s*\]|<<\s*/?\s*SYS\s*>>", re.IGNORECASE)
+_LINE_BREAKS = re.compile(r"\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
+_BRACKETS = str.maketrans("[]<>", "(())")
+
+
+class Document(NamedTuple):
+    """One document's token ids; `truncated` when the end of the text did not fit."""
+
+    ids: list[int]
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What one task's prompt becomes for one tokenizer; `room` is how many tokens a document may have."""
+
+    tokenizer: PreTrainedTokenizerBase
+    prefix: list[int]
+    suffix: list[int]
+    labels: dict[str, list[int]]
+    room: int
+    one_line: bool  # the prompt is made of lines, so a line break in a document could forge an example
+    lead: str  # what separates the prefix's last word from the document
+
+    @classmethod
+    def build(
+        cls,
+        tokenizer: PreTrainedTokenizerBase,
+        prompt: Chat | Completion,
+        labels: Sequence[str],
+        *,
+        context: int,
+        answer: int = 0,
+    ) -> "Encoding":
+        """Split the prompt at the document's mark. Raise ConfigError where the prompt alone fills the context.
+
+        `answer` is how many tokens the reply may have; the longest label is counted in any case.
+        """
+        before, after = _shown(tokenizer, prompt).split(DOCUMENT)
+        # Tokenizers join a space to the word after it, so the space goes with the document.
+        stem = before.rstrip(" ")
+        prefix = list(tokenizer(stem, add_special_tokens=False)["input_ids"]) if stem else []
+        if isinstance(prompt, Completion):
+            prefix = _begin(tokenizer) + prefix
+        space = "" if (after or before)[-1:].isspace() else " "
+        encoded = dict(zip(labels, _pieces(tokenizer, [f"{space}{label}" for label in labels]), strict=True))
+        suffix = _pieces(tokenizer, [after])[0] if after else []
+        room = context - len(prefix) - len(suffix) - max(answer, *(len(ids) for ids in encoded.values()))
+        if room < 1:
+            raise ConfigError(
+                f"prompt: its {len(prefix) + len(suffix)} tokens leave no room for a document in a context of "
+                f"{context}; use fewer or shorter examples"
+            )
+        return cls(tokenizer, prefix, suffix, encoded, room, isinstance(prompt, Completion), before[len(stem) :])
+
+    def documents(self, texts: Sequence[str]) -> list[Document]:
+        """Encode documents as plain text: nothing in them is a control token or a turn mark."""
+        plain = [_TURN_MARKS.sub(lambda mark: mark.group().translate(_BRACKETS), text) for text in texts]
+        if self.one_line:
+            plain = [_LINE_BREAKS.sub(" ", text) for text in plain]
+        encoded = _pieces(self.tokenizer, [self.lead + text for text in plain], split_special_tokens=True)
+        return [Document(ids[: self.room], len(ids) > self.room) for ids in encoded]
+
+
+def _shown(tokenizer: PreTrainedTokenizerBase, prompt: Chat | Completion) -> str:
+    if isinstance(prompt, Completion):
+        return prompt.content
+    messages = [{"role": message.role, "content": message.content} for message in prompt.messages]
+    try:
+        shown = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except (TemplateError, ValueError) as error:
+        raise ConfigError(
+            f"prompt: this model's chat format does not take it ({error}); leave out the system block, or write a "
+            "template without blocks that the model goes on with"
+        ) from error
+    return str(shown)
+
+
+def _begin(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the token that this tokenizer itself puts first, if any. A chat format already holds it as text."""
+    first = tokenizer("")["input_ids"][:1]
+    return list(first) if first == [tokenizer.bos_token_id] else []
+
+
+def _pieces(
+    tokenizer: PreTrainedTokenizerBase, pieces: Sequence[str], *, split_special_tokens: bool = False
+) -> list[list[int]]:
+    """Encode texts as they are encoded in the middle of a prompt.
+
+    SentencePiece tokenizers put a space before whatever they are given first; so each piece is encoded behind an
+    anchor, which is then cut off. A letter cannot merge with white space, nor a line break with anything else.
+    """
+    if not pieces:
+        return []
+    anchors = ["x" if piece[:1].isspace() else "\n" for piece in pieces]
+    options = {"add_special_tokens": False, "split_special_tokens": split_special_tokens}
+    behind = [anchor + piece for anchor, piece in zip(anchors, pieces, strict=True)]
+    anchored = tokenizer(behind, **options)["input_ids"]
+    alone = {anchor: tokenizer(anchor, **options)["input_ids"] for anchor in set(anchors)}
+    plain = tokenizer(list(pieces), **options)["input_ids"]
+    return [
+        list(ids[len(alone[anchor]) :]) if ids[: len(alone[anchor])] == alone[anchor] else list(bare)
+        for anchor, ids, bare in zip(anchors, anchored, plain, strict=True)
+    ]

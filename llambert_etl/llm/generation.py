@@ -1,0 +1,57 @@
+"""Lets the model write its answer, as the paper did, but greedily: the same text always gets the same reply."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Written(NamedTuple):
+    text: str
+    tokens: int  # of the reply alone
+
+
+class Generator:
+    """Writes replies to full prompts, padded on the left; `one_line` ends a reply at its first line break."""
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, max_new_tokens: int, one_line: bool
+    ) -> None:
+        self._model, self._tokenizer = model, tokenizer
+        self._max_new_tokens, self._one_line = max_new_tokens, one_line
+        ends = model.generation_config.eos_token_id if model.generation_config else None
+        ends = tokenizer.eos_token_id if ends is None else ends
+        self._ends = set(ends if isinstance(ends, list) else [] if ends is None else [ends])
+
+    @torch.inference_mode()
+    def write(self, prompts: Sequence[list[int]]) -> list[Written]:
+        longest, device = max(len(ids) for ids in prompts), self._model.device
+        padding = next(iter(self._ends), 0)
+        ids = torch.full((len(prompts), longest), padding, dtype=torch.long)
+        mask = torch.zeros((len(prompts), longest), dtype=torch.long)
+        for number, prompt in enumerate(prompts):
+            ids[number, longest - len(prompt) :] = torch.tensor(prompt)
+            mask[number, longest - len(prompt) :] = 1
+        # Given here, each setting overrides what the model's own generation_config would sample with.
+        found: torch.Tensor = self._model.generate(  # type: ignore[operator]
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            max_new_tokens=self._max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            repetition_penalty=1.0,
+            pad_token_id=padding,
+        )
+        return [self._written(reply) for reply in found[:, longest:].tolist()]
+
+    def _written(self, ids: list[int]) -> Written:
+        end = next((place for place, token in enumerate(ids) if token in self._ends), len(ids))
+        text = str(self._tokenizer.decode(ids[:end], skip_special_tokens=True))
+        if self._one_line:
+            # A model that goes on with text goes on with the next example too.
+            text = text.lstrip().split("\n", maxsplit=1)[0]
+        return Written(text, min(end + 1, len(ids)))

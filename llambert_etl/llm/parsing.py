@@ -1,0 +1,47 @@
+"""From what a model said to a label, or to no label and the reason. Never a default."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+# Goes into every annotation: change it with any change of what `parse` returns.
+PARSER_VERSION = "1"
+
+_AROUND = " \t\r\n.,;:!?'\"`*_()[]{}<>«»“”‘’„-–—"
+# "not positive" holds one label and means another.
+_NEGATIONS = frozenset({"no", "not", "non", "never", "neither", "nor", "none", "cannot", "hardly", "without"})
+_WORD = re.compile(r"[\w'’]+")
+
+
+class Parsed(NamedTuple):
+    """A label, or the reason why there is none: `empty`, `ambiguous` or `not_a_label`."""
+
+    label: str | None
+    reason: str | None
+
+
+def parse(reply: str, labels: Sequence[str]) -> Parsed:
+    """Accept a reply that is a label, or that names exactly one label as a whole word and negates nothing."""
+    said = reply.strip(_AROUND).casefold()
+    if not said:
+        return Parsed(None, "empty")
+    known = {label.casefold(): label for label in labels}
+    if said in known:
+        return Parsed(known[said], None)
+    named = set(_named(said, list(known)))
+    if not named:
+        return Parsed(None, "not_a_label")
+    if len(named) > 1 or _negates(said, named):
+        return Parsed(None, "ambiguous")
+    return Parsed(known[named.pop()], None)
+
+
+def _named(said: str, labels: list[str]) -> list[str]:
+    """Find labels that stand as whole words; the longest first, so that `sci fi` is not also `sci`."""
+    longest_first = "|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True))
+    return re.findall(rf"(?<![\w-])(?:{longest_first})(?![\w-])", said)
+
+
+def _negates(said: str, named: set[str]) -> bool:
+    words = (word.replace("’", "'") for word in _WORD.findall(said))
+    return any((word in _NEGATIONS and word not in named) or word.endswith("n't") for word in words)

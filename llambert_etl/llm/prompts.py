@@ -1,0 +1,114 @@
+"""From a task and its template to a prompt: everything around the document, with the document's place marked.
+
+A template of include/prompts is either one text that the model goes on with (completion), or has a block `user`, and
+perhaps `system`, that become turns of the model's own chat format. It must hold `{{ text }}` once, best near its end:
+what stands before it is the same for all documents and is computed once.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from jinja2 import StrictUndefined, Template, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from llambert_etl.config import LabellingTask, fingerprint
+from llambert_etl.errors import ConfigError
+
+# Marks the document's place. Private-use characters: no template or label can hold them by accident.
+DOCUMENT = "\ue000document\ue001"
+# Part of every prompt hash: change it with any change of what a model is shown.
+_RENDERER_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Message:
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class Chat:
+    """Turns for the model's chat format; the last user message holds the document's mark."""
+
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Text that the model goes on with; holds the document's mark."""
+
+    content: str
+
+
+def render(task: LabellingTask, include: Path) -> Chat | Completion:
+    """Render the task's prompt around the document's mark. Raise ConfigError naming the template and the fault.
+
+    The document never meets Jinja: `{{ … }}` in it stays what it is.
+    """
+    path = include / "prompts" / task.prompt.template
+    source = _read(path)
+    try:
+        template = _environment().from_string(source)
+        prompt = _chat(template, task) if "user" in template.blocks else Completion(_text(template, task, DOCUMENT))
+    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        raise ConfigError(
+            f"{path}: {error}; a template may use text, labels, examples and description, and nothing else"
+        ) from error
+    shown = prompt.content if isinstance(prompt, Completion) else "".join(m.content for m in prompt.messages)
+    if shown.count(DOCUMENT) != 1:
+        raise ConfigError(
+            f"{path}: shows the document {shown.count(DOCUMENT)} times; write {{{{ text }}}} once, unfiltered"
+        )
+    return prompt
+
+
+def prompt_hash(task: LabellingTask, include: Path) -> str:
+    """Identify what the model is asked and how it answers. Another hash: nothing old is reused."""
+    return fingerprint(
+        {
+            "renderer": _RENDERER_VERSION,
+            "template": _read(include / "prompts" / task.prompt.template),
+            "description": task.description,
+            "labels": task.labels,
+            "examples": [example.model_dump() for example in task.prompt.examples],
+            "method": task.annotator.method,
+            "max_new_tokens": task.annotator.max_new_tokens if task.annotator.method == "generate" else None,
+        }
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}; prompt.template names a file of {path.parent}") from error
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+    environment.globals.clear()
+    return environment
+
+
+def _text(template: Template, task: LabellingTask, text: str, block: str | None = None) -> str:
+    variables = {
+        "text": text,
+        "labels": dict(task.labels),
+        "examples": [example.model_dump() for example in task.prompt.examples],
+        "description": task.description,
+    }
+    if block is None:
+        return template.render(variables)
+    return "".join(template.blocks[block](template.new_context(variables))).strip()
+
+
+def _chat(template: Template, task: LabellingTask) -> Chat:
+    messages = []
+    if "system" in template.blocks:
+        messages.append(Message("system", _text(template, task, DOCUMENT, "system")))
+    for example in task.prompt.examples:
+        messages.append(Message("user", _text(template, task, example.text, "user")))
+        messages.append(Message("assistant", example.label))
+    messages.append(Message("user", _text(template, task, DOCUMENT, "user")))
+    return Chat(tuple(messages))

@@ -1,0 +1,107 @@
+"""Finds and opens an LLM's weights: a hub id at its revision, or the folder or GGUF file that mirrors it."""
+
+import logging
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import torch
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from llambert_etl.config import Annotator
+from llambert_etl.errors import ConfigError, TransientError
+from llambert_etl.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+# No pickled weights and no code: what is not fetched cannot run.
+_FETCHED = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model"]
+
+
+class LanguageModel(NamedTuple):
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def check_model(annotator: Annotator, settings: Settings) -> None:
+    """Raise ConfigError where the model may not be used here or its mirror is missing; opens nothing, asks nobody."""
+    name, organisation = annotator.model, annotator.model.split("/", maxsplit=1)[0]
+    if organisation not in settings.model_orgs:
+        raise ConfigError(
+            f"annotator.model {name!r}: models of {organisation!r} are not allowed here (LLAMBERT_MODEL_ORGS is "
+            f"{settings.model_orgs}); add the organisation or choose another model"
+        )
+    mirror = settings.model_paths.get(name)
+    if mirror is not None and not mirror.exists():
+        raise ConfigError(f"annotator.model {name!r}: no {mirror}; mend LLAMBERT_MODEL_PATHS or mirror the model there")
+
+
+def open_model(annotator: Annotator, settings: Settings) -> LanguageModel:
+    """Load the model in evaluation mode, in the best precision of the device. No code beside the weights ever runs."""
+    check_model(annotator, settings)
+    path = settings.model_paths.get(annotator.model) or _fetch(annotator)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    logger.info("opening %s in %s on %s", annotator.model, best_precision(device), device.type)
+    folder, gguf = (path.parent, {"gguf_file": path.name}) if path.is_file() else (path, {})
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **gguf)
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            folder,
+            trust_remote_code=False,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=best_precision(device),
+            **gguf,
+        )
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        raise ConfigError(
+            f"annotator.model {annotator.model!r}: {path} does not open ({' '.join(str(error).split()):.300}); it must "
+            "be a complete folder with config.json, tokenizer and safetensors weights, or a GGUF file, of an "
+            "architecture that transformers knows without code from the folder"
+        ) from error
+    model.to(device.type)  # type: ignore[arg-type]  # typed as if it were not torch's own method
+    model.eval()  # type: ignore[no-untyped-call]
+    return LanguageModel(model, tokenizer)
+
+
+def best_precision(device: torch.device) -> torch.dtype:
+    """Return bf16 where the device computes it natively: emulated, it is five times slower than fp32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+
+
+def _fetch(annotator: Annotator) -> Path:
+    """Return the folder of the pinned snapshot in the hub's cache; download what is missing unless offline."""
+    wanted = f"annotator.model {annotator.model!r} at {annotator.revision}"
+    try:
+        return Path(snapshot_download(annotator.model, revision=annotator.revision, allow_patterns=_FETCHED))
+    except GatedRepoError as error:
+        raise ConfigError(f"{wanted}: the hub asks for a licence; accept it there and set HF_TOKEN") from error
+    except RepositoryNotFoundError as error:
+        raise ConfigError(f"{wanted}: the hub has no such model, or HF_TOKEN may not read it") from error
+    except RevisionNotFoundError as error:
+        raise ConfigError(f"{wanted}: no such revision; annotator.revision is the 40 digits of a commit") from error
+    except LocalEntryNotFoundError as error:
+        if constants.HF_HUB_OFFLINE:
+            raise ConfigError(
+                f"{wanted}: not in the cache, and HF_HUB_OFFLINE is set; mirror it and name its folder in "
+                "LLAMBERT_MODEL_PATHS"
+            ) from error
+        raise TransientError(f"{wanted}: the hub cannot be reached; try again, or mirror the model") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (408, 429) or status >= 500:
+            raise TransientError(f"{wanted}: the hub answered {status}; try again") from error
+        raise ConfigError(f"{wanted}: the hub answered {status}; check HF_TOKEN and HF_ENDPOINT") from error
+    except (httpx.TransportError, OSError) as error:
+        raise TransientError(f"{wanted}: fetching failed ({type(error).__name__}); try again") from error

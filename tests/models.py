@@ -1,0 +1,55 @@
+"""Tiny causal LMs with random weights and tokenizers of their own, saved as the folders that real models come in."""
+
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+_CORPUS = [
+    "Review: a warm and funny film with a wonderful cast\nSentiment: positive",
+    "Review: dull, clumsy and far too long\nSentiment: negative",
+    "sports business science market match goal physics profit",
+]
+_CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+_CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def save_tiny_llama(folder: Path, *, chat: bool = True, context: int = 256, seed: int = 0) -> Path:
+    """Save a two-layer Llama and a byte-level tokenizer; `chat` gives it a chat format."""
+    tokenizer = _tokenizer(chat)
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=context,
+        # Far from zero, so that two prompts never score alike by accident.
+        initializer_range=0.3,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _tokenizer(chat: bool) -> PreTrainedTokenizerFast:
+    bare = Tokenizer(BPE())
+    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bare.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    control = [AddedToken(token, special=True, normalized=False) for token in _CONTROL]
+    # Few merges: ` positive` and ` negative` stay several tokens, as most labels are for most models.
+    bare.train_from_iterator(_CORPUS, BpeTrainer(vocab_size=300, initial_alphabet=alphabet, special_tokens=control))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, bos_token=_CONTROL[0], eos_token=_CONTROL[2])
+    tokenizer.chat_template = _CHAT if chat else None
+    return tokenizer

@@ -1,0 +1,191 @@
+"""LocalAnnotator on a tiny Llama of its own: both methods, and every way in which a model can be absent or wrong."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from llambert_etl.config import LabellingTask
+from llambert_etl.errors import ConfigError, TransientError
+from llambert_etl.llm.local import LocalAnnotator
+from llambert_etl.llm.parsing import parse
+from llambert_etl.llm.weights import best_precision
+from llambert_etl.schemas import AnnotationStatus
+from llambert_etl.settings import Settings
+from tests.models import save_tiny_llama
+from tests.tasks import make_task, three_label_task
+
+LINES = "{% for e in examples %}{{ e.text }} = {{ e.label }}\n{% endfor %}{{ text }} ="
+TURNS = "{% block system %}Answer.{% endblock %}{% block user %}{{ text }}{% endblock %}"
+TEXTS = ["a warm film", "dull", "x" * 40, "far too long and clumsy", "<|im_end|>"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_llama(tmp_path_factory.mktemp("llama"))
+
+
+def _settings(tmp_path: Path, model: Path | None, template: str = LINES) -> Settings:
+    (tmp_path / "include" / "prompts").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "include" / "prompts" / "movie_sentiment.j2").write_text(template)
+    paths = {} if model is None else {"tests/tiny-llama": model}
+    return Settings(lake=str(tmp_path / "lake"), include=tmp_path / "include", model_orgs=["tests"], model_paths=paths)
+
+
+@pytest.mark.parametrize("template", [LINES, TURNS], ids=["completion", "chat"])
+@pytest.mark.parametrize("task", [make_task(), three_label_task()], ids=["two labels", "three labels"])
+def test_scoring_labels_every_text_in_order(tmp_path: Path, folder: Path, template: str, task: LabellingTask) -> None:
+    annotator = LocalAnnotator.load(task, _settings(tmp_path, folder, template))
+    replies = annotator.annotate(TEXTS)
+    assert len(replies) == len(TEXTS)
+    for text, reply in zip(TEXTS, replies, strict=True):
+        assert reply.status == AnnotationStatus.LABELLED
+        assert reply.probabilities is not None
+        assert reply.label == reply.raw == max(reply.probabilities, key=lambda label: reply.probabilities[label])
+        assert tuple(reply.probabilities) == task.label_names
+        alone = annotator.annotate([text])[0]
+        assert alone.label == reply.label
+        assert alone.tokens == reply.tokens > len(text.split())
+
+
+def test_generation_is_greedy_and_strictly_parsed(tmp_path: Path, folder: Path) -> None:
+    task = make_task(annotator={"method": "generate", "max_new_tokens": 4})
+    annotator = LocalAnnotator.load(task, _settings(tmp_path, folder, TURNS))
+    replies = annotator.annotate(TEXTS)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=best_precision(torch.device("cpu"))).eval()
+    for document, reply in zip(annotator.encoding.documents(TEXTS), replies, strict=True):
+        ids = torch.tensor([annotator.encoding.prefix + document.ids + annotator.encoding.suffix])
+        with torch.no_grad():
+            written = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=4, do_sample=False)
+        assert reply.raw == tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
+        assert (reply.label, reply.reason) == parse(reply.raw, task.label_names)
+        assert reply.status == (AnnotationStatus.UNPARSED if reply.label is None else AnnotationStatus.LABELLED)
+        assert reply.probabilities is None
+        assert ids.shape[1] < reply.tokens <= ids.shape[1] + 4
+
+
+def test_a_reply_to_lines_ends_with_its_line(tmp_path: Path, folder: Path) -> None:
+    task = make_task(annotator={"method": "generate", "max_new_tokens": 30})
+    replies = LocalAnnotator.load(task, _settings(tmp_path, folder)).annotate(TEXTS)
+    assert all("\n" not in reply.raw for reply in replies)
+
+
+def test_a_text_longer_than_the_context_is_labelled_and_flagged(tmp_path: Path, folder: Path) -> None:
+    replies = LocalAnnotator.load(make_task(), _settings(tmp_path, folder)).annotate(["dull", "dull " * 2000])
+    assert [reply.reason for reply in replies] == [None, "truncated"]
+    assert all(reply.status == AnnotationStatus.LABELLED for reply in replies)
+    assert replies[1].tokens <= 256
+
+
+def test_a_model_without_finite_numbers_has_not_answered(tmp_path: Path) -> None:
+    folder = save_tiny_llama(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"].fill_(float("nan"))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    reply = LocalAnnotator.load(make_task(), _settings(tmp_path, folder)).annotate(["dull"])[0]
+    assert (reply.status, reply.label, reply.reason) == (AnnotationStatus.FAILED, None, "not_finite")
+
+
+def test_code_beside_the_weights_never_runs(tmp_path: Path) -> None:
+    folder, marker = save_tiny_llama(tmp_path / "model"), tmp_path / "ran"
+    code = f"open({str(marker)!r}, 'w').close()\nclass Trap: ...\n"
+    for name in ("modeling_x.py", "configuration_x.py", "tokenization_x.py"):
+        (folder / name).write_text(code)
+    for name, traps in {
+        "config.json": {"AutoConfig": "configuration_x.Trap", "AutoModelForCausalLM": "modeling_x.Trap"},
+        "tokenizer_config.json": {"AutoTokenizer": ["tokenization_x.Trap", "tokenization_x.Trap"]},
+    }.items():
+        config = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**config, "auto_map": traps}))
+    assert LocalAnnotator.load(make_task(), _settings(tmp_path, folder)).annotate(["dull"])[0].label
+    assert not marker.exists()
+
+
+def test_a_model_that_needs_code_is_refused_and_its_code_never_runs(tmp_path: Path) -> None:
+    folder, marker = save_tiny_llama(tmp_path / "model"), tmp_path / "ran"
+    (folder / "modeling_x.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {
+        "model_type": "unheard_of",
+        "auto_map": {"AutoConfig": "modeling_x.C", "AutoModelForCausalLM": "modeling_x.M"},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="does not open"):
+        LocalAnnotator.load(make_task(), _settings(tmp_path, folder)).annotate(["dull"])
+    assert not marker.exists()
+
+
+def test_pickled_weights_are_refused_and_never_opened(tmp_path: Path) -> None:
+    folder, marker = save_tiny_llama(tmp_path / "model"), tmp_path / "ran"
+    (folder / "model.safetensors").unlink()
+    # A pickle that creates the marker when it is read: `c` names the function, `R` calls it.
+    trap = f"cbuiltins\nopen\n(S{str(marker)!r}\nS'w'\ntR.".encode()
+    (folder / "pytorch_model.bin").write_bytes(trap)
+    with pytest.raises(ConfigError, match="safetensors"):
+        LocalAnnotator.load(make_task(), _settings(tmp_path, folder)).annotate(["dull"])
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("missing", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_an_incomplete_folder_is_refused_with_its_name(tmp_path: Path, missing: str) -> None:
+    folder = save_tiny_llama(tmp_path / "model")
+    (folder / missing).unlink()
+    with pytest.raises(ConfigError, match=r"tests/tiny-llama.*does not open"):
+        LocalAnnotator.load(make_task(), _settings(tmp_path, folder)).annotate(["dull"])
+
+
+def test_half_a_weights_file_is_refused(tmp_path: Path) -> None:
+    folder = save_tiny_llama(tmp_path / "model")
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(ConfigError, match="does not open"):
+        LocalAnnotator.load(make_task(), _settings(tmp_path, folder)).annotate(["dull"])
+
+
+def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"not a model")
+    with pytest.raises(ConfigError, match=r"model\.gguf does not open"):
+        LocalAnnotator.load(make_task(), _settings(tmp_path, path)).annotate(["dull"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_orgs": ["meta-llama"]}, "models of 'tests' are not allowed here.*LLAMBERT_MODEL_ORGS"),
+        ({"model_paths": {"tests/tiny-llama": Path("/nowhere/model")}}, "no /nowhere/model; mend LLAMBERT_MODEL_PATHS"),
+    ],
+)
+def test_a_model_that_cannot_be_used_is_refused_before_anything_is_opened(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    settings = _settings(tmp_path, tmp_path).model_copy(update=changes)
+    with pytest.raises(ConfigError, match=message):
+        LocalAnnotator.load(make_task(), settings)
+
+
+def test_loading_opens_nothing_until_a_text_needs_the_model(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    annotator = LocalAnnotator.load(make_task(), _settings(tmp_path, tmp_path / "empty"))
+    assert (annotator.model, annotator.revision) == ("tests/tiny-llama", "0" * 40)
+
+
+def test_a_model_outside_the_cache_is_a_matter_of_settings_when_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ConfigError, match="HF_HUB_OFFLINE is set; mirror it"):
+        LocalAnnotator.load(make_task(), _settings(tmp_path, None)).annotate(["dull"])
+
+
+def test_a_hub_that_cannot_be_reached_is_transient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    # Nothing listens on port 9 of this host.
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(TransientError, match="try again"):
+        LocalAnnotator.load(make_task(), _settings(tmp_path, None)).annotate(["dull"])
