@@ -16,6 +16,7 @@ from llambert_etl.stack.airflow import Airflow
 from llambert_etl.stack.host import FOREIGN, QUIET
 from llambert_etl.stack.mlflow import MlflowServer
 from llambert_etl.stack.seaweed import SeaweedFS
+from llambert_etl.stack.stack import REPOSITORY
 
 # Before anything reads them: no telemetry, no model hub, and nothing of the developer's own deployments.
 for name in [name for name in os.environ if name.startswith(FOREIGN)]:
@@ -26,9 +27,20 @@ faulthandler.enable()
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This repository's Dags, plugins and models beside an include folder of the tests' own: no shipped task runs."""
+    root = tmp_path_factory.mktemp("root")
+    for name in ("dags", "plugins", ".models"):
+        (root / name).symlink_to(REPOSITORY / name)
+    for name in ("tasks", "prompts", "gold"):
+        (root / "include" / name).mkdir(parents=True)
+    return root
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[Stack]:
     """The stack of this session. Nothing runs until `s3`, `mlflow_server` or `airflow` starts its part."""
-    stack = Stack(tmp_path_factory.mktemp("stack"))
+    stack = Stack(tmp_path_factory.mktemp("stack"), root)
     yield stack
     stack.stop()
 

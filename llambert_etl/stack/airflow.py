@@ -14,7 +14,7 @@ from llambert_etl.stack.airflow_client import AirflowClient
 from llambert_etl.stack.credentials import Credentials, write_private
 from llambert_etl.stack.host import executable, server_environment
 from llambert_etl.stack.ports import LOOPBACK
-from llambert_etl.stack.process import Server, tail
+from llambert_etl.stack.process import Server, stop_all, tail
 
 PORTS = ("airflow",)
 
@@ -28,6 +28,8 @@ _COMMANDS = {
 _POOLS = {"gpu": 1, "registry": 1}
 _MIGRATION_SECONDS = 180
 _BOOT_SECONDS = 180.0
+# The triggerer never ends by itself when it is asked to.
+_GRACE_SECONDS = 5.0
 
 
 class Airflow:
@@ -56,6 +58,7 @@ class Airflow:
                 folder=self.folder,
                 ready=self._healthy,
                 deadline=_BOOT_SECONDS,
+                grace=_GRACE_SECONDS,
             )
             for name, command in _COMMANDS.items()
         ]
@@ -87,8 +90,7 @@ class Airflow:
                 client.set_pool(name, slots)
 
     def stop(self) -> None:
-        for server in reversed(self.servers):
-            server.stop()
+        stop_all(self.servers)
 
     def _healthy(self) -> bool:
         return all(server.running for server in self.servers) and self.client().healthy()

@@ -11,7 +11,7 @@ LOOPBACK = "127.0.0.1"
 
 # `weed` listens on port + 10000 too. Both halves stay below 32768, where Linux takes ports for outgoing connections.
 _FIRST, _LAST = 12_000, 21_999
-_GRPC_OFFSET = 10_000
+GRPC_OFFSET = 10_000
 
 
 def free_ports(count: int) -> list[int]:
@@ -23,7 +23,7 @@ def free_ports(count: int) -> list[int]:
                 return ports
             # Held until all are found: a port given twice would be worse than one given late.
             with suppress(OSError):
-                for number in (port, port + _GRPC_OFFSET):
+                for number in (port, port + GRPC_OFFSET):
                     held.enter_context(socket.socket()).bind((LOOPBACK, number))
                 ports.append(port)
     raise OSError(f"{count} free ports were asked for on {LOOPBACK}, and only {len(ports)} are free")
@@ -42,7 +42,7 @@ def remembered_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
 
 def _is_free(port: int) -> bool:
     try:
-        for number in (port, port + _GRPC_OFFSET):
+        for number in (port, port + GRPC_OFFSET):
             with socket.socket() as probe:
                 # As servers do: connections of the last run that still linger do not make a port taken.
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -20,6 +20,7 @@ MARKER = "LLAMBERT_STACK"
 
 _RECORD = ".pid"
 _POLL_SECONDS = 0.1
+_NEVER = float("inf")
 _TAIL_LINES = 15
 
 
@@ -47,6 +48,7 @@ class Server:
         self._deadline = deadline
         self._grace = grace
         self._process: subprocess.Popen[bytes] | None = None
+        self._kill_at = _NEVER
 
     @property
     def pid(self) -> int | None:
@@ -70,6 +72,7 @@ class Server:
         if self.running:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._kill_at = _NEVER
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own argv, no shell
                 self._argv,
@@ -103,13 +106,28 @@ class Server:
         """End every process of this server: TERM, then KILL after the grace. Stopping twice does nothing."""
         if self._process is None:
             return
-        end_processes(self.processes, grace=self._grace)
+        self.ask_to_end()
+        _await_end(self.processes, self._kill_at)
         self._process.wait()
         (self._folder / f"{self.name}{_RECORD}").unlink(missing_ok=True)
+
+    def ask_to_end(self) -> None:
+        """Send TERM to every process of this server, once and without waiting. The grace begins now."""
+        if self._kill_at == _NEVER:
+            self._kill_at = time.monotonic() + self._grace
+            _send(self.processes(), signal.SIGTERM)
 
     def processes(self) -> list[psutil.Process]:
         """Return what is alive of this server."""
         return members(lambda mark: mark == self.marker, {self.pid} if self.pid else set())
+
+
+def stop_all(servers: Sequence[Server]) -> None:
+    """Stop servers side by side: the slowest decides how long it takes."""
+    for server in servers:
+        server.ask_to_end()
+    for server in servers:
+        server.stop()
 
 
 def processes_under(state: Path) -> list[psutil.Process]:
@@ -154,10 +172,13 @@ def _started(pid: int) -> float | None:
 
 def end_processes(find: Callable[[], list[psutil.Process]], *, grace: float) -> None:
     """Ask the processes to end, and kill what is left, and what they started meanwhile, after `grace` seconds."""
-    end = time.monotonic() + grace
     _send(find(), signal.SIGTERM)
+    _await_end(find, time.monotonic() + grace)
+
+
+def _await_end(find: Callable[[], list[psutil.Process]], kill_at: float) -> None:
     while left := find():
-        if time.monotonic() > end:
+        if time.monotonic() > kill_at:
             _send(left, signal.SIGKILL)
         time.sleep(_POLL_SECONDS)
 

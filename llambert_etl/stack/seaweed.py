@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from llambert_etl.stack.credentials import Credentials, write_private
 from llambert_etl.stack.host import executable, server_environment
-from llambert_etl.stack.ports import LOOPBACK
+from llambert_etl.stack.ports import GRPC_OFFSET, LOOPBACK
 from llambert_etl.stack.process import Server
 
 if TYPE_CHECKING:
@@ -30,6 +30,11 @@ class SeaweedFS(Server):
         self.access_key, self.secret_key = credentials.s3_access_key, credentials.s3_secret_key
         self.reader_access_key, self.reader_secret_key = credentials.reader_access_key, credentials.reader_secret_key
         self._buckets = buckets
+        self._sockets = [
+            Path(f"/tmp/seaweedfs-{part}-{number}.sock")  # noqa: S108 - where the server puts them
+            for name, part in (("s3", "s3"), ("s3-filer", "filer"), ("s3-master", "master"), ("s3-volume", "volume"))
+            for number in (ports[name], f"grpc-{ports[name] + GRPC_OFFSET}")
+        ]
         self._data, self._identities = folder / "data", folder / "identities.json"
         super().__init__(
             "s3",
@@ -46,6 +51,12 @@ class SeaweedFS(Server):
         self._data.mkdir(parents=True, exist_ok=True)
         write_private(self._identities, json.dumps(self._configuration()))
         super().launch()
+
+    def stop(self) -> None:
+        super().stop()
+        # Its parts talk through sockets in /tmp, which outlive a killed server.
+        for socket in self._sockets:
+            socket.unlink(missing_ok=True)
 
     def client(self) -> "S3Client":
         """Return a client of the writer that tries once: whoever waits for the server does so by a condition."""
@@ -114,6 +125,8 @@ class SeaweedFS(Server):
             "-s3.port.lance=0",
             "-s3.iam=false",
             "-master.telemetry=false",
+            # A lone master takes the lead after this long at a restart; the default is ten to twenty seconds.
+            "-master.electionTimeout=1s",
             # Small volumes, as many as the disk has room for: a bucket takes several at its first object.
             "-master.volumeSizeLimitMB=64",
             "-volume.max=0",

@@ -10,7 +10,7 @@ from llambert_etl.stack import airflow, mlflow, seaweed
 from llambert_etl.stack.credentials import credentials_of
 from llambert_etl.stack.environment import ARTIFACTS, LANDING, WAREHOUSE, settings_on, variables
 from llambert_etl.stack.ports import remembered_ports
-from llambert_etl.stack.process import Server, processes_under, undisturbed
+from llambert_etl.stack.process import Server, processes_under, stop_all, undisturbed
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -68,8 +68,7 @@ class Stack:
         """Stop all servers, those that others need last. Stopping twice does nothing."""
         with undisturbed():
             self.airflow.stop()
-            self.mlflow.stop()
-            self.s3.stop()
+            stop_all([self.mlflow, self.s3])
 
     def _refuse_second(self) -> None:
         if processes_under(self.state):
