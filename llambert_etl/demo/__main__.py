@@ -11,10 +11,11 @@ from rich.console import Console
 
 from llambert_etl.config import LabellingTask, find_task
 from llambert_etl.demo import report
-from llambert_etl.demo.data import Review, read_corpus, write_gold
+from llambert_etl.demo.data import DAYS, Review, read_corpus, write_gold
 from llambert_etl.demo.follow import Follower, StepFailedError
+from llambert_etl.demo.gather import Watched, gather
 from llambert_etl.demo.nights import Nights
-from llambert_etl.demo.summary import Summary, Watched, gather
+from llambert_etl.demo.summary import Summary
 from llambert_etl.errors import ConfigError, LlambertError
 from llambert_etl.lake import Lake
 from llambert_etl.registry import Registry
@@ -63,7 +64,7 @@ class Demo:
         lake, registry = Lake.from_settings(settings), Registry.from_settings(settings)
         lake.create_tables()
         with self._stack.airflow.client() as airflow:
-            follower = Follower(airflow, task.name, self._say)
+            follower = Follower(airflow, task.name, DAYS, self._say)
             nights = Nights(task, settings, registry, airflow, follower, self._say, {}, self._parts)
             nights.run(reviews)
             with self._timed("report"):

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -39,23 +39,25 @@ class StepFailedError(Exception):
 
 
 class Follower:
-    """Remembers what it has told, so that each change of a step is told once."""
+    """Remembers what it has told, so that each change of a step is told once.
 
-    def __init__(self, airflow: AirflowClient, task: str, say: Callable[[str], None]) -> None:
-        self._airflow, self._task, self._say = airflow, task, say
+    A failure of one of `days` ends the demo. Unpaused, Airflow also runs yesterday, where its gate finds no documents.
+    """
+
+    def __init__(self, airflow: AirflowClient, task: str, days: Collection[str], say: Callable[[str], None]) -> None:
+        self._airflow, self._task, self._days, self._say = airflow, task, days, say
         self._told: dict[Key, str] = {}
         self._progress_at = time.monotonic()
         self._progress_told: dict[Key, str] = {}
-        self._history = False
         self.steps: list[StepRecord] = []
         self.runs: list[Run] = []
 
     def forget_history(self) -> None:
         """Take what an earlier demo left as told: neither printed again nor held against this one."""
         say, self._say = self._say, lambda _: None
-        self._history = True
+        days, self._days = self._days, ()
         self._poll()
-        self._say, self._history = say, False
+        self._say, self._days = say, days
 
     def wait(self, until: Callable[[], bool], what: str, seconds: float) -> None:
         """Tell every change until `until` holds. Raise StepFailedError or, after `seconds`, TimeoutError."""
@@ -121,9 +123,10 @@ class Follower:
         manifest = self._manifest(key) if state == "success" else None
         if state in ("success", "skipped"):
             self.steps.append(StepRecord(key[0], key[1], partition, key[2], state, seconds, manifest))
-        if state == "failed" and not self._history:
+        if state == "failed" and partition in self._days:
             raise StepFailedError(f"{kind} {partition}: {key[2]} failed\n{self._last_lines(key, instance)}")
-        self._say(f"{head}{'done' if state == 'success' else state:<8}{seconds:6.1f} s  {_summed(manifest)}".rstrip())
+        summed = _summed(manifest) if state != "failed" else self._reason(key, instance)
+        self._say(f"{head}{'done' if state == 'success' else state:<8}{seconds:6.1f} s  {summed}".rstrip())
 
     def _manifest(self, key: Key) -> Manifest | None:
         path = f"{_instance_path(key)}/xcomEntries"
@@ -144,8 +147,12 @@ class Follower:
                 self._progress_told[key] = found[-1]
                 self._say(f"{'':10}  {'':8}{found[-1].split(' info ')[-1]}")
 
+    def _reason(self, key: Key, instance: Json) -> str:
+        said = [line for line in self._log(key, instance["try_number"]) if line.startswith("llambert: ")]
+        return said[-1].partition(": ")[2].partition("; ")[0] if said else "see its log in Airflow"
+
     def _last_lines(self, key: Key, instance: Json) -> str:
-        lines = self._log(key, instance.get("try_number") or 1)
+        lines = self._log(key, instance["try_number"])
         return "\n".join(f"    {line}" for line in lines[-_LAST_LINES:])
 
     def _log(self, key: Key, number: int) -> list[str]:
