@@ -59,6 +59,8 @@ def test_a_text_that_grows_beyond_the_limit_by_normalising_is_refused() -> None:
 def test_the_limit_counts_characters() -> None:
     assert clean(Record("line 1", "a", "\U0001f600" * 10), 10).reason is None
     assert clean(Record("line 1", "a", "x" * 11), 10).reason == Reason.TEXT_TOO_LONG
+    # The length comes first: whatever else is wrong with an endless text is not worth looking for.
+    assert clean(Record("line 1", "a", "\u0301" * 20_001), 20_000).reason == Reason.TEXT_TOO_LONG
 
 
 def test_marks_without_end_cost_no_seconds() -> None:

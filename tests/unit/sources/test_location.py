@@ -70,6 +70,12 @@ def test_any_other_source_is_refused(uri: str) -> None:
         allowed_location(uri, ALLOWED)
 
 
+@pytest.mark.parametrize("bucket", ["169.254.169.254", "ab", "UPPER", "a/../b"])
+def test_what_is_no_bucket_cannot_be_allow_listed_either(bucket: str) -> None:
+    with pytest.raises(ConfigError):
+        allowed_location(f"s3://{bucket}/x/y.csv", [f"s3://{bucket}"])
+
+
 def test_the_refusal_names_the_setting() -> None:
     with pytest.raises(ConfigError, match="LLAMBERT_SOURCES"):
         allowed_location("s3://other/x.csv", [])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import psutil
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 
@@ -55,7 +56,7 @@ CSV = b"id,text\n" + b"".join(f'{row["id"]},"{row["text"]}"\n'.encode() for row 
 )
 def test_every_format_gives_the_same_records(name: str, content: bytes) -> None:
     rows = read(name, content)
-    assert ids(rows) == ["r0", "r1", "r2"]
+    assert [row.id for row in rows] == ["r0", "r1", "r2"]
     assert [row.text for row in rows if isinstance(row, Record)] == [row["text"] for row in reviews(3)]
 
 
@@ -125,6 +126,19 @@ def test_a_parquet_text_repeated_without_end_is_stopped_in_bounded_memory() -> N
     assert last == Refusal(f"row {count}", Reason.FILE_BOMB)
     assert count < 200_000
     assert peak - before < 100 * MIB
+
+
+def test_a_parquet_file_that_claims_to_unpack_beyond_reason_is_not_unpacked() -> None:
+    sink, texts = io.BytesIO(), [f"{number}" + "x" * MIB for number in range(80)]
+    pq.write_table(pa.table({"id": range(80), "text": texts}), sink, use_dictionary=False, compression="zstd")
+    assert read("a.parquet", sink.getvalue()) == [Refusal("row 1", Reason.FILE_BOMB)]
+
+
+def test_a_parquet_cell_that_no_limit_could_allow_is_refused_alone() -> None:
+    assert read("a.parquet", parquet(id=[1, 2], text=["x" * 400_001, "fine"])) == [
+        Refusal("row 1", Reason.LINE_TOO_LONG),
+        Record("row 2", 2, "fine"),
+    ]
 
 
 def test_the_decompressed_size_is_capped_whatever_the_ratio() -> None:
