@@ -112,8 +112,8 @@ class Follower:
         if state not in _TOLD or self._told.get(key) == state:
             return
         self._told[key] = state
-        if state == "upstream_failed":
-            return
+        if state == "upstream_failed" or (state == "skipped" and not instance["duration"]):
+            return  # nothing ran: what stood before it has been told
         kind = instance["dag_id"].rpartition("__")[2]
         head = f"{partition}  {kind:<8}{instance['task_id']:<18}"
         if state == "running":
