@@ -1,8 +1,6 @@
 """`python -m llambert_etl.stack up|down`: serve the stack on a state folder until stopped."""
 
 import argparse
-import json
-import os
 import sys
 from pathlib import Path
 
@@ -10,9 +8,8 @@ import psutil
 
 from llambert_etl.errors import LlambertError
 from llambert_etl.stack.process import end_processes, interruptible, processes_under
-from llambert_etl.stack.stack import REPOSITORY, Stack
+from llambert_etl.stack.stack import REPOSITORY, Stack, supervisor_of
 
-_SUPERVISOR = "supervisor.json"
 _STOP_SECONDS = 60.0
 _GRACE_SECONDS = 10.0
 
@@ -23,19 +20,13 @@ def up(state: Path) -> None:
         stack = Stack(state)
         print(f"starting S3, MLflow and Airflow on {stack.state} (about a minute) ...", flush=True)
         with stack:
-            record = stack.state / _SUPERVISOR
-            record.write_text(json.dumps([os.getpid(), psutil.Process().create_time()]))
-            try:
-                print(addresses(stack), flush=True)
-                stack.watch()
-            finally:
-                record.unlink(missing_ok=True)
+            print(addresses(stack), flush=True)
+            stack.watch()
 
 
 def down(state: Path) -> None:
     """Stop what runs on this state folder: the one who serves it first, then whatever was left behind."""
-    supervisor = _supervisor(state)
-    if supervisor:
+    if supervisor := supervisor_of(state):
         supervisor.terminate()
         psutil.wait_procs([supervisor], timeout=_STOP_SECONDS)
     end_processes(lambda: processes_under(state), grace=_GRACE_SECONDS)
@@ -53,15 +44,6 @@ def addresses(stack: Stack) -> str:
             "Ctrl-C or `make down` stops everything.",
         ]
     )
-
-
-def _supervisor(state: Path) -> psutil.Process | None:
-    try:
-        pid, started = json.loads((state / _SUPERVISOR).read_text())
-        process = psutil.Process(pid)
-    except (OSError, ValueError, psutil.Error):
-        return None
-    return process if process.create_time() == started else None
 
 
 def main() -> int:

@@ -1,8 +1,12 @@
 """The three servers on one state folder, started in order and stopped together."""
 
+import json
+import os
 import time
 from pathlib import Path
 from typing import Self
+
+import psutil
 
 from llambert_etl.errors import ConfigError
 from llambert_etl.settings import Settings
@@ -15,6 +19,7 @@ from llambert_etl.stack.process import Server, processes_under, stop_all, undist
 REPOSITORY = Path(__file__).parents[2]
 
 _POLL_SECONDS = 1.0
+_SUPERVISOR = "supervisor.json"
 
 
 class Stack:
@@ -45,6 +50,8 @@ class Stack:
 
     def start(self) -> None:
         """Start all servers; when one fails, stop those that run."""
+        record = [os.getpid(), psutil.Process().create_time()]
+        (self.state / _SUPERVISOR).write_text(json.dumps(record))
         try:
             self.s3.start()
             # These two boot side by side: each spends most of its time on importing.
@@ -69,7 +76,18 @@ class Stack:
         with undisturbed():
             self.airflow.stop()
             stop_all([self.mlflow, self.s3])
+            (self.state / _SUPERVISOR).unlink(missing_ok=True)
 
     def _refuse_second(self) -> None:
         if processes_under(self.state):
             raise ConfigError(f"servers already run on {self.state}: stop them with `make down`")
+
+
+def supervisor_of(state: Path) -> psutil.Process | None:
+    """Return the living process that has started the whole stack of this folder, if there is one."""
+    try:
+        pid, started = json.loads((state / _SUPERVISOR).read_text())
+        process = psutil.Process(pid)
+        return process if process.create_time() == started else None
+    except (OSError, ValueError, psutil.Error):
+        return None

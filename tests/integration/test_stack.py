@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import boto3
@@ -147,3 +148,34 @@ def test_a_server_that_is_killed_ends_the_watch_and_names_itself(own: Stack) -> 
 
 def test_a_settings_object_reaches_the_lake_of_the_stack(settings: Settings, bucket: str) -> None:
     assert settings.lake == f"s3://{bucket}/lake"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_start_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+    up = subprocess.Popen([sys.executable, "-m", "llambert_etl.stack", "up", "--state", str(tmp_path)])
+    try:
+        wait_until(lambda: (tmp_path / "s3/s3.log").exists())
+        up.send_signal(number)
+        assert up.wait(timeout=60) == 128 + number
+        assert processes_under(tmp_path) == []
+    finally:
+        up.kill()
+
+
+def test_down_stops_what_a_killed_supervisor_left(tmp_path: Path) -> None:
+    up = subprocess.Popen([sys.executable, "-m", "llambert_etl.stack", "up", "--state", str(tmp_path)])
+    try:
+        wait_until(lambda: bool(processes_under(tmp_path)))
+        up.kill()
+        up.wait()
+        assert processes_under(tmp_path)
+    finally:
+        subprocess.run([sys.executable, "-m", "llambert_etl.stack", "down", "--state", str(tmp_path)], check=True)
+    assert processes_under(tmp_path) == []
+
+
+def wait_until(condition: Callable[[], bool], deadline: float = 60.0) -> None:
+    end = time.monotonic() + deadline
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)

