@@ -15,7 +15,9 @@ _DENIED = re.compile(
 )
 _SKEW = re.compile(r"RequestTimeTooSkewed", re.I)
 _NO_BUCKET = re.compile(r"NoSuchBucket|bucket does not exist", re.I)
-_CORRUPT = re.compile(r"invalid json|corrupt|magic|EOF while parsing|missing field|thrift|out of spec", re.I)
+_CORRUPT = re.compile(
+    r"json error|invalid json|commit files|corrupt|magic|EOF while parsing|missing field|thrift|out of spec", re.I
+)
 _MISSING = re.compile(r"not found|NoSuchKey|404", re.I)
 _MAX_MESSAGE = 300
 
@@ -36,6 +38,7 @@ def lake_faults(where: str) -> Iterator[None]:
 def _translate(where: str, error: Exception) -> Exception:
     said = " ".join(str(error).split())
     short = said[:_MAX_MESSAGE]
+    said = said.replace("_", "")  # pyarrow writes ACCESS_DENIED where the store said AccessDenied
     if _SKEW.search(said):
         return ConfigError(f"{where}: the store refuses this machine's clock; set it right: {short}")
     if _NO_BUCKET.search(said):
