@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from llambert_etl.config import Annotator
 from llambert_etl.errors import ConfigError, TransientError
@@ -52,6 +52,8 @@ def open_model(annotator: Annotator, settings: Settings) -> LanguageModel:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     logger.info("opening %s in %s on %s", annotator.model, best_precision(device), device.type)
     folder, gguf = (path.parent, {"gguf_file": path.name}) if path.is_file() else (path, {})
+    # Packed GGUF weights save memory and cast their operands at every product; unpacked, one pass is several times faster.
+    unpacked = {"quantization_config": GgufConfig(dequantize=True)} if gguf else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **gguf)
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
@@ -61,6 +63,7 @@ def open_model(annotator: Annotator, settings: Settings) -> LanguageModel:
             use_safetensors=True,
             dtype=best_precision(device),
             **gguf,
+            **unpacked,
         )
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise ConfigError(
