@@ -1,5 +1,6 @@
 """Run a suite through Great Expectations: the only module that imports it, inside functions, for it takes seconds."""
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,6 +55,8 @@ def validate(name: str, profile: Profile, suite: list[Expectation]) -> Validatio
     from great_expectations.core import ExpectationSuiteValidationResult
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
+    # It sets its own logger to INFO at import, and tells of each of its temporary folders.
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     frames = _frames(profile)
