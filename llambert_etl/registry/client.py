@@ -1,0 +1,290 @@
+"""Talks to one MLflow server: registers versions, reads them back, moves the champion alias."""
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+
+from llambert_etl.errors import ConfigError, DataError, TransientError
+from llambert_etl.partition import Partition, parse_partition
+from llambert_etl.registry.faults import Absent, registry_faults
+from llambert_etl.registry.packaging import ARTIFACT, PLACE, package
+from llambert_etl.registry.versions import (
+    CARD,
+    RUN_KEY,
+    ModelVersion,
+    encoder_files,
+    mismatch,
+    model_name,
+    parse,
+    sha256,
+)
+from llambert_etl.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+
+logger = logging.getLogger(__name__)
+
+CHAMPION = "champion"
+_DECIDED = "llambert.decided_upto"
+_DECISION = "llambert.decision"
+_EXISTS = "RESOURCE_ALREADY_EXISTS"
+
+
+class Registry:
+    """Talks to one MLflow server."""
+
+    def __init__(self, client: "MlflowClient", cache: Path) -> None:
+        self._client, self._cache = client, cache
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Raise ConfigError where no server is set, or where its address carries a password that logs would show."""
+        if not settings.mlflow_uri:
+            raise ConfigError("no registry: set LLAMBERT_MLFLOW_URI to the address of the MLflow server")
+        if "@" in urlsplit(settings.mlflow_uri).netloc:
+            raise ConfigError(
+                "LLAMBERT_MLFLOW_URI holds credentials: use LLAMBERT_MLFLOW_USERNAME and LLAMBERT_MLFLOW_PASSWORD"
+            )
+        # MLflow's client takes credentials and limits from its own variables only.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # only the manifest belongs there
+        if settings.mlflow_username and settings.mlflow_password:
+            os.environ["MLFLOW_TRACKING_USERNAME"] = settings.mlflow_username.get_secret_value()
+            os.environ["MLFLOW_TRACKING_PASSWORD"] = settings.mlflow_password.get_secret_value()
+        from mlflow import MlflowClient
+
+        return cls(
+            MlflowClient(settings.mlflow_uri, settings.mlflow_uri),
+            settings.state / "models",
+        )
+
+    def ping(self) -> None:
+        """Ask for one experiment; raise TransientError or ConfigError where that fails."""
+        with registry_faults("ping"):
+            self._client.search_experiments(max_results=1)
+
+    def champion(self, task: str) -> ModelVersion | None:
+        """Return what the alias names now, whoever moved it."""
+        try:
+            # Asked by alias, the server answers 400 for a model without one: no different from a wrong request.
+            with registry_faults(f"champion of {task}"):
+                number = self._client.get_registered_model(model_name(task)).aliases.get(CHAMPION)
+        except Absent:
+            return None
+        return None if number is None else self.version(task, int(number))
+
+    def version(self, task: str, version: int) -> ModelVersion:
+        try:
+            with registry_faults(f"{model_name(task)} version {version}"):
+                return parse(self._client.get_model_version(model_name(task), str(version)))
+        except Absent as error:
+            raise ConfigError(
+                f"{model_name(task)} has no version {version}: see the versions in the MLflow UI"
+            ) from error
+
+    def set_champion(self, task: str, version: int) -> None:
+        """Move the alias and read it back. MLflow has no compare-and-set, so another writer may have come between."""
+        with registry_faults(f"champion of {task}"):
+            self._client.set_registered_model_alias(model_name(task), CHAMPION, str(version))
+            now = int(self._client.get_model_version_by_alias(model_name(task), CHAMPION).version)
+        if now != version:
+            raise TransientError(
+                f"champion of {task}: set to {version} but reads {now}; another promotion ran, try again"
+            )
+
+    def decided_upto(self, task: str) -> Partition | None:
+        """Return the last partition at which a retrain came to a decision."""
+        try:
+            with registry_faults(model_name(task)):
+                tags = self._client.get_registered_model(model_name(task)).tags
+        except Absent:
+            return None
+        return parse_partition(tags[_DECIDED]) if _DECIDED in tags else None
+
+    def set_decided_upto(self, task: str, partition: Partition) -> None:
+        """Remember the decision. A backfill of an earlier partition does not move it back."""
+        if (self.decided_upto(task) or "") < partition:
+            with registry_faults(model_name(task)):
+                self._client.set_registered_model_tag(model_name(task), _DECIDED, partition)
+
+    def register(
+        self,
+        task: str,
+        partition: Partition,
+        *,
+        run_key: str,
+        folder: Path,
+        labels: tuple[str, ...],
+        params: Mapping[str, str | int | float],
+        metrics: Mapping[str, float],
+        config_hash: str,
+        artifacts: Mapping[str, Path] = MappingProxyType({}),
+        manifest: str = "",
+    ) -> ModelVersion:
+        """Store an encoder folder and make it a version; the same run key gives the version that is there already.
+
+        The version comes last, in one request with the sha256 of its files: killed before it, there is no version.
+        """
+        if (found := self.find(task, run_key)) is not None:
+            return found
+        name = model_name(task)
+        run_id = self._log_run(name, run_key, folder, params, metrics, artifacts, manifest)
+        card = ModelVersion(
+            task=task,
+            name=name,
+            version=0,
+            run_id=run_id,
+            hashes={path.name: sha256(path) for path in encoder_files(folder)},
+            metrics=dict(metrics),
+            labels=labels,
+            config_hash=config_hash,
+            partition=partition,
+        )
+        with registry_faults(name):
+            self._ensure_model(name)
+            source = f"{self._client.get_run(run_id).info.artifact_uri}/{ARTIFACT}"
+            tags = {CARD: card.card(), RUN_KEY: run_key}
+            made = self._client.create_model_version(name, source, run_id, tags=tags)
+        logger.info("registered %s version %s", name, made.version)
+        return card.model_copy(update={"version": int(made.version)})
+
+    def find(self, task: str, run_key: str) -> ModelVersion | None:
+        """Return the version that was registered under this key."""
+        found = [parse(entry) for entry in self._search(task) if entry.tags.get(RUN_KEY) == run_key]
+        return max(found, key=lambda version: version.version, default=None)
+
+    def versions(self, task: str) -> list[ModelVersion]:
+        """Return the versions that `llambert train` registered, newest first."""
+        found = [parse(entry) for entry in self._search(task) if CARD in entry.tags]
+        return sorted(found, key=lambda version: version.version, reverse=True)
+
+    def note_decision(self, version: ModelVersion, decision: str) -> None:
+        """Write a gate's decision on the version and on its run, where people look for it."""
+        with registry_faults(f"{version.name} version {version.version}"):
+            self._client.set_model_version_tag(version.name, str(version.version), _DECISION, decision)
+            self._client.set_tag(version.run_id, _DECISION, decision)
+
+    def download(self, version: ModelVersion) -> Path:
+        """Return a folder with the encoder's files, each verified. Asks the server only for what is not cached."""
+        target = self._cache / version.name / str(version.version)
+        if target.exists() and not mismatch(target, version.hashes):
+            return target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+            folder = Path(scratch) / "encoder"
+            self._fetch(version, folder)
+            if wrong := mismatch(folder, version.hashes):
+                raise DataError(
+                    f"{version.name} version {version.version}: {wrong} is not the file that was registered (sha256 "
+                    "differs); it was changed in the artifact store, so promote another version or train again"
+                )
+            _move(folder, target, version.hashes)
+        return target
+
+    def _fetch(self, version: ModelVersion, folder: Path) -> None:
+        """Fetch from where the version says its files lie. Asked by run, MLflow pages through all logged models."""
+        from mlflow.artifacts import download_artifacts
+
+        where = f"{version.name} version {version.version}"
+        with registry_faults(where):
+            source = self._client.get_model_version_download_uri(version.name, str(version.version))
+        folder.mkdir()
+        for name in version.hashes:
+            with registry_faults(f"{where}: {name}"):
+                download_artifacts(
+                    f"{source}/{PLACE}/{name}", dst_path=str(folder), tracking_uri=self._client.tracking_uri
+                )
+
+    def _search(self, task: str) -> "list[MlflowVersion]":
+        found: list[MlflowVersion] = []
+        token: str | None = None
+        with registry_faults(f"versions of {model_name(task)}"):
+            while True:
+                page = self._client.search_model_versions(f"name = '{model_name(task)}'", page_token=token)
+                found += page
+                token = page.token
+                if not token:
+                    return found
+
+    def _log_run(
+        self,
+        name: str,
+        run_key: str,
+        folder: Path,
+        params: Mapping[str, str | int | float],
+        metrics: Mapping[str, float],
+        artifacts: Mapping[str, Path],
+        manifest: str,
+    ) -> str:
+        """Return a finished run that holds the model and its account."""
+        from mlflow.entities import Metric, Param
+
+        with registry_faults(f"run of {name}"), tempfile.TemporaryDirectory() as scratch:
+            run_id: str = self._client.create_run(
+                self._experiment(name), tags={RUN_KEY: run_key}, run_name=run_key
+            ).info.run_id
+            try:
+                now = int(time.time() * 1000)
+                self._client.log_batch(
+                    run_id,
+                    metrics=[Metric(key, value, now, 0) for key, value in metrics.items()],
+                    params=[Param(key, str(value)) for key, value in params.items()],
+                )
+                package(folder, Path(scratch) / ARTIFACT)
+                for file_name, path in artifacts.items():
+                    shutil.copyfile(path, Path(scratch) / file_name)
+                if manifest:
+                    (Path(scratch) / "manifest.json").write_text(manifest, encoding="utf-8")
+                self._client.log_artifacts(run_id, scratch)
+                self._client.set_terminated(run_id)
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    self._client.set_terminated(run_id, "FAILED")
+                raise
+        return run_id
+
+    def _experiment(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        if (found := self._client.get_experiment_by_name(name)) is not None:
+            return str(found.experiment_id)
+        try:
+            return str(self._client.create_experiment(name))
+        except MlflowException as error:
+            # Another writer may have made it between the two requests.
+            if error.error_code != _EXISTS or (found := self._client.get_experiment_by_name(name)) is None:
+                raise
+            return str(found.experiment_id)
+
+    def _ensure_model(self, name: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != _EXISTS:
+                raise
+
+
+def _move(folder: Path, target: Path, hashes: Mapping[str, str]) -> None:
+    """Rename a verified folder to its place, where another process may have put the same one meanwhile."""
+    try:
+        folder.rename(target)
+    except OSError:
+        if mismatch(target, hashes) is None:
+            return
+        shutil.rmtree(target, ignore_errors=True)
+        folder.rename(target)

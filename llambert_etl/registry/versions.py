@@ -1,0 +1,82 @@
+"""What a registered version says of itself: the card in its tags, and the sha256 of each of its files."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from llambert_etl.errors import DataError
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+
+CARD = "llambert.version"
+RUN_KEY = "llambert.run_key"
+# What an encoder is made of. Nothing else is ever stored or fetched: no pickle, no code.
+_FILES = re.compile(r"config\.json|model\.safetensors|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json"
+                    r"|vocab\.(txt|json)|merges\.txt|llambert\.json")  # fmt: skip
+_NEEDED = ("config.json", "model.safetensors", "tokenizer_config.json", "llambert.json")
+
+
+class ModelVersion(BaseModel):
+    """A registered encoder. `hashes` maps each file name to its sha256, from the request that made the version."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str
+    name: str
+    version: int
+    run_id: str
+    hashes: dict[str, str]
+    metrics: dict[str, float]
+    labels: tuple[str, ...]
+    config_hash: str
+    partition: str
+
+    def card(self) -> str:
+        """Return what is stored with the version; the server knows the rest."""
+        return self.model_dump_json(exclude={"name", "version", "run_id"})
+
+
+def model_name(task: str) -> str:
+    return f"llambert.{task}"
+
+
+def encoder_files(folder: Path) -> list[Path]:
+    """Return the files of an encoder folder; raise DataError where one is missing."""
+    for name in _NEEDED:
+        if not (folder / name).is_file():
+            raise DataError(f"{folder}: no {name}, so this is not an encoder folder; train again")
+    return sorted(path for path in folder.iterdir() if path.is_file() and _FILES.fullmatch(path.name))
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def mismatch(folder: Path, hashes: Mapping[str, str]) -> str | None:
+    """Return the first file that is absent or is not what was registered."""
+    for name, wanted in hashes.items():
+        if not (folder / name).is_file() or sha256(folder / name) != wanted:
+            return name
+    return None
+
+
+def parse(found: "MlflowVersion") -> ModelVersion:
+    where = f"{found.name} version {found.version}"
+    try:
+        version = ModelVersion.model_validate(
+            json.loads(found.tags[CARD]) | {"name": found.name, "version": int(found.version), "run_id": found.run_id}
+        )
+    except (KeyError, ValueError, ValidationError) as error:
+        raise DataError(
+            f"{where}: was not registered by `llambert train`; move the alias to a version that was"
+        ) from error
+    if not version.hashes or not all(_FILES.fullmatch(name) for name in version.hashes):
+        raise DataError(f"{where}: lists files that are no part of an encoder; move the alias to another version")
+    return version
