@@ -113,7 +113,9 @@ class _Desk:
             self._enter_hand_move(None)
             self._note(candidate, f"{'refused' if refusal else 'kept'}: {reason}")
             if refusal:
+                # Not remembered as a decision: a retrain that failed must not count as one.
                 raise DataError(f"{candidate.name} version {candidate.version}: {reason}; the champion stays")
+            self._remember()
             return facts | self._kept(reason)
         move = _Move(_number(before), candidate.version, "promote", reason, {"metrics": metrics})
         carried = self._carry_out(move)
@@ -251,7 +253,6 @@ class _Desk:
     def _note(self, candidate: ModelVersion, decision: str) -> None:
         if not self.dry_run:
             self.registry.note_decision(candidate, decision)
-            self._remember()
 
     def _remember(self) -> None:
         if not self.dry_run:
