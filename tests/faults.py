@@ -5,6 +5,7 @@ import dataclasses
 import http.client
 import importlib
 import json
+import multiprocessing
 import os
 import re
 import select
@@ -15,6 +16,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.managers import BaseManager
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -37,7 +39,7 @@ Fault = Literal[
     "gather",  # held until `times` such requests are there: a race that always happens
     "strip",  # done without `header`, signed again with `keys`
 ]
-DEADLINE = 60.0
+DEADLINE = 120.0
 COMMIT = r"/_delta_log/\d+\.json"
 
 
@@ -67,53 +69,80 @@ class Rule:
         return self.seen >= self.nth and (self.times is None or self.seen < self.nth + self.times)
 
 
-class FaultProxy:
+class Proxy:
     """An HTTP proxy on loopback in front of `upstream`. It keeps `Host`, so that signatures stay valid."""
 
     def __init__(self, upstream: str) -> None:
         self.upstream = urlsplit(upstream).netloc
         self.rules: list[Rule] = []
-        self.closing = threading.Event()
         self._lock = threading.Lock()
-        handler = type("Handler", (_Handler,), {"proxy": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self}))
         self._server.daemon_threads = True
-        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
-    def rule(self, fault: Fault, method: str, path: str, **options: Any) -> Rule:
-        """Break the requests whose method and path (with its query) match."""
-        rule = Rule(fault, method, path, **options)
-        self.rules.append(rule)
-        return rule
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def rule(self, fault: Fault, method: str, path: str, **options: Any) -> int:
+        """Break the requests whose method and path (with its query) match; return the rule's number."""
+        self.rules.append(Rule(fault, method, path, **options))
+        return len(self.rules) - 1
+
+    def seen(self, rule: int) -> int:
+        """Return how many requests have matched."""
+        return self.rules[rule].seen
+
+    def reached(self, rule: int) -> bool:
+        """Wait until the last request that the rule is for has come."""
+        return self.rules[rule].reached.wait(DEADLINE)
+
+    def release(self, rule: int) -> None:
+        self.rules[rule].release.set()
+
+    def reset(self) -> None:
+        """Forget all rules and let go of what they hold."""
+        with self._lock:
+            held, self.rules = self.rules, []
+        for rule in held:
+            rule.reached.set()
+            rule.release.set()
 
     def match(self, method: str, path: str) -> Rule | None:
         with self._lock:
             return next((rule for rule in self.rules if rule.applies(method, path)), None)
 
-    def serve(self) -> None:
-        self._server.serve_forever(poll_interval=0.05)
 
-    def close(self) -> None:
-        self.closing.set()
-        for rule in self.rules:
-            rule.release.set()
-        self._server.shutdown()
-        self._server.server_close()
+class _Manager(BaseManager):
+    """Runs a Proxy in a process of its own: a client that holds the interpreter lock while it waits would block it."""
+
+
+_Manager.register("Proxy", Proxy)
 
 
 @contextlib.contextmanager
-def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
-    proxy = FaultProxy(upstream)
-    threading.Thread(target=proxy.serve, daemon=True).start()
+def fault_proxy(upstream: str) -> Iterator[Proxy]:
+    manager = _Manager(ctx=multiprocessing.get_context("spawn"))
+    manager.start(_end_with_parent)
     try:
-        yield proxy
+        yield manager.Proxy(upstream)  # type: ignore[attr-defined]
     finally:
-        proxy.close()
+        manager.shutdown()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    proxy: FaultProxy
+    proxy: Proxy
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("do_"):
@@ -142,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _faulty(self, rule: Rule, body: bytes) -> None:
         headers = dict(self.headers.items())
         if rule.fault == "delay":
-            self.proxy.closing.wait(rule.seconds)
+            rule.release.wait(rule.seconds)
         elif rule.fault == "gather":
             rule.reached.wait(DEADLINE)
         elif rule.fault == "pause":

@@ -22,7 +22,8 @@ from deltalake.transaction import CommitProperties, Transaction
 
 from llambert_etl.errors import ConfigError
 from llambert_etl.lake.storage import safe_key
-from tests.faults import COMMIT, Child, FaultProxy, fault_proxy
+from llambert_etl.stack.seaweed import SeaweedFS
+from tests.faults import COMMIT, Child, Proxy, fault_proxy
 
 DAYS = ("2026-11-10", "2026-11-11", "2026-11-12", "2026-11-13")
 DAY = DAYS[0]
@@ -30,17 +31,23 @@ WRITERS = 8
 FIRST_COMMIT = r"/_delta_log/0+\.json"
 
 
-@pytest.fixture
-def proxy(s3: Any) -> Iterator[FaultProxy]:
-    with fault_proxy(s3.endpoint) as found:
-        yield found
+@pytest.fixture(scope="module")
+def proxies(s3: SeaweedFS) -> Iterator[Proxy]:
+    with fault_proxy(s3.endpoint) as proxy:
+        yield proxy
 
 
 @pytest.fixture
-def options(s3: Any, proxy: FaultProxy) -> dict[str, str]:
+def proxy(proxies: Proxy) -> Iterator[Proxy]:
+    yield proxies
+    proxies.reset()
+
+
+@pytest.fixture
+def options(s3: SeaweedFS, proxy: Proxy) -> dict[str, str]:
     """Storage options of deltalake that lead through the proxy."""
     return {
-        "aws_endpoint": proxy.endpoint,
+        "aws_endpoint": proxy.endpoint(),
         "aws_allow_http": "true",
         "aws_access_key_id": s3.access_key,
         "aws_secret_access_key": s3.secret_key,
@@ -51,7 +58,7 @@ def options(s3: Any, proxy: FaultProxy) -> dict[str, str]:
 
 
 @pytest.fixture
-def client(s3: Any) -> Any:
+def client(s3: SeaweedFS) -> Any:
     keys = {"aws_access_key_id": s3.access_key, "aws_secret_access_key": s3.secret_key}
     config = Config(retries={"max_attempts": 0}, max_pool_connections=16, s3={"addressing_style": "path"})
     return boto3.client("s3", endpoint_url=s3.endpoint, region_name="us-east-1", config=config, **keys)
@@ -118,7 +125,7 @@ def test_a_conditional_put_lets_exactly_one_of_many_writers_through(client: Any,
 # M2 to M5: races. `gather` holds each commit until all are there, so that every run is the worst case.
 
 
-def test_concurrent_appends_all_land(uri: str, options: dict[str, str], proxy: FaultProxy) -> None:
+def test_concurrent_appends_all_land(uri: str, options: dict[str, str], proxy: Proxy) -> None:
     proxy.rule("gather", "PUT", COMMIT, times=8)
     outcomes = at_once(
         [
@@ -131,7 +138,7 @@ def test_concurrent_appends_all_land(uri: str, options: dict[str, str], proxy: F
 
 
 def test_some_racing_creators_of_a_table_fail_but_none_that_landed_is_lost(
-    bucket: str, options: dict[str, str], proxy: FaultProxy
+    bucket: str, options: dict[str, str], proxy: Proxy
 ) -> None:
     uri = f"s3://{bucket}/absent"
     proxy.rule("gather", "PUT", FIRST_COMMIT, times=6)
@@ -147,7 +154,7 @@ def test_some_racing_creators_of_a_table_fail_but_none_that_landed_is_lost(
 
 @pytest.mark.parametrize("day", [DAY, DAYS[1]], ids=["full", "empty"])
 def test_of_racing_overwrites_of_one_partition_exactly_one_wins(
-    uri: str, options: dict[str, str], proxy: FaultProxy, day: str
+    uri: str, options: dict[str, str], proxy: Proxy, day: str
 ) -> None:
     tables = [DeltaTable(uri, storage_options=options) for _ in range(4)]
     proxy.rule("gather", "PUT", COMMIT, times=4)
@@ -165,7 +172,7 @@ def test_of_racing_overwrites_of_one_partition_exactly_one_wins(
     assert len({each[0] for each in left}) == 1
 
 
-def test_racing_overwrites_of_disjoint_partitions_all_win(uri: str, options: dict[str, str], proxy: FaultProxy) -> None:
+def test_racing_overwrites_of_disjoint_partitions_all_win(uri: str, options: dict[str, str], proxy: Proxy) -> None:
     tables = [DeltaTable(uri, storage_options=options) for _ in DAYS]
     proxy.rule("gather", "PUT", COMMIT, times=len(DAYS))
     outcomes = at_once(
@@ -184,7 +191,7 @@ def test_racing_overwrites_of_disjoint_partitions_all_win(uri: str, options: dic
 
 
 def test_an_app_transaction_lets_one_of_many_concurrent_appends_through(
-    uri: str, options: dict[str, str], proxy: FaultProxy
+    uri: str, options: dict[str, str], proxy: Proxy
 ) -> None:
     tables = [DeltaTable(uri, storage_options=options) for _ in range(4)]
     proxy.rule("gather", "PUT", COMMIT, times=4)
@@ -212,7 +219,7 @@ def test_an_app_transaction_does_not_stop_a_later_replay(uri: str, options: dict
 
 @pytest.mark.parametrize("fault", ["500_after", "drop_after"])
 def test_a_lost_reply_makes_a_plain_append_commit_one_file_twice(
-    uri: str, options: dict[str, str], proxy: FaultProxy, fault: Any
+    uri: str, options: dict[str, str], proxy: Proxy, fault: Any
 ) -> None:
     proxy.rule(fault, "PUT", COMMIT)
     write_deltalake(uri, rows("a"), mode="append", storage_options=options)
@@ -231,7 +238,7 @@ def test_a_lost_reply_makes_a_plain_append_commit_one_file_twice(
     ids=["overwrite", "transaction"],
 )
 def test_a_lost_reply_is_told_as_a_conflict_although_the_data_is_committed(
-    uri: str, options: dict[str, str], proxy: FaultProxy, fault: Any, verb: Any
+    uri: str, options: dict[str, str], proxy: Proxy, fault: Any, verb: Any
 ) -> None:
     table = DeltaTable(uri, storage_options=options)
     proxy.rule(fault, "PUT", COMMIT)
@@ -243,22 +250,22 @@ def test_a_lost_reply_is_told_as_a_conflict_although_the_data_is_committed(
 
 @pytest.mark.parametrize(("fault", "times"), [("503", 3), ("drop_before", 1)])
 def test_a_passing_failure_is_tried_again_and_leaves_one_version(
-    uri: str, options: dict[str, str], proxy: FaultProxy, fault: Any, times: int
+    uri: str, options: dict[str, str], proxy: Proxy, fault: Any, times: int
 ) -> None:
     rule = proxy.rule(fault, "PUT", COMMIT, times=times)
     write_deltalake(uri, rows("a"), mode="append", storage_options=options)
-    assert rule.seen == times + 1
+    assert proxy.seen(rule) == times + 1
     assert DeltaTable(uri, storage_options=options).version() == 1
     assert ids(uri, options) == ["a0", "seed0"]
 
 
 def test_a_lasting_failure_ends_as_an_os_error_with_the_table_untouched(
-    uri: str, options: dict[str, str], proxy: FaultProxy
+    uri: str, options: dict[str, str], proxy: Proxy
 ) -> None:
     rule = proxy.rule("503", "PUT", COMMIT, times=None)
     with pytest.raises(OSError, match="retries"):
         write_deltalake(uri, rows("a"), mode="append", storage_options={**options, "max_retries": "2"})
-    assert rule.seen == 3
+    assert proxy.seen(rule) == 3
     assert DeltaTable(uri, storage_options=options).version() == 0
     assert ids(uri, options) == ["seed0"]
 
@@ -276,7 +283,7 @@ def overwriting(uri: str, options: dict[str, str], seed: int) -> Generator[None,
 
 
 def test_a_killed_overwrite_leaves_the_partition_whole_and_an_unfinished_upload(
-    bucket: str, options: dict[str, str], proxy: FaultProxy, client: Any
+    bucket: str, options: dict[str, str], proxy: Proxy, client: Any
 ) -> None:
     uri = f"s3://{bucket}/killed"
     seed = pa.table({"day": [DAY] * 2, "value": [1, 2]})
@@ -358,10 +365,10 @@ def test_arrow_takes_a_nul_in_a_text() -> None:
 # The bench itself: a store without conditional put is what `strip` makes of a good one.
 
 
-def test_without_its_condition_a_put_overwrites(s3: Any, bucket: str, client: Any, proxy: FaultProxy) -> None:
+def test_without_its_condition_a_put_overwrites(s3: SeaweedFS, bucket: str, client: Any, proxy: Proxy) -> None:
     client.put_object(Bucket=bucket, Key="a", Body=b"first")
     proxy.rule("strip", "PUT", "/a$", keys=(s3.access_key, s3.secret_key))
     keys = {"aws_access_key_id": s3.access_key, "aws_secret_access_key": s3.secret_key}
-    through = boto3.client("s3", endpoint_url=proxy.endpoint, region_name="us-east-1", **keys)
+    through = boto3.client("s3", endpoint_url=proxy.endpoint(), region_name="us-east-1", **keys)
     through.put_object(Bucket=bucket, Key="a", Body=b"second", IfNoneMatch="*")
     assert client.get_object(Bucket=bucket, Key="a")["Body"].read() == b"second"
