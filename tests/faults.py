@@ -1,30 +1,22 @@
-"""Faults on demand: an HTTP proxy that breaks chosen requests, and processes that can be killed at an exact request."""
+"""Faults on demand: an HTTP proxy that refuses, delays or cuts chosen requests, or kills whoever sends them."""
 
 import contextlib
 import dataclasses
 import http.client
-import importlib
-import json
 import multiprocessing
 import os
 import re
-import select
 import signal
-import subprocess
-import sys
-import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.managers import BaseManager
-from typing import Any, Literal, Self
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-
-from llambert_etl.errors import LlambertError
 
 Fault = Literal[
     "503",  # refused without asking the server
@@ -236,88 +228,3 @@ class _Handler(BaseHTTPRequestHandler):
         request = AWSRequest(self.command, f"http://{self.headers['Host']}{self.path}", headers=kept, data=body)
         S3SigV4Auth(Credentials(*rule.keys), "s3", "us-east-1").add_auth(request)
         return {"Host": self.headers["Host"], **dict(request.headers.items())}
-
-
-class Child:
-    """A generator function of a tests module in its own process: it runs to its `yield`, and on from there after `go`.
-
-    Its result, or the exit code of the error that it raised, is what `result` returns.
-    """
-
-    def __init__(self, function: Callable[..., Generator[None, None, Any]], *arguments: Any) -> None:
-        self._errors = tempfile.TemporaryFile("w+")
-        self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-c", "from tests.faults import child; child()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
-        self.pid = self._process.pid
-        self._tell([function.__module__, function.__qualname__, arguments])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
-        self._errors.close()
-
-    def ready(self) -> Self:
-        """Wait until it stands at its `yield`."""
-        assert self._process.stdout is not None
-        found, _, _ = select.select([self._process.stdout], [], [], DEADLINE)
-        assert found, "the child did not become ready in time"
-        assert self._process.stdout.readline() == "ready\n", self.errors()
-        return self
-
-    def go(self) -> None:
-        self._tell("go")
-
-    def wait(self) -> int:
-        """Return the exit code, or minus the signal that ended it."""
-        return self._process.wait(DEADLINE)
-
-    def result(self) -> Any:
-        assert self._process.stdout is not None
-        code = self.wait()
-        return json.loads(self._process.stdout.read()) if code == 0 else code
-
-    def resume(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
-
-    def errors(self) -> str:
-        self._errors.seek(0)
-        return self._errors.read()
-
-    def _tell(self, what: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(what) + "\n")
-        self._process.stdin.flush()
-
-
-def child() -> None:
-    """The main function of a Child."""
-    module, name, arguments = json.loads(sys.stdin.readline())
-    steps = getattr(importlib.import_module(module), name)(*arguments)
-    try:
-        next(steps)
-        print("ready", flush=True)
-        sys.stdin.readline()
-        next(steps)
-    except StopIteration as end:
-        print(json.dumps(end.value))
-    except LlambertError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-
-
-def race(children: list[Child]) -> list[Any]:
-    """Start all at one moment; return each one's result or exit code."""
-    for each in children:
-        each.ready()
-    for each in children:
-        each.go()
-    return [each.result() for each in children]

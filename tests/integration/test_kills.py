@@ -20,7 +20,8 @@ from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
 from llambert_etl.stack.seaweed import SeaweedFS
-from tests.faults import COMMIT, Child, Fault, Proxy, fault_proxy, race
+from tests.children import Child, race
+from tests.faults import COMMIT, Fault, Proxy, fault_proxy
 
 DAY, NEXT = Partition("2026-11-10"), Partition("2026-11-11")
 TASK = "reviews"

@@ -23,7 +23,8 @@ from deltalake.transaction import CommitProperties, Transaction
 from llambert_etl.errors import ConfigError
 from llambert_etl.lake.storage import safe_key
 from llambert_etl.stack.seaweed import SeaweedFS
-from tests.faults import COMMIT, Child, Proxy, fault_proxy
+from tests.children import Child
+from tests.faults import COMMIT, Proxy, fault_proxy
 
 DAYS = ("2026-11-10", "2026-11-11", "2026-11-12", "2026-11-13")
 DAY = DAYS[0]
