@@ -106,7 +106,7 @@ class AirflowClient:
         """Return the log of one try as text."""
         path = f"dags/{dag}/dagRuns/{run_id}/taskInstances/{task}/logs/{number}"
         content = self.request("GET", path, params={"map_index": map_index, "full_content": "true"})["content"]
-        return "\n".join(str(line.get("event", line)) if isinstance(line, dict) else str(line) for line in content)
+        return "\n".join(_line(entry) for entry in content)
 
     def backfill(
         self, dag: str, first: str, last: str, *, reprocess: Literal["none", "failed", "completed"] = "none"
@@ -170,3 +170,11 @@ class AirflowClient:
 
 def _run(found: dict[str, Any]) -> Run:
     return Run(found["dag_id"], found["dag_run_id"], found["state"], found["run_type"], found.get("partition_key"))
+
+
+def _line(entry: Any) -> str:
+    """Return the event and what was raised: Airflow keeps the exception beside the event, not in it."""
+    if not isinstance(entry, dict):
+        return str(entry)
+    raised = [f"{error['exc_type']}: {error['exc_value']}" for error in entry.get("error_detail") or ()]
+    return " ".join([str(entry.get("event", entry)), *raised])
