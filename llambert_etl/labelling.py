@@ -22,6 +22,7 @@ class Plan(BaseModel):
     documents_version: int
     documents_key: int | None
     labels_key: int | None
+    documents: int
     shards: int
 
     @property

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import os
 import sys
 import time
 import traceback
@@ -40,6 +41,8 @@ def set_up_logging(style: Literal["plain", "json"]) -> None:
     """Log to stderr: plain lines for a person, JSON for a log collector."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if style == "json" else _PlainFormatter())
+    # Bars are for terminals; in a step's log each redraw is a line. Read when transformers is imported, later.
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

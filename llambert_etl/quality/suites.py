@@ -72,7 +72,6 @@ def _table_shape(profile: Profile) -> list[Expectation]:
 
 def _documents(task: LabellingTask, profile: Profile) -> list[Expectation]:
     suite = [
-        _at_least("accepted documents", "accepted", 1),
         _at_most("rejected share", "rejected_share", task.gates.max_rejected),
         _none("rows of unknown status", "unknown_status"),
         _none("accepted documents without text", "accepted_without_text"),
@@ -83,10 +82,18 @@ def _documents(task: LabellingTask, profile: Profile) -> list[Expectation]:
         _rows_between("characters in a text", "text_chars", 1, task.source.max_chars),
         _hashes(),
     ]
+    if not _arrived(profile):
+        return suite
+    suite.append(_at_least("accepted documents", "accepted", 1))
     recent = profile.measures.get("recent_accepted", 0)
     if recent:
         suite.append(_volume(recent))
     return suite
+
+
+def _arrived(profile: Profile) -> bool:
+    """Tell a day on which nothing came, which is no fault, from one whose rows were all refused."""
+    return sum(profile.outcomes.values()) > 0
 
 
 def _volume(recent: float) -> Expectation:
@@ -95,6 +102,8 @@ def _volume(recent: float) -> Expectation:
 
 
 def _skipped_documents(profile: Profile) -> dict[str, str]:
+    if not _arrived(profile):
+        return {"accepted documents": "nothing arrived on this day"}
     if profile.measures.get("recent_accepted", 0):
         return {}
     return {"volume beside recent partitions": "there is no earlier partition with documents"}

@@ -18,6 +18,7 @@ from llambert_etl.settings import Settings
 logger = logging.getLogger(__name__)
 
 NO_CHAMPION = "no champion yet: the first promotion brings this partition back"
+NO_DOCUMENTS = "no accepted documents on this day, and no labels to replace"
 
 
 def plan(
@@ -42,6 +43,8 @@ def plan(
     )
     if made is None:
         return manifest.finished(started, facts={"shards": 0, "fresh": False, "skip": NO_CHAMPION})
+    if made.documents == 0 and made.labels_key is None:
+        return manifest.finished(started, facts={"shards": 0, "fresh": False, "skip": NO_DOCUMENTS})
     fresh = lake.holds("labels", task.name, partition, made.commit_key)
     if not fresh:
         write_plan(lake, made)
@@ -97,6 +100,7 @@ def _make(
         documents_version=documents_version,
         documents_key=documents_key,
         labels_key=lake.commit_key("labels", task.name, partition),
+        documents=accepted,
         shards=max(1, min(settings.max_shards, -(-accepted // settings.shard_rows))),
     )
 

@@ -79,6 +79,13 @@ def test_a_drop_with_only_bad_rows_is_stopped(lake: Lake) -> None:
     assert "rejected share: observed 1.00, expected <= 0.50" in str(stopped.value)
 
 
+def test_a_day_on_which_nothing_came_passes_and_says_so(lake: Lake) -> None:
+    put(lake, "documents", [], TASK)
+    manifest = check("documents", TASK, DAY, run="night", lake=lake)
+    assert manifest.rows["read"] == 0
+    assert manifest.facts["skipped"] == {"accepted documents": "nothing arrived on this day"}
+
+
 def test_a_collapsed_annotator_is_stopped_in_one_line_that_names_the_report(lake: Lake) -> None:
     put(lake, "documents", frames.documents(TASK), TASK)
     rows = [

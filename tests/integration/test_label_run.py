@@ -15,7 +15,7 @@ from llambert_etl.registry import ModelVersion
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
 from llambert_etl.steps.label import Probabilities, label
-from llambert_etl.steps.plan import NO_CHAMPION, plan
+from llambert_etl.steps.plan import NO_CHAMPION, NO_DOCUMENTS, plan
 from llambert_etl.steps.publish import publish
 from tests.tasks import make_task, three_label_task
 
@@ -253,9 +253,18 @@ def test_a_day_that_was_never_ingested_is_refused(lake: Lake, small_shards: Sett
         label_run(lake, task, Shelf(task, 1), small_shards)
 
 
-def test_an_empty_day_is_published_empty(lake: Lake, small_shards: Settings) -> None:
+def test_a_day_without_documents_skips_with_that_word(lake: Lake, small_shards: Settings) -> None:
     task = make_task()
     drop(lake, task, [])
     manifest, _ = label_run(lake, task, Shelf(task, 1), small_shards)
+    assert manifest.facts["skip"] == NO_DOCUMENTS
+
+
+def test_a_day_that_lost_its_documents_loses_its_labels(lake: Lake, small_shards: Settings) -> None:
+    task = make_task()
+    drop(lake, task, ["a"])
+    label_run(lake, task, Shelf(task, 1), small_shards)
+    drop(lake, task, [], key="withdrawn")
+    manifest, _ = label_run(lake, task, Shelf(task, 1), small_shards, run="r2")
     assert manifest.rows["read"] == 0
     assert labels(lake, task) == {}
