@@ -77,8 +77,8 @@ def fine_tune(
 ) -> list[float]:
     """Train through `stages` in turn, write the encoder folder `out`, return the best dev macro F1 of each stage.
 
-    The temperature is fitted on `heldout`, or on the last dev split where that is empty. Killed, it starts again from zero
-    and comes to the same weights. Raises DataError for a stage that lacks a label and for a loss that is no number.
+    The temperature is fitted on `heldout`, or on the last dev split where that is empty. Killed, it starts again and
+    comes to the same weights. Raises DataError for a stage that lacks a label and for a loss that is no number.
     """
     for number, rows in enumerate(stages, 1):
         counts = {label: rows.labels.count(index) for index, label in enumerate(labels)}

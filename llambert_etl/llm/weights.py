@@ -52,7 +52,7 @@ def open_model(annotator: Annotator, settings: Settings) -> LanguageModel:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     logger.info("opening %s in %s on %s", annotator.model, best_precision(device), device.type)
     folder, gguf = (path.parent, {"gguf_file": path.name}) if path.is_file() else (path, {})
-    # Packed GGUF weights save memory and cast their operands at every product; unpacked, one pass is several times faster.
+    # Packed GGUF weights save memory, but their operands are cast at every product: unpacked, a pass is much faster.
     unpacked = {"quantization_config": GgufConfig(dequantize=True)} if gguf else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **gguf)

@@ -34,7 +34,7 @@ class StepProcess:
         """Start `argv` in a session of its own, so that no signal to the worker's group reaches it."""
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._child = subprocess.Popen(
+            self._child = subprocess.Popen(  # noqa: S603 - our own argv; the values in it are arguments, not shell text
                 ["/bin/sh", "-c", _SHELL, str(self.folder), *argv],
                 env=dict(env),
                 stdin=subprocess.DEVNULL,
