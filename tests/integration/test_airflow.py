@@ -237,6 +237,19 @@ def history(loop: Loop, corpus: list[Review]) -> Moment:
     return loop.moment(runs, **keyless)
 
 
+@pytest.fixture(scope="module")
+def crowned(loop: Loop, history: Moment) -> Moment:
+    """Ingest of the third day is asked to train: one retrain, its champion, and every day labelled."""
+    loop.client.unpause(f"{TASK}__retrain")
+    forced = loop.trigger("ingest", THIRD, force_retrain=True)
+    runs = loop.until(
+        "a champion, and the labels of three days",
+        lambda runs: loop.registry.champion(TASK) is not None and all(loop.published(day) for day in HISTORY),
+        deadline=550,
+    )
+    return loop.moment(runs, forced=forced)
+
+
 def of(runs: Sequence[Run], kind: str, day: Partition) -> list[Run]:
     return [run for run in runs if (run.dag, run.partition) == (f"{TASK}__{kind}", day)]
 
@@ -291,3 +304,48 @@ def test_a_run_without_a_partition_key_fails_at_its_first_step_with_one_line(
 def test_a_partition_key_that_is_no_day_is_refused(loop: Loop, history: Moment) -> None:
     with pytest.raises(ConfigError, match="400"):
         loop.trigger("label", Partition("yesterday"))
+
+
+def test_one_forced_retrain_is_started_by_an_asset_and_crowns_its_version(loop: Loop, crowned: Moment) -> None:
+    (run,) = crowned.runs_of("retrain")
+    assert (run.kind, run.state, run.partition) == ("asset_triggered", "success", THIRD)
+    assert crowned.champion
+    assert (crowned.champion.version, crowned.champion.partition) == (1, THIRD)
+    assert [version.version for version in loop.registry.versions(TASK)][-1:] == [1]
+    (promotion,) = crowned.tables["promotions"].iter_rows(named=True)
+    assert (promotion["to_version"], promotion["moved_by"], promotion["run"]) == (1, "promote", run.run_id)
+
+
+def test_the_llm_is_asked_about_each_text_of_the_sample_once(crowned: Moment) -> None:
+    annotations = crowned.tables["annotations"]
+    (run,) = crowned.runs_of("retrain")
+    assert annotations.height == annotations["text_hash"].n_unique() == SAMPLE
+    assert set(annotations["run"]) == {run.run_id}
+    assert set(annotations["text_hash"]) <= set(crowned.accepted()["text_hash"])
+
+
+def test_the_first_champion_brings_every_day_back_and_each_document_has_one_label(crowned: Moment) -> None:
+    for day in HISTORY:
+        labels, documents = crowned.labels(day), crowned.accepted(day).sort("id")
+        assert labels.select("id", "text_hash").equals(documents.select("id", "text_hash"))
+    labels = crowned.tables["labels"]
+    assert set(labels["model_version"]) == {1}
+    assert labels["label"].n_unique() == 2
+
+
+def test_every_label_names_a_run_that_airflow_lists_as_started_by_an_asset(crowned: Moment) -> None:
+    kinds = {run.run_id: run.kind for run in crowned.runs_of("label")}
+    named = set(crowned.tables["labels"]["run"])
+    assert len(named) == len(HISTORY)
+    assert {kinds[run] for run in named} == {"asset_triggered"}
+
+
+def test_ingesting_a_day_again_leaves_its_commit_alone(history: Moment, crowned: Moment) -> None:
+    assert crowned.versions["documents"] == history.versions["documents"] == 3
+    assert same(crowned, history, "documents")
+
+
+def same(left: Moment, right: Moment, table: TableName) -> bool:
+    """Compare the rows of a table, whatever their order."""
+    keys = [*TABLES[table].key, "partition", "run"] if table != "documents" else ["partition", "source", "place"]
+    return left.tables[table].sort(keys).equals(right.tables[table].sort(keys))
