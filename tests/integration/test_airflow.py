@@ -6,6 +6,7 @@ Every step is a process that costs seconds, so one scenario runs once, in phases
 import datetime
 import gzip
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -250,6 +251,54 @@ def crowned(loop: Loop, history: Moment) -> Moment:
     return loop.moment(runs, forced=forced)
 
 
+@pytest.fixture(scope="module")
+def second_night(loop: Loop, crowned: Moment, corpus: list[Review]) -> Moment:
+    """A new day arrives, with one text that is known already, while all days before are asked for again."""
+    first = corpus[0]
+    fresh = corpus[3 * PER_DAY : 3 * PER_DAY + NEW_TEXTS]
+    loop.drop(FOURTH, lines_of([*fresh, first._replace(id="again")]))
+    night = loop.trigger("ingest", FOURTH)
+    loop.client.backfill(f"{TASK}__ingest", FIRST, THIRD, reprocess="completed")
+
+    def reached(runs: list[Run]) -> bool:
+        again = all(len(of(runs, "label", day)) > len(crowned.runs_of("label", day)) for day in HISTORY)
+        return again and bool(loop.published(FOURTH))
+
+    return loop.moment(loop.until("the second night", reached), night=night)
+
+
+@pytest.fixture(scope="module")
+def refused(loop: Loop, second_night: Moment) -> Moment:
+    """The alias is moved by hand, but the gate on labels is made too strict; a day's drop is replaced by rubbish."""
+    champion = second_night.champion
+    assert champion
+    copy = loop.registry.register(
+        TASK,
+        FIRST,
+        run_key="by-hand",
+        folder=loop.registry.download(champion),
+        labels=champion.labels,
+        params={},
+        metrics=champion.metrics,
+        config_hash=champion.config_hash,
+    )
+    loop.registry.set_champion(TASK, copy.version)
+    loop.write_task(min_label_share=0.5)
+    loop.drop(FOURTH, [b"not json"] * 5)
+    red = {"label": loop.trigger("label", FIRST), "ingest": loop.trigger("ingest", FOURTH)}
+    loop.red |= {run.run_id for run in red.values()}
+    return loop.moment(loop.until("two refusals", lambda runs: True), **red)
+
+
+@pytest.fixture(scope="module")
+def mended(loop: Loop, refused: Moment) -> Moment:
+    """The gate is put back, the day is labelled again, and a retrain with parameters sees the moved alias."""
+    loop.write_task()
+    label = loop.trigger("label", FIRST)
+    retrain = loop.trigger("retrain", THIRD, sample=SAMPLE, strategy="llm")
+    return loop.moment(loop.until("labels of the moved alias", lambda runs: True), label=label, retrain=retrain)
+
+
 def of(runs: Sequence[Run], kind: str, day: Partition) -> list[Run]:
     return [run for run in runs if (run.dag, run.partition) == (f"{TASK}__{kind}", day)]
 
@@ -340,9 +389,92 @@ def test_every_label_names_a_run_that_airflow_lists_as_started_by_an_asset(crown
     assert {kinds[run] for run in named} == {"asset_triggered"}
 
 
+def test_a_day_is_labelled_in_one_commit(loop: Loop, crowned: Moment, second_night: Moment) -> None:
+    # The days have been asked for twice by now.
+    inferred = [[manifest.rows["inferred"] for manifest in loop.published(day)][-1:] for day in HISTORY]
+    assert inferred == [[PER_DAY]] * 3
+    assert crowned.versions["labels"] == 3
+
+
 def test_ingesting_a_day_again_leaves_its_commit_alone(history: Moment, crowned: Moment) -> None:
     assert crowned.versions["documents"] == history.versions["documents"] == 3
     assert same(crowned, history, "documents")
+
+
+def test_the_second_night_infers_its_new_texts_only(loop: Loop, second_night: Moment) -> None:
+    assert second_night.accepted(FOURTH).height == NEW_TEXTS + 1
+    (manifest,) = loop.published(FOURTH)
+    assert manifest.rows == {"read": NEW_TEXTS + 1, "inferred": NEW_TEXTS, "reused": 1}
+    assert second_night.named["night"].kind == "manual"
+
+
+def test_the_second_night_asks_the_llm_nothing_and_trains_nothing(crowned: Moment, second_night: Moment) -> None:
+    assert same(second_night, crowned, "annotations")
+    assert second_night.versions["annotations"] == crowned.versions["annotations"]
+    assert len(second_night.runs_of("retrain")) == 1
+
+
+def test_a_backfill_of_days_that_are_done_changes_nothing(crowned: Moment, second_night: Moment) -> None:
+    runs = second_night.runs_of("ingest")
+    assert Counter(run.partition for run in runs if run.kind == "backfill") == {FIRST: 2, SECOND: 2, THIRD: 1}
+    for day in HISTORY:
+        assert second_night.labels(day).equals(crowned.labels(day))
+        assert len(second_night.runs_of("label", day)) == len(crowned.runs_of("label", day)) + 1
+    # One commit more in each: the new day's.
+    tables: tuple[TableName, ...] = ("documents", "labels")
+    for table in tables:
+        assert second_night.versions[table] == crowned.versions[table] + 1
+
+
+def test_a_gate_on_labels_that_fails_stops_at_its_first_try_and_the_old_labels_stay(
+    loop: Loop, second_night: Moment, refused: Moment
+) -> None:
+    run = refused.named["label"]
+    steps = loop.steps(run)
+    assert (steps["check_labels"].state, steps["check_labels"].tries) == ("failed", 1)
+    assert steps["publish"].state == "upstream_failed"
+    assert any("expected >= 0.5" in line for line in loop.log(run, steps["check_labels"]))
+    assert refused.labels(FIRST).equals(second_night.labels(FIRST))
+    assert refused.versions["labels"] == second_night.versions["labels"]
+
+
+def test_a_drop_of_refused_rows_only_stops_before_labelling_and_the_old_labels_stay(
+    loop: Loop, second_night: Moment, refused: Moment
+) -> None:
+    step = loop.steps(refused.named["ingest"])["check_documents"]
+    assert (step.state, step.tries) == ("failed", 1)
+    assert refused.accepted(FOURTH).is_empty()
+    assert refused.labels(FOURTH).equals(second_night.labels(FOURTH))
+    assert len(refused.runs_of("label", FOURTH)) == 1
+
+
+def test_an_alias_moved_by_hand_labels_the_next_run_and_is_entered_by_the_next_promotion(
+    refused: Moment, mended: Moment
+) -> None:
+    assert refused.tables["promotions"].height == 1
+    assert set(mended.labels(FIRST)["model_version"]) == {2}
+    assert set(mended.labels(FIRST)["run"]) == {mended.named["label"].run_id}
+    last = mended.tables["promotions"].sort("moved_at").row(-1, named=True)
+    assert (last["from_version"], last["to_version"], last["moved_by"]) == (1, 2, "by hand")
+    assert mended.champion
+    assert mended.champion.version == 2
+
+
+def test_parameters_of_a_trigger_reach_the_steps(loop: Loop, mended: Moment) -> None:
+    run = mended.named["retrain"]
+    steps = loop.steps(run)
+    for name, options in (("annotate", f"--sample={SAMPLE}"), ("train", f"--strategy=llm --sample={SAMPLE}")):
+        assert any(line.endswith(options) for line in loop.log(run, steps[name]) if "Starting: llambert" in line)
+
+
+def test_a_second_retrain_on_the_same_day_adds_neither_annotation_nor_gold_nor_version(
+    loop: Loop, second_night: Moment, mended: Moment
+) -> None:
+    tables: tuple[TableName, ...] = ("annotations", "gold")
+    for table in tables:
+        assert same(mended, second_night, table)
+        assert mended.versions[table] == second_night.versions[table]
+    assert [version.version for version in loop.registry.versions(TASK)] == [2, 1]
 
 
 def same(left: Moment, right: Moment, table: TableName) -> bool:
