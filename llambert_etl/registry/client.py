@@ -196,11 +196,16 @@ class Registry:
 
     def _fetch(self, version: ModelVersion, folder: Path) -> None:
         """Fetch from where the version says its files lie. Asked by run, MLflow pages through all logged models."""
-        from mlflow.artifacts import download_artifacts
+        from mlflow.artifacts import download_artifacts, list_artifacts
 
         where = f"{version.name} version {version.version}"
         with registry_faults(where):
             source = self._client.get_model_version_download_uri(version.name, str(version.version))
+            listed = list_artifacts(f"{source}/{PLACE}", tracking_uri=self._client.tracking_uri)
+        # Asked for a lost file, the server answers 500, as if it were down.
+        there = {item.path.rpartition("/")[2] for item in listed}
+        if lost := sorted(set(version.hashes) - there):
+            raise DataError(f"{where}: {lost} are gone from the artifact store; promote another version or train again")
         folder.mkdir()
         for name in version.hashes:
             with registry_faults(f"{where}: {name}"):
