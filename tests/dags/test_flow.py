@@ -68,7 +68,8 @@ def test_each_shard_of_the_plan_is_labelled_before_the_labels_are_published(cli:
     run = run_dag(build("label"), DAY)
     assert run.state == "success"
     assert cli.steps == ["plan", "label", "label", "label", "check labels", "publish"]
-    assert [call[-2:] for call in cli.calls[1:4]] == [["--shard", "0"], ["--shard", "1"], ["--shard", "2"]]
+    # Mapped shards run side by side: which of them is first is nobody's promise.
+    assert sorted(call[-2:] for call in cli.calls[1:4]) == [["--shard", "0"], ["--shard", "1"], ["--shard", "2"]]
     assert len({call[call.index("--run") + 1] for call in cli.calls}) == 1
     assert run.announced == {("films__labels", DAY)}
 
