@@ -17,6 +17,7 @@ _POLL_SECONDS = 0.5
 # SQLite answers some calls with 500 while the scheduler writes.
 _RETRIED = frozenset({500, 502, 503, 504})
 _FINISHED = frozenset({"success", "failed"})
+_BACKFILL_SECONDS = 120.0
 
 
 class Run(NamedTuple):
@@ -111,14 +112,19 @@ class AirflowClient:
     def backfill(
         self, dag: str, first: str, last: str, *, reprocess: Literal["none", "failed", "completed"] = "none"
     ) -> int:
-        """Ask for the runs of a range of days and return the backfill's id."""
+        """Ask for the runs of a range of days and return the backfill's id; wait while an earlier one is closing."""
         body = {
             "dag_id": dag,
             "from_date": f"{first}T00:00:00Z",
             "to_date": f"{last}T00:00:00Z",
             "reprocess_behavior": reprocess,
         }
-        return int(self.request("POST", "backfills", json=body)["id"])
+
+        def ask() -> int | None:
+            # Airflow allows one backfill a Dag (409), and closes one some seconds after its last run has ended.
+            return (self.request("POST", "backfills", json=body, allowed={409}) or {}).get("id")
+
+        return int(self.wait_for(f"a place for a backfill of {dag}", ask, deadline=_BACKFILL_SECONDS))
 
     def pools(self) -> dict[str, int]:
         return {pool["name"]: pool["slots"] for pool in self.request("GET", "pools")["pools"]}
