@@ -144,7 +144,6 @@ def promote(
             run=run,
             lake=clients.lake,
             registry=clients.registry,
-            settings=clients.settings,
             to=to,
             dry_run=dry_run,
         )

@@ -18,7 +18,6 @@ from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.schemas import TABLES
-from llambert_etl.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +50,6 @@ def promote(
     run: str,
     lake: Lake,
     registry: Registry,
-    settings: Settings,
     to: int | None = None,
     dry_run: bool = False,
 ) -> Manifest:

@@ -40,7 +40,7 @@ class House:
 
     def __init__(self, settings: Settings, encoders: dict[str, Path], root: Path) -> None:
         self.task = make_task(name=f"reviews_{uuid.uuid4().hex[:8]}")
-        self.settings, self.encoders = settings, encoders
+        self.encoders = encoders
         self.registry = Registry.from_settings(settings)
         self.lake = Lake(str(root / "lake"))
         self.lake.create_tables()
@@ -87,7 +87,6 @@ class House:
             run=run,
             lake=self.lake,
             registry=self.registry,
-            settings=self.settings,
             **options,
         )
         return manifest.facts
