@@ -19,11 +19,17 @@ from transformers import (
     RobertaTokenizer,
 )
 
+from llambert_etl.config import Encoder as Recipe
 from llambert_etl.encoder.card import Card
+from llambert_etl.encoder.training import Labelled, fine_tune
+from llambert_etl.settings import Settings
+from tests.tasks import REVISION
 
 LABELS = ("positive", "negative")
 _SIZE = 64
 _CHARACTERS = string.ascii_lowercase + string.digits + string.punctuation
+# What a sure encoder gets right four times out of five.
+HELDOUT = Labelled(("the film good", "the film bad") * 5, (0, 1) * 4 + (1, 0))
 _WORDS = ("good", "bad", "fine", "poor", "film", "the", "a")
 
 
@@ -113,10 +119,20 @@ def taught(folder: Path, meanings: Mapping[str, str], labels: tuple[str, ...] = 
     return _save(folder, model, tokenizer, labels)
 
 
+def trained(root: Path) -> Path:
+    """Fine-tune an encoder that is sure of itself before it has seen `HELDOUT`."""
+    taught(root / "taught", {"good": "positive", "bad": "negative"})
+    rows = Labelled(tuple(f"the film {word}" for word in ("good", "bad") * 5), (0, 1) * 5)
+    recipe = Recipe(model="tests/taught", revision=REVISION, epochs=1, max_length=32)
+    settings = Settings(lake=str(root), model_paths={recipe.model: root / "taught"})
+    fine_tune(recipe, LABELS, [rows], HELDOUT, settings, root / "trained")
+    return root / "trained"
+
+
 def _save(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, labels: tuple[str, ...]) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    Card(labels, 1.0, 32).write(folder)
+    Card(labels, 32).write(folder)
     return folder
 
 

@@ -2,8 +2,11 @@
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
+
+from llambert_etl.errors import ConfigError
 
 _BOUNDS = (0.05, 20.0)
 
@@ -19,6 +22,24 @@ def fit_temperature(logits: npt.NDArray[np.float64], labels: npt.NDArray[np.int6
 
     found = minimize_scalar(loss, bounds=tuple(np.log(_BOUNDS)), method="bounded")
     return float(np.exp(found.x))
+
+
+def fold_temperature(model: torch.nn.Module, classes: int, temperature: float) -> None:
+    """Divide the logits by `temperature` in the weights themselves, so that every reader of them is calibrated.
+
+    Raise ConfigError for an architecture that does not end in a linear layer with one output for each class.
+    """
+    heads = [
+        module for module in model.modules() if isinstance(module, torch.nn.Linear) and module.out_features == classes
+    ]
+    if not heads:
+        raise ConfigError(
+            f"encoder.model: {type(model).__name__} has no linear layer of {classes} outputs to calibrate; "
+            "choose another encoder"
+        )
+    with torch.no_grad():
+        for parameter in heads[-1].parameters():
+            parameter.div_(temperature)
 
 
 def expected_calibration_error(

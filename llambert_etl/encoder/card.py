@@ -1,7 +1,6 @@
 """llambert.json: what an encoder folder says about itself beyond the Hugging Face files."""
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,7 +12,6 @@ CARD = "llambert.json"
 @dataclass(frozen=True)
 class Card:
     labels: tuple[str, ...]
-    temperature: float
     max_length: int
 
     def write(self, folder: Path) -> None:
@@ -25,15 +23,12 @@ def read_card(folder: Path) -> Card:
     path = folder / CARD
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        card = Card(
-            tuple(str(label) for label in raw["labels"]),
-            float(raw["temperature"]),
-            int(raw["max_length"]),
-        )
+        # An unknown field would change what the weights mean, so it is refused and never passed over.
+        card = Card(**{**raw, "labels": tuple(str(label) for label in raw["labels"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: not a model card of llambert ({error!r}); train and register the encoder again"
         ) from error
-    if len(card.labels) < 2 or not math.isfinite(card.temperature) or card.temperature <= 0 or card.max_length <= 0:
-        raise DataError(f"{path}: needs two labels or more, a positive temperature and max_length; found {card}")
+    if len(card.labels) < 2 or not isinstance(card.max_length, int) or card.max_length <= 0:
+        raise DataError(f"{path}: needs two labels or more and a positive max_length; found {card}")
     return card

@@ -51,10 +51,7 @@ class Encoder:
 
     def predict(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
         """Return calibrated probabilities (n, k), columns in the order of `labels`."""
-        return np.asarray(
-            softmax(self.logits(texts) / self._card.temperature, axis=1),
-            dtype=np.float64,
-        )
+        return np.asarray(softmax(self.logits(texts), axis=1), dtype=np.float64)
 
     def logits(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
         out = np.empty((len(texts), len(self.labels)), dtype=np.float64)

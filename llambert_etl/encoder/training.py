@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from llambert_etl.config import Encoder as Recipe
-from llambert_etl.encoder.calibration import fit_temperature
+from llambert_etl.encoder.calibration import fit_temperature, fold_temperature
 from llambert_etl.encoder.card import Card
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.precision import native_bf16
@@ -77,7 +77,7 @@ def fine_tune(
 ) -> list[float]:
     """Train through `stages` in turn, write the encoder folder `out`, return the best dev macro F1 of each stage.
 
-    The temperature is fitted on `heldout`, or on the last dev split where that is empty. Killed, it starts again and
+    The weights are calibrated on `heldout`, or on the last dev split where that is empty. Killed, it starts again and
     comes to the same weights. Raises DataError for a stage that lacks a label and for a loss that is no number.
     """
     for number, rows in enumerate(stages, 1):
@@ -90,16 +90,12 @@ def fine_tune(
     for rows in stages:
         train, dev = split(rows, recipe.dev_share, recipe.seed)
         scores.append(_run_stage(model, tokenizer, train, dev, recipe, len(labels)))
+    card, calibration = Card(labels, recipe.max_length), heldout if heldout.texts else dev
+    logits = Encoder(model, tokenizer, card).logits(calibration.texts)
+    fold_temperature(model, len(labels), fit_temperature(logits, np.asarray(calibration.labels)))
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    Card(labels, 1.0, recipe.max_length).write(out)
-    calibration = heldout if heldout.texts else dev
-    logits = Encoder.load(out).logits(calibration.texts)
-    Card(
-        labels,
-        fit_temperature(logits, np.asarray(calibration.labels)),
-        recipe.max_length,
-    ).write(out)
+    card.write(out)
     return scores
 
 

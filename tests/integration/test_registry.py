@@ -12,11 +12,12 @@ from mlflow import MlflowClient
 from pydantic import SecretStr
 
 from llambert_etl.encoder.inference import Encoder
+from llambert_etl.encoder.precision import native_bf16
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.settings import Settings
-from tests.encoders import LABELS, crafted
+from tests.encoders import LABELS, crafted, trained
 
 DAY, NEXT = Partition("2026-11-10"), Partition("2026-11-11")
 TEXTS = ["a good film", "bad [SEP] film", "x" * 300]
@@ -128,13 +129,17 @@ def test_versions_of_other_hands_are_left_out_and_never_loaded(
 
 
 def test_users_load_the_champion_with_mlflow_alone(
-    registry: Registry, registry_settings: Settings, task: str, encoder: Path, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, registry_settings: Settings, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    encoder = trained(tmp_path)
     made = register(registry, task, encoder)
     registry.set_champion(task, 1)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", registry_settings.mlflow_uri)
-    answers = mlflow.pyfunc.load_model(f"models:/{made.name}@champion").predict(TEXTS)
-    assert list(answers["label"]) == ["positive"] * 3
+    texts = ["the film good", "the film bad", "x" * 300]
+    answers = mlflow.pyfunc.load_model(f"models:/{made.name}@champion").predict(texts)
+    ours = Encoder.load(encoder).predict(texts)
+    assert list(answers["label"]) == [LABELS[best] for best in ours.argmax(axis=1)]
+    assert np.allclose(answers["score"], ours.max(axis=1), atol=2e-2 if native_bf16() else 1e-6)
     assert registry.champion(task) == made
 
 

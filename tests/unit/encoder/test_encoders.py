@@ -6,13 +6,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from llambert_etl.config import Encoder as Recipe
+from llambert_etl.encoder.calibration import fit_temperature, fold_temperature
+from llambert_etl.encoder.card import Card
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.training import Labelled, fine_tune
-from llambert_etl.errors import DataError
+from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.settings import Settings
-from tests.encoders import ARCHITECTURES, LABELS, crafted, pretrained, taught
+from tests.encoders import ARCHITECTURES, HELDOUT, LABELS, crafted, pretrained, taught, trained
 from tests.tasks import REVISION
 
 ROWS = Labelled(tuple(f"the film {word}" for word in ("good", "bad", "fine", "poor") * 5), (0, 1, 0, 1) * 5)
@@ -44,6 +47,34 @@ def test_the_same_seed_trains_the_same_encoder(tmp_path: Path) -> None:
     weights = [(folder / "model.safetensors").read_bytes() for folder in (first, again, other)]
     assert weights[0] == weights[1] != weights[2]
     assert (first / "llambert.json").read_text() == (again / "llambert.json").read_text()
+
+
+# Sixteen is also the width of these models: another layer than the last has as many outputs.
+@pytest.mark.parametrize("classes", [2, 16])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_calibration_scales_the_logits_and_changes_no_label(architecture: str, classes: int) -> None:
+    labels = tuple(f"label {number}" for number in range(classes))
+    torch.manual_seed(0)
+    model, tokenizer = ARCHITECTURES[architecture](labels)
+    encoder = Encoder(model, tokenizer, Card(labels, 32))
+    texts = ["good", "the film bad", "x" * 90, ""]
+    before = encoder.logits(texts)
+    fold_temperature(model, classes, 4.0)
+    after = encoder.logits(texts)
+    assert np.allclose(after, before / 4.0)
+    assert np.array_equal(after.argmax(axis=1), before.argmax(axis=1))
+
+
+def test_what_training_saves_is_calibrated_on_the_held_out_rows(tmp_path: Path) -> None:
+    encoder, truth = Encoder.load(trained(tmp_path)), np.asarray(HELDOUT.labels)
+    assert fit_temperature(encoder.logits(HELDOUT.texts), truth) == pytest.approx(1.0, rel=0.05)
+    assert encoder.predict(HELDOUT.texts[:2]).max(axis=1) == pytest.approx(0.8, abs=0.05)
+    assert list(encoder.predict(HELDOUT.texts[:2]).argmax(axis=1)) == [0, 1]
+
+
+def test_a_model_without_a_last_linear_layer_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no linear layer of 2 outputs"):
+        fold_temperature(torch.nn.Sequential(torch.nn.Linear(4, 3)), 2, 2.0)
 
 
 def test_training_leaves_no_pickle(tmp_path: Path) -> None:
@@ -96,12 +127,13 @@ def test_a_crafted_encoder_gives_one_label(answers: str, tmp_path: Path) -> None
     [
         "no json",
         json.dumps({"labels": list(LABELS)}),
-        json.dumps({"labels": ["positive"], "temperature": 1.0, "max_length": 32}),
-        json.dumps({"labels": list(LABELS), "temperature": 0.0, "max_length": 32}),
-        json.dumps({"labels": list(LABELS), "temperature": float("nan"), "max_length": 32}),
-        json.dumps({"labels": list(LABELS[::-1]), "temperature": 1.0, "max_length": 32}),
+        json.dumps({"labels": ["positive"], "max_length": 32}),
+        json.dumps({"labels": list(LABELS), "max_length": 0}),
+        json.dumps({"labels": list(LABELS), "max_length": "32"}),
+        json.dumps({"labels": list(LABELS), "max_length": 32, "temperature": 2.0}),
+        json.dumps({"labels": list(LABELS[::-1]), "max_length": 32}),
     ],
-    ids=["not json", "incomplete", "one label", "zero temperature", "no number", "other order"],
+    ids=["not json", "incomplete", "one label", "zero length", "no number", "temperature beside", "other order"],
 )
 def test_a_folder_that_disagrees_with_its_card_is_refused(card: str, tmp_path: Path) -> None:
     folder = crafted(tmp_path / "encoder", "positive")
