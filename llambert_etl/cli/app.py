@@ -8,12 +8,11 @@ from typing import Annotated
 import typer
 
 from llambert_etl.cli import steps
-from llambert_etl.cli.clients import Clients
+from llambert_etl.cli.clients import Clients, open_step
 from llambert_etl.cli.outcome import emit
-from llambert_etl.cli.steps import Day, Run, Task
+from llambert_etl.cli.steps import Day, Expect, Run, Task
 from llambert_etl.config import find_task, load_tasks
 from llambert_etl.errors import ConfigError, DataError
-from llambert_etl.partition import parse_partition
 
 app = steps.app
 tasks_app = typer.Typer(no_args_is_help=True, help="Look at the task files.")
@@ -61,12 +60,12 @@ def import_gold(
         Path | None, typer.Argument(help="parquet, csv or jsonl; the task file's `gold` where left out")
     ] = None,
     run: Run = "cli",
+    expect: Expect = None,
 ) -> None:
     """Read labels given by people into `gold`."""
     from llambert_etl.steps.gold import import_gold
 
-    day, clients = parse_partition(partition), Clients()
-    found = clients.task(task)
+    found, day, clients = open_step(task, partition, expect)
     if file is None and found.gold is None:
         raise ConfigError(f"task {found.name!r}: names no gold file; give FILE, or set `gold:` in its task file")
     path = file or clients.settings.include / str(found.gold)

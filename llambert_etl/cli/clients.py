@@ -1,11 +1,13 @@
 """Builds what commands work with, once a process: settings, the task, the lake, the registry."""
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from llambert_etl.cli.outcome import set_up_logging
 from llambert_etl.config import LabellingTask, find_task
+from llambert_etl.errors import ConfigError
 from llambert_etl.lake import Lake
+from llambert_etl.partition import Partition, parse_partition
 from llambert_etl.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -35,3 +37,23 @@ class Clients:
 
     def task(self, name: str) -> LabellingTask:
         return find_task(self.settings.include, name)
+
+
+class Opened(NamedTuple):
+    """What every step is given: its labelling task, its day and the clients."""
+
+    task: LabellingTask
+    day: Partition
+    clients: Clients
+
+
+def open_step(task: str, partition: str, expect: str | None) -> Opened:
+    """Parse a step's options. Raise ConfigError where the task file here is not the one that the caller read."""
+    day, clients = parse_partition(partition), Clients()
+    found = clients.task(task)
+    if expect not in (None, found.config_hash):
+        raise ConfigError(
+            f"task {task!r}: --expect {expect}, but the file in {clients.settings.include} has the hash "
+            f"{found.config_hash}: scheduler and worker must have the same task files; deploy them again, then rerun"
+        )
+    return Opened(found, day, clients)

@@ -5,17 +5,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from llambert_etl.cli.clients import Clients
+from llambert_etl.cli.clients import Clients, open_step
 from llambert_etl.cli.outcome import emit, progress
 from llambert_etl.labelling import Plan, merge, read_plan, read_shards, record_check
 from llambert_etl.manifest import Manifest
-from llambert_etl.partition import parse_partition
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 Task = Annotated[str, typer.Option("--task", help="name of a file in include/tasks, without .yaml")]
 Day = Annotated[str, typer.Option("--partition", help="UTC day, YYYY-MM-DD")]
 Run = Annotated[str, typer.Option("--run", help="name of the run, written into every row")]
+Expect = Annotated[str | None, typer.Option("--expect", help="config hash; a task file with another one is refused")]
 
 
 def _done(manifest: Manifest) -> None:
@@ -23,12 +23,11 @@ def _done(manifest: Manifest) -> None:
 
 
 @app.command()
-def ingest(task: Task, partition: Day, run: Run = "cli") -> None:
+def ingest(task: Task, partition: Day, run: Run = "cli", expect: Expect = None) -> None:
     """Read the day's landing files into `documents`."""
     from llambert_etl.steps.ingest import ingest
 
-    day, clients = parse_partition(partition), Clients()
-    found = clients.task(task)
+    found, day, clients = open_step(task, partition, expect)
     _done(ingest(found, day, run=run, lake=clients.lake, settings=clients.settings))
 
 
@@ -37,6 +36,7 @@ def annotate(
     task: Task,
     partition: Day,
     run: Run = "cli",
+    expect: Expect = None,
     sample: Annotated[int | None, typer.Option(min=1, help="instead of the task file's")] = None,
 ) -> None:
     """Let the LLM annotate the sample as of the day, into `annotations`."""
@@ -44,8 +44,7 @@ def annotate(
     from llambert_etl.llm.prompts import prompt_hash
     from llambert_etl.steps.annotate import annotate
 
-    day, clients = parse_partition(partition), Clients()
-    found = clients.task(task)
+    found, day, clients = open_step(task, partition, expect)
     _done(
         annotate(
             found,
@@ -66,28 +65,31 @@ def check(
     task: Task,
     partition: Day,
     run: Run = "cli",
+    expect: Expect = None,
+    sample: Annotated[int | None, typer.Option(min=1, help="as it was given to annotate")] = None,
 ) -> None:
     """Hold the gate: exit 65 and say what was observed and expected where it fails."""
     from llambert_etl.llm.prompts import prompt_hash
-    from llambert_etl.steps.check import check
+    from llambert_etl.steps.check import check_annotations, check_documents, check_labels
 
-    day, clients = parse_partition(partition), Clients()
-    found, lake = clients.task(task), clients.lake
-    hashed = prompt_hash(found, clients.settings.include)
-    if what != "labels":
-        _done(check(what, found, day, run=run, lake=lake, prompt_hash=hashed))
+    found, day, clients = open_step(task, partition, expect)
+    lake, hashed = clients.lake, prompt_hash(found, clients.settings.include)
+    if what == "documents":
+        _done(check_documents(found, day, run=run, lake=lake))
+        return
+    if what == "annotations":
+        _done(check_annotations(found, day, run=run, lake=lake, prompt_hash=hashed, sample_size=sample))
         return
     plan = read_plan(lake, found.name, day, run)
     staged = merge(plan, read_shards(lake, plan))
-    manifest = check(
-        what,
+    manifest = check_labels(
         found,
         day,
         run=run,
         lake=lake,
-        prompt_hash=hashed,
         staged=lake.scan_staged("labels", found.name, day, staged),
         documents_version=plan.documents_version,
+        prompt_hash=hashed,
     )
     record_check(lake, plan, staged)
     _done(manifest)
@@ -98,6 +100,7 @@ def train(
     task: Task,
     partition: Day,
     run: Run = "cli",
+    expect: Expect = None,
     strategy: Annotated[
         Literal["gold", "llm", "combined"] | None, typer.Option(help="instead of the task file's")
     ] = None,
@@ -107,8 +110,7 @@ def train(
     from llambert_etl.llm.prompts import prompt_hash
     from llambert_etl.steps.train import train
 
-    day, clients = parse_partition(partition), Clients()
-    found = clients.task(task)
+    found, day, clients = open_step(task, partition, expect)
     _done(
         train(
             found,
@@ -129,14 +131,14 @@ def promote(
     task: Task,
     partition: Day,
     run: Run = "cli",
+    expect: Expect = None,
     to: Annotated[int | None, typer.Option(min=1, help="roll back (or on) to this version")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be decided, move nothing")] = False,
 ) -> None:
     """Compare candidate and champion on gold, and move the champion alias where the gate passes."""
     from llambert_etl.steps.promote import promote
 
-    day, clients = parse_partition(partition), Clients()
-    found = clients.task(task)
+    found, day, clients = open_step(task, partition, expect)
     _done(
         promote(
             found,
@@ -155,14 +157,15 @@ def training_due(
     task: Task,
     partition: Day,
     run: Run = "cli",
+    expect: Expect = None,
     force: Annotated[bool, typer.Option("--force", help="due whatever the counts say")] = False,
 ) -> None:
     """Decide whether the day's new documents are reason enough to train again."""
     from llambert_etl.steps.training_due import training_due
 
-    day, clients = parse_partition(partition), Clients()
-    found = clients.task(task)
-    _done(training_due(found, day, run=run, lake=clients.lake, registry=clients.registry, force=force))
+    found, day, clients = open_step(task, partition, expect)
+    trained = clients.registry.decided_upto(found.name)
+    _done(training_due(found, day, run=run, lake=clients.lake, trained=trained, force=force))
 
 
 @app.command()
@@ -170,13 +173,13 @@ def plan(
     task: Task,
     partition: Day,
     run: Run = "cli",
+    expect: Expect = None,
     model_version: Annotated[int | None, typer.Option(min=1, help="instead of the champion")] = None,
 ) -> None:
     """Pin the model version of a label run and cut the day into shards."""
     from llambert_etl.steps.plan import plan
 
-    day, clients = parse_partition(partition), Clients()
-    found = clients.task(task)
+    found, day, clients = open_step(task, partition, expect)
     _done(
         plan(
             found,
@@ -196,12 +199,12 @@ def label(
     partition: Day,
     shard: Annotated[int, typer.Option(min=0, help="which shard of the plan")],
     run: Run = "cli",
+    expect: Expect = None,
 ) -> None:
     """Label one shard of the run's plan and stage the rows, unseen by readers."""
     from llambert_etl.steps.label import Classifier, label
 
-    day, clients = parse_partition(partition), Clients()
-    found = clients.task(task)
+    found, day, clients = open_step(task, partition, expect)
 
     def load(plan: Plan) -> Classifier:
         from llambert_etl.encoder.inference import Encoder
@@ -213,12 +216,12 @@ def label(
 
 
 @app.command()
-def publish(task: Task, partition: Day, run: Run = "cli") -> None:
+def publish(task: Task, partition: Day, run: Run = "cli", expect: Expect = None) -> None:
     """Make the run's checked labels visible in one commit."""
     from llambert_etl.steps.publish import publish
 
-    day, clients = parse_partition(partition), Clients()
-    _done(publish(clients.task(task), day, run=run, lake=clients.lake))
+    found, day, clients = open_step(task, partition, expect)
+    _done(publish(found, day, run=run, lake=clients.lake))
 
 
 @app.command()

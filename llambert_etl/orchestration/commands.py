@@ -2,20 +2,30 @@
 
 from collections.abc import Iterable, Sequence
 
+from llambert_etl.config import LabellingTask
 from llambert_etl.partition import Partition, parse_partition
 
 EXECUTABLE = "llambert"
 
 PARTITION_KEY = "{{ partition_key }}"
 RUN_ID = "{{ run_id }}"
+# A run that somebody started by hand, or that an event asked for which somebody forced, is not asked for its reasons.
+FORCED = (
+    "{{ '--force' if dag_run.run_type == 'manual' "
+    "or triggering_asset_events.values() | sum(start=[]) | selectattr('extra.forced') | list else '' }}"
+)
 
 
-def step(name: str, task: str, *options: str, partition: str = PARTITION_KEY, run: str = RUN_ID) -> list[str]:
-    """Return the arguments of `llambert` for one step of a labelling task. `name` may be two words: `check labels`."""
-    return [*name.split(), "--task", task, "--partition", partition, "--run", run, *options]
+def step(name: str, task: LabellingTask, *options: str, partition: str = PARTITION_KEY, run: str = RUN_ID) -> list[str]:
+    """Return the arguments of `llambert` for one step of a labelling task. `name` may be words: `check labels`.
+
+    `--expect` lets a step refuse to run where another version of the task file lies than the one that was parsed here.
+    """
+    named = ["--task", task.name, "--expect", task.config_hash, "--partition", partition, "--run", run]
+    return [*name.split(), *named, *options]
 
 
-def gold_import(file: str, task: str) -> list[str]:
+def gold_import(file: str, task: LabellingTask) -> list[str]:
     return ["gold", "import", file, *step("", task)]
 
 
@@ -29,9 +39,14 @@ def switch(flag: str, param: str) -> str:
     return f"{{{{ '{flag}' if params.{param} else '' }}}}"
 
 
-def label_shards(task: str, partition: str, run: str, shards: int) -> list[list[str]]:
+def label_shards(task: LabellingTask, partition: str, run: str, shards: int) -> list[list[str]]:
     """Return one argv for each shard of a plan, already rendered: Airflow renders no template inside mapped values."""
     return [step("label", task, "--shard", str(shard), partition=partition, run=run) for shard in range(shards)]
+
+
+def document_checks(task: LabellingTask, partitions: Iterable[str], run: str) -> list[list[str]]:
+    """Return one argv for each day that a night has ingested: its own, and the past ones whose files had changed."""
+    return [step("check documents", task, partition=partition, run=run) for partition in partitions]
 
 
 def rendered(arguments: Iterable[str]) -> list[str]:

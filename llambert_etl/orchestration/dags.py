@@ -1,7 +1,7 @@
 """The Dags of a labelling task. Each is the flow of one kind of run; what a step does is the step's own affair."""
 
 import datetime
-from typing import Any
+from typing import Any, cast
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG, Context, CronPartitionTimetable, CronTriggerTimetable, Param, chain, task
@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from llambert_etl.config import LabellingTask
 from llambert_etl.orchestration import commands
 from llambert_etl.orchestration.assets import assets_of, on_partition_of
+from llambert_etl.orchestration.commands import partition_of
 from llambert_etl.orchestration.local import LocalStep
 from llambert_etl.orchestration.steps import REGISTRY_POOL, Steps, days_in, default_arguments, facts_of
 from llambert_etl.partition import parse_partition
@@ -20,16 +21,16 @@ _APPROVAL_WAIT = datetime.timedelta(days=7)
 
 def build_ingest(labelling: LabellingTask, settings: Settings) -> DAG:
     """Each night, the drops of the day that has ended become documents; then ask whether training is due."""
-    name, assets, steps = labelling.name, assets_of(labelling.name), Steps(labelling, settings, "documents")
+    assets, steps = assets_of(labelling.name), Steps(labelling, settings, "documents")
 
     def announce(context: Context, _: object) -> None:
-        late = days_in(facts_of(context["ti"].xcom_pull(task_ids="ingest")), "late_partitions")
-        context["outlet_events"][assets.documents].add_partitions([str(context["partition_key"]), *late])
+        context["outlet_events"][assets.documents].add_partitions(
+            partition_of(cast(LocalStep, context["task"]).arguments)
+        )
 
-    def skip_unless_due(context: Context, manifest: object) -> None:
-        facts = facts_of(manifest)
-        if not facts.get("due"):
-            raise AirflowSkipException(f"training is not due: {facts.get('reason')}")
+    def announce_if_due(context: Context, manifest: object) -> None:
+        skip_unless_due(context, manifest)
+        context["outlet_events"][assets.training_due].extra["forced"] = context["params"]["force_retrain"]
 
     with _dag(
         labelling,
@@ -37,19 +38,23 @@ def build_ingest(labelling: LabellingTask, settings: Settings) -> DAG:
         schedule=CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
         params={"force_retrain": Param(False, type="boolean", description="Retrain, whether it is due or not.")},
     ) as dag:
+
+        @task
+        def days(manifest: Any, **context: Any) -> list[list[str]]:
+            """Return the command that checks each day that was ingested; a late drop may have replaced past ones."""
+            own, run = parse_partition(str(context["partition_key"])), str(context["run_id"])
+            return commands.document_checks(labelling, [own, *days_in(facts_of(manifest), "late_partitions")], run)
+
+        ingest = steps.light("ingest", commands.step("ingest", labelling))
         chain(
-            steps.light("ingest", commands.step("ingest", name)),
-            steps.light(
-                "check_documents",
-                commands.step("check documents", name),
-                outlets=[assets.documents],
-                post_execute=announce,
+            steps.mapped_light(
+                "check_documents", days(ingest.output), outlets=[assets.documents], post_execute=announce
             ),
             steps.light(
                 "training_due",
-                commands.step("training-due", name, commands.switch("--force", "force_retrain")),
+                commands.step("training-due", labelling, commands.switch("--force", "force_retrain")),
                 outlets=[assets.training_due],
-                post_execute=skip_unless_due,
+                post_execute=announce_if_due,
             ),
         )
     return dag
@@ -57,7 +62,7 @@ def build_ingest(labelling: LabellingTask, settings: Settings) -> DAG:
 
 def build_retrain(labelling: LabellingTask, settings: Settings) -> DAG:
     """Annotate the sample as of the partition, train a candidate on it, and promote it where it is better."""
-    name, assets, steps = labelling.name, assets_of(labelling.name), Steps(labelling, settings, "annotations")
+    assets, steps = assets_of(labelling.name), Steps(labelling, settings, "annotations")
 
     with _dag(
         labelling,
@@ -83,17 +88,20 @@ def build_retrain(labelling: LabellingTask, settings: Settings) -> DAG:
             days = days_in(facts, "partitions") or [context["partition_key"]]
             context["outlet_events"][assets.champion].add_partitions(days)
 
-        promote = steps.light("promote", commands.step("promote", name), pool=REGISTRY_POOL)
+        # Asked again: every day of a backfill was due when it was ingested, and the first retrain may answer for all.
+        still_due = steps.light(
+            "still_due",
+            commands.step("training-due", labelling, commands.FORCED),
+            post_execute=skip_unless_due,
+        )
+        sample, strategy = commands.option("--sample", "sample"), commands.option("--strategy", "strategy")
+        promote = steps.light("promote", commands.step("promote", labelling), pool=REGISTRY_POOL)
         chain(
+            still_due,
             *_gold_import(labelling, settings, steps),
-            steps.heavy("annotate", commands.step("annotate", name, commands.option("--sample", "sample"))),
-            steps.light("check_annotations", commands.step("check annotations", name)),
-            steps.heavy(
-                "train",
-                commands.step(
-                    "train", name, commands.option("--strategy", "strategy"), commands.option("--sample", "sample")
-                ),
-            ),
+            steps.heavy("annotate", commands.step("annotate", labelling, sample)),
+            steps.light("check_annotations", commands.step("check annotations", labelling, sample)),
+            steps.heavy("train", commands.step("train", labelling, strategy, sample)),
             *_approval(labelling),
             promote,
             announce_champion(promote.output),
@@ -101,9 +109,16 @@ def build_retrain(labelling: LabellingTask, settings: Settings) -> DAG:
     return dag
 
 
+def skip_unless_due(context: Context, manifest: object) -> None:
+    """Skip this task, and so all that follow it, where `training-due` says that there is nothing to train for."""
+    facts = facts_of(manifest)
+    if not facts.get("due"):
+        raise AirflowSkipException(f"training is not due: {facts.get('reason')}")
+
+
 def build_label(labelling: LabellingTask, settings: Settings) -> DAG:
     """Label one partition with the champion, in shards; nothing of it is visible before the last task."""
-    name, assets, steps = labelling.name, assets_of(labelling.name), Steps(labelling, settings, "labels")
+    assets, steps = assets_of(labelling.name), Steps(labelling, settings, "labels")
 
     with _dag(
         labelling,
@@ -119,13 +134,15 @@ def build_label(labelling: LabellingTask, settings: Settings) -> DAG:
             if facts.get("skip") or facts.get("fresh"):
                 raise AirflowSkipException(str(facts.get("skip") or "the labels of this partition are up to date"))
             partition = parse_partition(str(context["partition_key"]))
-            return commands.label_shards(name, partition, str(context["run_id"]), int(str(facts["shards"])))
+            return commands.label_shards(labelling, partition, str(context["run_id"]), int(str(facts["shards"])))
 
-        plan = steps.light("plan", commands.step("plan", name, commands.option("--model-version", "model_version")))
+        plan = steps.light(
+            "plan", commands.step("plan", labelling, commands.option("--model-version", "model_version"))
+        )
         chain(
             steps.mapped("label_shard", shards(plan.output)),
-            steps.light("check_labels", commands.step("check labels", name)),
-            steps.light("publish", commands.step("publish", name), outlets=[assets.labels]),
+            steps.light("check_labels", commands.step("check labels", labelling)),
+            steps.light("publish", commands.step("publish", labelling), outlets=[assets.labels]),
         )
     return dag
 
@@ -175,7 +192,7 @@ def _optional(kind: str, description: str, **rules: Any) -> Param:
 def _gold_import(labelling: LabellingTask, settings: Settings, steps: Steps) -> list[LocalStep]:
     if labelling.gold is None:
         return []
-    return [steps.light("gold_import", commands.gold_import(str(settings.include / labelling.gold), labelling.name))]
+    return [steps.light("gold_import", commands.gold_import(str(settings.include / labelling.gold), labelling))]
 
 
 def _approval(labelling: LabellingTask) -> list[ApprovalOperator]:

@@ -42,8 +42,8 @@ class MlflowLink(BaseOperatorLink):
             return ""
         ui = f"{step.mlflow_uri.rstrip('/')}/#"
         facts, model = step.facts, f"llambert.{step.task_name}"
-        if "mlflow_run_id" in facts:
-            return f"{ui}/experiments/{facts.get('mlflow_experiment_id')}/runs/{facts['mlflow_run_id']}"
+        if "mlflow_run" in facts:
+            return f"{ui}/{facts['mlflow_run']}"
         if facts.get("model_version") is not None:
             return f"{ui}/models/{model}/versions/{facts['model_version']}"
         return f"{ui}/models/{model}"

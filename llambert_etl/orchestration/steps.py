@@ -47,9 +47,13 @@ class Steps(NamedTuple):
 
     def light(self, task_id: str, arguments: list[str], **options: Any) -> LocalStep:
         """A step that only reads and writes tables: always a process on the worker."""
-        return LocalStep(
-            task_id=task_id, arguments=arguments, state=str(self.settings.state), **self._links(), **options
-        )
+        return LocalStep(task_id=task_id, arguments=arguments, **self._local(), **options)
+
+    def mapped_light(self, task_id: str, arguments: XComArg, **options: Any) -> MappedOperator:
+        """A light step for each argv that an earlier task returns."""
+        named = "{{ task.partition }}"
+        local = LocalStep.partial(task_id=task_id, map_index_template=named, **self._local(), **options)
+        return local.expand(arguments=arguments)
 
     def heavy(self, task_id: str, arguments: list[str]) -> BaseOperator:
         """A step that loads a model."""
@@ -63,13 +67,16 @@ class Steps(NamedTuple):
         return operator.partial(map_index_template=named, **options).expand(arguments=arguments)
 
     def _heavy(self, task_id: str) -> tuple[type[BaseOperator], dict[str, Any]]:
-        options = {"task_id": task_id, "pool": GPU_POOL, "execution_timeout": _LONG, **self._links()}
+        options = {"task_id": task_id, "pool": GPU_POOL, "execution_timeout": _LONG}
         if self.settings.compute == "local":
-            return LocalStep, {**options, "state": str(self.settings.state)}
+            return LocalStep, {**options, **self._local()}
         # Only a deployment with a cluster pays for importing its client.
         from llambert_etl.orchestration.kubernetes import PodStep, pod_arguments
 
-        return PodStep, {**options, **pod_arguments(self.settings.kubernetes)}
+        return PodStep, {**options, **self._links(), **pod_arguments(self.settings.kubernetes)}
+
+    def _local(self) -> dict[str, str]:
+        return {"state": str(self.settings.state), **self._links()}
 
     def _links(self) -> dict[str, str]:
         return {"task_name": self.task.name, "report": self.report, "mlflow_uri": self.settings.mlflow_uri}

@@ -171,6 +171,12 @@ class Registry:
         found = [parse(entry) for entry in self._search(task) if CARD in entry.tags]
         return sorted(found, key=lambda version: version.version, reverse=True)
 
+    def run_page(self, version: ModelVersion) -> str:
+        """Return where MLflow's pages show the run that made a version, below the server's address and `#/`."""
+        with registry_faults(f"{version.name} version {version.version}"):
+            experiment = self._client.get_run(version.run_id).info.experiment_id
+        return f"experiments/{experiment}/runs/{version.run_id}"
+
     def note_decision(self, version: ModelVersion, decision: str) -> None:
         """Write a gate's decision on the version and on its run, where people look for it."""
         with registry_faults(f"{version.name} version {version.version}"):

@@ -7,7 +7,7 @@ import polars as pl
 
 from llambert_etl.config import LabellingTask, fingerprint
 from llambert_etl.documents import as_of, sample
-from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.errors import DataError
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -34,25 +34,52 @@ _RECENT = 7
 _SERVED = "the last good state stays served"
 
 
-def check(
-    kind: Kind,
+def check_documents(task: LabellingTask, partition: Partition, *, run: str, lake: Lake) -> Manifest:
+    """Hold the gate after `ingest`: what the partition's documents are like, beside those of the days before."""
+    started = datetime.datetime.now(datetime.UTC)
+    versions = {"documents": lake.version("documents")}
+    with lake_faults(f"documents {task.name} {partition}"):
+        profile = _documents(task, partition, lake)
+    return _hold("documents", task, partition, run, lake, profile).finished(started, versions_read=versions)
+
+
+def check_annotations(
+    task: LabellingTask, partition: Partition, *, run: str, lake: Lake, prompt_hash: str, sample_size: int | None = None
+) -> Manifest:
+    """Hold the gate after `annotate`, over the sample that was asked with `prompt_hash`; give the size it was given."""
+    started = datetime.datetime.now(datetime.UTC)
+    versions = {"documents": lake.version("documents"), "annotations": lake.version("annotations")}
+    with lake_faults(f"annotations {task.name} {partition}"):
+        profile = _annotations(task, partition, lake, prompt_hash, sample_size or task.annotator.sample)
+    return _hold("annotations", task, partition, run, lake, profile).finished(started, versions_read=versions)
+
+
+def check_labels(
     task: LabellingTask,
     partition: Partition,
     *,
     run: str,
     lake: Lake,
-    prompt_hash: str = "",
-    staged: pl.LazyFrame | None = None,
-    documents_version: int | None = None,
+    staged: pl.LazyFrame,
+    documents_version: int,
+    prompt_hash: str,
 ) -> Manifest:
+    """Hold the gate before `publish`: the staged rows, against the documents of the version that was planned."""
+    started = datetime.datetime.now(datetime.UTC)
+    versions = {"documents": documents_version, "labels": lake.version("labels")}
+    with lake_faults(f"labels {task.name} {partition}"):
+        documents = lake.scan("documents", task.name, partition, version=documents_version)
+        reference = _reference(task, partition, lake, staged, prompt_hash)
+        accepted = documents.filter(pl.col("status") == DocumentStatus.ACCEPTED)
+        profile = profile_labels(staged, accepted, task.label_names, reference)
+    return _hold("labels", task, partition, run, lake, profile).finished(started, versions_read=versions)
+
+
+def _hold(kind: Kind, task: LabellingTask, partition: Partition, run: str, lake: Lake, profile: Profile) -> Manifest:
     """Return a manifest whose facts hold the profile, every outcome and the report's address.
 
-    Raise DataError, after the report is written, where an expectation fails. `labels` audits `staged` against the
-    documents of `documents_version`; `annotations` looks at the current sample as asked with `prompt_hash`.
+    Raise DataError, after the report is written, where an expectation fails.
     """
-    started = datetime.datetime.now(datetime.UTC)
-    manifest = Manifest(step="check", task=task.name, partition=partition, run=run, config_hash=task.config_hash)
-    profile, versions = _measure(kind, task, partition, lake, prompt_hash, staged, documents_version)
     suite, skipped = build_suite(task, profile)
     validation = validate(f"{task.name} {kind}", profile, suite)
     page = render(task, partition, run, profile, validation, skipped)
@@ -61,43 +88,18 @@ def check(
     if validation.failures:
         reasons = "; ".join(outcome.sentence() for outcome in validation.failures)
         raise DataError(f"check {kind} {task.name} {partition}: {reasons}; {_SERVED}; report: {report}")
-    return manifest.finished(
-        started,
-        rows={"read": sum(profile.outcomes.values()), **profile.outcomes},
-        reasons=profile.reasons,
-        versions_read=versions,
-        facts=_facts(kind, profile, validation, skipped, report),
-    )
-
-
-def _measure(
-    kind: Kind,
-    task: LabellingTask,
-    partition: Partition,
-    lake: Lake,
-    prompt_hash: str,
-    staged: pl.LazyFrame | None,
-    documents_version: int | None,
-) -> tuple[Profile, dict[str, int]]:
-    with lake_faults(f"{kind} {task.name} {partition}"):
-        if kind == "documents":
-            return _documents(task, partition, lake), {"documents": lake.version("documents")}
-        if kind == "annotations":
-            if not prompt_hash:
-                raise ConfigError("check annotations: no prompt hash; it says which annotations are current")
-            versions = {"documents": lake.version("documents"), "annotations": lake.version("annotations")}
-            return _annotations(task, partition, lake, prompt_hash), versions
-        if staged is None:
-            raise ConfigError("check labels: nothing staged; run `llambert plan` and `llambert label` first")
-        versions = {
-            "documents": lake.version("documents") if documents_version is None else documents_version,
-            "labels": lake.version("labels"),
+    return Manifest.model_validate(
+        {
+            "step": "check",
+            "task": task.name,
+            "partition": partition,
+            "run": run,
+            "config_hash": task.config_hash,
+            "rows": {"read": sum(profile.outcomes.values()), **profile.outcomes},
+            "reasons": profile.reasons,
+            "facts": _facts(kind, profile, validation, skipped, report),
         }
-        accepted = lake.scan("documents", task.name, partition, version=versions["documents"]).filter(
-            pl.col("status") == DocumentStatus.ACCEPTED
-        )
-        reference = _reference(task, partition, lake, staged, prompt_hash)
-        return profile_labels(staged, accepted, task.label_names, reference), versions
+    )
 
 
 def _documents(task: LabellingTask, partition: Partition, lake: Lake) -> Profile:
@@ -112,8 +114,8 @@ def _documents(task: LabellingTask, partition: Partition, lake: Lake) -> Profile
     return profile_documents(lake.scan("documents", task.name, partition), volumes["len"].to_list())
 
 
-def _annotations(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: str) -> Profile:
-    chosen = sample(as_of(lake, task.name, partition), task.annotator.sample, task.annotator.seed)
+def _annotations(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: str, size: int) -> Profile:
+    chosen = sample(as_of(lake, task.name, partition), size, task.annotator.seed)
     asked = _asked(task, lake, prompt_hash).join(chosen.lazy().select("text_hash"), on="text_hash", how="semi")
     return profile_annotations(_final(asked), chosen.height, task.label_names)
 
@@ -146,13 +148,12 @@ def _reference(
     published = lake.scan("labels", task.name)
     others = published.filter(pl.col("partition").is_in([str(day) for day in days]))
     number = version.item() if version.height else None
+    learnt = _asked(task, lake, prompt_hash).filter(pl.col("status") == AnnotationStatus.LABELLED)
     candidates = [
         (f"model version {number} on other partitions", others.filter(pl.col("model_version") == number)),
         (f"labels now served for {partition}", lake.scan("labels", task.name, partition)),
+        ("the LLM's labels", learnt),
     ]
-    if prompt_hash:
-        labelled = _asked(task, lake, prompt_hash).filter(pl.col("status") == AnnotationStatus.LABELLED)
-        candidates.append(("the LLM's labels", labelled))
     for source, rows in candidates:
         found = Reference(source, count_labels(rows, task.label_names))
         if found.rows >= MIN_ROWS_FOR_SHARES:

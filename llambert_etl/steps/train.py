@@ -85,7 +85,7 @@ def train(
         folder = _candidate(task, stages, data, settings, run_key)
         version = _register(task, partition, registry, folder, data.gold_test, run_key, manifest, facts)
     facts |= {"model_version": version.version, "model_name": version.name, "metrics": dict(version.metrics)}
-    facts["mlflow_run_id"] = version.run_id
+    facts["mlflow_run"] = registry.run_page(version)
     return manifest.finished(started, facts=facts)
 
 

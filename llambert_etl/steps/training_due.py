@@ -8,30 +8,23 @@ from llambert_etl.config import LabellingTask
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
-from llambert_etl.registry import Registry
 from llambert_etl.schemas import DocumentStatus
 
 
 def training_due(
-    task: LabellingTask, partition: Partition, *, run: str, lake: Lake, registry: Registry, force: bool = False
+    task: LabellingTask, partition: Partition, *, run: str, lake: Lake, trained: Partition | None, force: bool = False
 ) -> Manifest:
     """Return in `facts` whether a retrain as of `partition` is due, and why.
 
-    The count starts after the last partition at which a retrain came to a decision; one that failed on the way does not
-    count.
+    `trained` is the last partition at which a retrain came to a decision; one that failed on the way does not count.
     """
     started = datetime.datetime.now(datetime.UTC)
-    trained = registry.decided_upto(task.name)
+    accepted = pl.col("status") == DocumentStatus.ACCEPTED
+    new = pl.col("partition") > (trained or "")
     with lake_faults("documents"):
-        fresh = (
-            lake.scan("documents", task.name, upto=partition)
-            .filter(pl.col("status") == DocumentStatus.ACCEPTED)
-            .filter(pl.lit(True) if trained is None else pl.col("partition") > str(trained))
-            .select(pl.len())
-            .collect()
-            .item()
-        )
-    due, reason = _decide(task, partition, trained, fresh, force)
+        documents = lake.scan("documents", task.name, upto=partition).filter(accepted)
+        count, fresh = documents.select(pl.len(), new.sum()).collect().row(0)
+    due, reason = _decide(task, partition, trained, count - fresh, fresh, force)
     return Manifest(
         step="training-due",
         task=task.name,
@@ -43,18 +36,22 @@ def training_due(
 
 
 def _decide(
-    task: LabellingTask, partition: Partition, trained: Partition | None, fresh: int, force: bool
+    task: LabellingTask, partition: Partition, trained: Partition | None, known: int, fresh: int, force: bool
 ) -> tuple[bool, str]:
     if force:
         return True, "asked for"
-    if trained is not None and partition <= trained:
-        return False, f"already trained as of {trained}"
-    if fresh == 0:
-        return False, "no new documents"
     if trained is None:
-        return True, f"nothing trained yet, {fresh} documents wait"
+        return fresh > 0, f"nothing trained yet, {fresh} documents wait"
+    if partition <= trained:
+        return False, f"already trained as of {trained}"
+    counted = f"{fresh} new documents since {trained}"
+    if fresh == 0:
+        return False, counted
     if fresh >= task.retrain.or_new_documents:
-        return True, f"{fresh} new documents since {trained}"
+        return True, counted
+    # A young corpus: the first champion has learnt from fewer documents than the task asks for.
+    if known < task.annotator.sample and fresh >= known:
+        return True, f"{counted}, which had {known} of the {task.annotator.sample} that the sample asks for"
     if datetime.date.fromisoformat(partition).strftime("%A").lower() == task.retrain.weekday:
-        return True, f"weekly, on {task.retrain.weekday}"
-    return False, f"{fresh} new documents since {trained}, fewer than {task.retrain.or_new_documents}"
+        return True, f"weekly, on {task.retrain.weekday}: {counted}"
+    return False, f"{counted}, fewer than {task.retrain.or_new_documents}"

@@ -7,16 +7,17 @@ from llambert_etl.errors import ConfigError
 from llambert_etl.orchestration import commands, dags
 from llambert_etl.settings import load_settings
 
-WHO_AND_WHEN = "--task films --partition {{ partition_key }} --run {{ run_id }}"
+WHO_AND_WHEN = "--task films --expect HASH --partition {{ partition_key }} --run {{ run_id }}"
 
 GOLDEN = {
     ("ingest", "ingest"): f"ingest {WHO_AND_WHEN}",
-    ("ingest", "check_documents"): f"check documents {WHO_AND_WHEN}",
     ("ingest", "training_due"): f"training-due {WHO_AND_WHEN} {{{{ '--force' if params.force_retrain else '' }}}}",
+    ("retrain", "still_due"): f"training-due {WHO_AND_WHEN} {commands.FORCED}",
     ("retrain", "gold_import"): f"gold import INCLUDE/gold/films.parquet {WHO_AND_WHEN}",
     ("retrain", "annotate"): f"annotate {WHO_AND_WHEN} "
     "{{ '--sample=' ~ params.sample if params.sample is not none else '' }}",
-    ("retrain", "check_annotations"): f"check annotations {WHO_AND_WHEN}",
+    ("retrain", "check_annotations"): f"check annotations {WHO_AND_WHEN} "
+    "{{ '--sample=' ~ params.sample if params.sample is not none else '' }}",
     ("retrain", "train"): f"train {WHO_AND_WHEN} "
     "{{ '--strategy=' ~ params.strategy if params.strategy is not none else '' }} "
     "{{ '--sample=' ~ params.sample if params.sample is not none else '' }}",
@@ -39,7 +40,9 @@ def test_each_step_runs_exactly_this_command() -> None:
         "maintain": dags.build_maintain(settings),
     }
     found = {
-        (kind, step.task_id): " ".join(step.arguments).replace(str(settings.include), "INCLUDE")
+        (kind, step.task_id): " ".join(step.arguments)
+        .replace(str(settings.include), "INCLUDE")
+        .replace(task.config_hash, "HASH")
         for kind, dag in built.items()
         for step in dag.tasks
         if not step.is_mapped and hasattr(step, "arguments")
@@ -47,10 +50,16 @@ def test_each_step_runs_exactly_this_command() -> None:
     assert found == GOLDEN
 
 
-def test_each_shard_runs_its_own_command() -> None:
-    assert commands.label_shards("films", "2026-11-10", "run-1", 2) == [
-        "label --task films --partition 2026-11-10 --run run-1 --shard 0".split(),
-        "label --task films --partition 2026-11-10 --run run-1 --shard 1".split(),
+def test_each_shard_and_each_ingested_day_has_its_own_command() -> None:
+    task = find_task(load_settings().include, "films")
+    known = f"--task films --expect {task.config_hash}"
+    assert commands.label_shards(task, "2026-11-10", "run-1", 2) == [
+        f"label {known} --partition 2026-11-10 --run run-1 --shard 0".split(),
+        f"label {known} --partition 2026-11-10 --run run-1 --shard 1".split(),
+    ]
+    assert commands.document_checks(task, ["2026-11-10", "2026-11-07"], "run-1") == [
+        f"check documents {known} --partition 2026-11-10 --run run-1".split(),
+        f"check documents {known} --partition 2026-11-07 --run run-1".split(),
     ]
 
 

@@ -1,14 +1,19 @@
 """Whole Dag runs in one process, with a fake `llambert` that answers as told."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from airflow.sdk import BaseOperator
+
 from llambert_etl.config import find_task
-from llambert_etl.orchestration import dags
+from llambert_etl.orchestration import commands, dags
 from llambert_etl.settings import load_settings
 
-DAY = "2026-11-10"
+DAY, LATE = "2026-11-10", "2026-11-07"
 RunDag = Callable[..., Any]
+DUE = {"training-due": {"facts": {"due": True}}}
 
 
 def build(kind: str) -> Any:
@@ -16,14 +21,31 @@ def build(kind: str) -> Any:
     return getattr(dags, f"build_{kind}")(find_task(settings.include, "films"), settings)
 
 
-def test_ingest_announces_its_own_day_and_each_late_one_but_no_training_that_is_not_due(
+def test_each_ingested_day_is_checked_and_announced_and_training_that_is_not_due_is_not(
     cli: Any, run_dag: RunDag
 ) -> None:
-    cli.reply(ingest={"facts": {"late_partitions": ["2026-11-07"]}}, **{"training-due": {"facts": {"due": False}}})
+    cli.reply(ingest={"facts": {"late_partitions": [LATE]}}, **{"training-due": {"facts": {"due": False}}})
     run = run_dag(build("ingest"), DAY)
-    assert run.states == {"ingest": "success", "check_documents": "success", "training_due": "skipped"}
-    assert run.announced == {("films__documents", DAY), ("films__documents", "2026-11-07")}
-    assert cli.calls[0][:5] == ["ingest", "--task", "films", "--partition", DAY]
+    assert run.states == {
+        "ingest": "success",
+        "days": "success",
+        "check_documents": "success",
+        "training_due": "skipped",
+    }
+    assert run.announced == {("films__documents", DAY), ("films__documents", LATE)}
+    assert cli.steps == ["ingest", "check documents", "check documents", "training-due"]
+    assert {call[call.index("--partition") + 1] for call in cli.calls[1:3]} == {DAY, LATE}
+
+
+def test_late_documents_that_are_refused_are_not_announced_but_those_of_the_night_are(
+    cli: Any, run_dag: RunDag
+) -> None:
+    cli.reply(
+        ingest={"facts": {"late_partitions": [LATE]}},
+        check_documents={"exit": 65, "only": LATE, "reason": "gate: 80 % of the rows were rejected"},
+    )
+    run = run_dag(build("ingest"), DAY)
+    assert (run.state, run.announced) == ("failed", {("films__documents", DAY)})
 
 
 def test_training_that_is_due_is_announced_for_the_day(cli: Any, run_dag: RunDag) -> None:
@@ -33,22 +55,41 @@ def test_training_that_is_due_is_announced_for_the_day(cli: Any, run_dag: RunDag
     assert cli.calls[-1][-1] == "--force"
 
 
+def test_a_retrain_that_another_has_made_needless_ends_before_the_llm_is_asked(cli: Any, run_dag: RunDag) -> None:
+    cli.reply(**{"training-due": {"facts": {"due": False, "reason": "already trained"}}})
+    run = run_dag(build("retrain"), DAY)
+    assert set(run.states.values()) == {"skipped"}
+    assert cli.steps == ["training-due"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "forced", "passed"),
+    [("manual", [], True), ("asset_triggered", [False, True], True), ("asset_triggered", [False], False)],
+)
+def test_a_retrain_asks_for_reasons_unless_somebody_wanted_it(kind: str, forced: list[bool], passed: bool) -> None:
+    events = {"training_due": [SimpleNamespace(extra={"forced": each}) for each in forced]}
+    context = {"dag_run": SimpleNamespace(run_type=kind), "triggering_asset_events": events}
+    rendered = BaseOperator(task_id="any").render_template(commands.FORCED, context)
+    assert rendered == ("--force" if passed else "")
+
+
 def test_refused_documents_stop_the_run_and_announce_nothing(cli: Any, run_dag: RunDag) -> None:
     cli.reply(check_documents={"exit": 65, "reason": "gate: 80 % of the rows were rejected"})
     run = run_dag(build("ingest"), DAY)
-    assert run.states == {"ingest": "success", "check_documents": "failed", "training_due": "upstream_failed"}
+    assert run.states["check_documents"] == "failed"
+    assert run.states["training_due"] == "upstream_failed"
     assert run.announced == set()
     assert cli.steps == ["ingest", "check documents"]
 
 
 def test_a_run_without_a_partition_key_fails_before_any_step_starts(cli: Any, run_dag: RunDag) -> None:
-    for kind, first in (("ingest", "ingest"), ("retrain", "gold_import"), ("label", "plan")):
+    for kind, first in (("ingest", "ingest"), ("retrain", "still_due"), ("label", "plan")):
         assert run_dag(build(kind), None).states[first] == "failed"
     assert cli.calls == []
 
 
 def test_promotion_brings_back_every_live_partition(cli: Any, run_dag: RunDag) -> None:
-    cli.reply(promote={"facts": {"decision": "promoted", "partitions": ["2026-11-08", "2026-11-09", DAY]}})
+    cli.reply(**DUE, promote={"facts": {"decision": "promoted", "partitions": ["2026-11-08", "2026-11-09", DAY]}})
     run = run_dag(build("retrain"), DAY, run_conf={"sample": 50, "strategy": "combined"})
     assert run.state == "success"
     assert run.announced == {("films__champion", day) for day in ("2026-11-08", "2026-11-09", DAY)}
@@ -58,7 +99,7 @@ def test_promotion_brings_back_every_live_partition(cli: Any, run_dag: RunDag) -
 
 
 def test_a_champion_that_stays_brings_back_nothing(cli: Any, run_dag: RunDag) -> None:
-    cli.reply(promote={"facts": {"decision": "kept", "reason": "the candidate is no better"}})
+    cli.reply(**DUE, promote={"facts": {"decision": "kept", "reason": "the candidate is no better"}})
     run = run_dag(build("retrain"), DAY)
     assert (run.state, run.states["announce_champion"], run.announced) == ("success", "skipped", set())
 

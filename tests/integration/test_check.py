@@ -6,17 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
 import pytest
 
 from llambert_etl.config import LabellingTask, fingerprint
-from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.errors import DataError
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.quality import profile_labels
-from llambert_etl.schemas import TABLES, TableName
-from llambert_etl.steps.check import check
+from llambert_etl.steps.check import check_annotations, check_documents, check_labels
 from tests.tasks import make_task, three_label_task
 from tests.unit.quality import frames
 
@@ -32,18 +30,6 @@ def lake(tmp_path: Path) -> Lake:
     return made
 
 
-def put(lake: Lake, table: TableName, rows: list[dict[str, Any]], task: LabellingTask, day: Partition = DAY) -> None:
-    rows = [{**row, "partition": str(day)} for row in rows]
-    arrow = pa.Table.from_pylist(rows, schema=TABLES[table].schema)
-    manifest = Manifest(step="test", task=task.name, partition=day, run="r")
-    if table == "annotations":
-        lake.append_once(table, task.name, day, arrow, manifest=manifest)
-        return
-    staged = lake.stage(table, task.name, day, [arrow], name="test")
-    key = fingerprint(rows)
-    lake.replace_partition(table, task.name, day, staged, commit_key=key, manifest=manifest)
-
-
 def label_rows(task: LabellingTask, counts: list[int], version: int = 1) -> list[dict[str, Any]]:
     names = [name for name, count in zip(task.label_names, counts, strict=True) for _ in range(count)]
     return [{**frames.label_row(task, i, name), "model_version": version} for i, name in enumerate(names)]
@@ -51,7 +37,8 @@ def label_rows(task: LabellingTask, counts: list[int], version: int = 1) -> list
 
 def audit(lake: Lake, task: LabellingTask, counts: list[int], version: int = 1, **options: Any) -> Manifest:
     staged = frames.frame("labels", label_rows(task, counts, version))
-    return check("labels", task, DAY, run="night", lake=lake, staged=staged, **options)
+    given: dict[str, Any] = {"documents_version": lake.version("documents"), "prompt_hash": "p", **options}
+    return check_labels(task, DAY, run="night", lake=lake, staged=staged, **given)
 
 
 def report_of(lake: Lake, kind: str, run: str) -> str:
@@ -61,9 +48,9 @@ def report_of(lake: Lake, kind: str, run: str) -> str:
 
 
 def test_sound_documents_pass_and_the_manifest_holds_profile_outcomes_and_report(lake: Lake) -> None:
-    put(lake, "documents", frames.documents(TASK), TASK, BEFORE)
-    put(lake, "documents", frames.documents(TASK), TASK)
-    manifest = check("documents", TASK, DAY, run="night", lake=lake)
+    frames.put(lake, "documents", frames.documents(TASK), TASK, BEFORE)
+    frames.put(lake, "documents", frames.documents(TASK), TASK)
+    manifest = check_documents(TASK, DAY, run="night", lake=lake)
     assert manifest.rows == {"read": 301, "accepted": 300, "rejected": 1}
     assert manifest.reasons == {"empty": 1}
     assert manifest.facts["profile"]["measures"]["recent_accepted"] == 300  # type: ignore[index, call-overload]
@@ -72,29 +59,29 @@ def test_sound_documents_pass_and_the_manifest_holds_profile_outcomes_and_report
 
 
 def test_a_drop_with_only_bad_rows_is_stopped(lake: Lake) -> None:
-    put(lake, "documents", frames.documents(TASK)[-1:], TASK)
+    frames.put(lake, "documents", frames.documents(TASK)[-1:], TASK)
     with pytest.raises(DataError) as stopped:
-        check("documents", TASK, DAY, run="night", lake=lake)
+        check_documents(TASK, DAY, run="night", lake=lake)
     assert "accepted documents: observed 0, expected >= 1" in str(stopped.value)
     assert "rejected share: observed 1.00, expected <= 0.50" in str(stopped.value)
 
 
 def test_a_day_on_which_nothing_came_passes_and_says_so(lake: Lake) -> None:
-    put(lake, "documents", [], TASK)
-    manifest = check("documents", TASK, DAY, run="night", lake=lake)
+    frames.put(lake, "documents", [], TASK)
+    manifest = check_documents(TASK, DAY, run="night", lake=lake)
     assert manifest.rows["read"] == 0
     assert manifest.facts["skipped"] == {"accepted documents": "nothing arrived on this day"}
 
 
 def test_a_collapsed_annotator_is_stopped_in_one_line_that_names_the_report(lake: Lake) -> None:
-    put(lake, "documents", frames.documents(TASK), TASK)
+    frames.put(lake, "documents", frames.documents(TASK), TASK)
     rows = [
         {**row, "label": "positive", "probabilities": frames.probabilities(TASK, "positive")}
         for row in frames.annotations(TASK)
     ]
-    put(lake, "annotations", rows, TASK)
+    frames.put(lake, "annotations", rows, TASK)
     with pytest.raises(DataError) as stopped:
-        check("annotations", TASK, DAY, run="night", lake=lake, prompt_hash="p")
+        check_annotations(TASK, DAY, run="night", lake=lake, prompt_hash="p")
     message = str(stopped.value)
     assert "share of 'negative': observed 0.00, expected >= 0.20" in message
     assert "labels in use: observed 1, expected >= 2" in message
@@ -103,59 +90,69 @@ def test_a_collapsed_annotator_is_stopped_in_one_line_that_names_the_report(lake
     assert Path(address.removeprefix("file://")).read_text().count("FAILED") > 0
 
 
+def test_a_sample_of_another_size_is_looked_at_whole(lake: Lake) -> None:
+    frames.put(lake, "documents", frames.documents(TASK), TASK)
+    frames.put(lake, "annotations", frames.annotations(TASK), TASK)
+    sizes = [
+        check_annotations(TASK, DAY, run="night", lake=lake, prompt_hash="p", sample_size=size).rows["read"]
+        for size in (150, 200)
+    ]
+    assert sizes == [150, 200]
+
+
 def test_only_the_current_sample_and_prompt_are_looked_at_and_an_answer_outdoes_a_failure(lake: Lake) -> None:
-    put(lake, "documents", frames.documents(TASK), TASK)
+    frames.put(lake, "documents", frames.documents(TASK), TASK)
     good = frames.annotations(TASK, 200)
     failures = [{**row, "status": "failed", "label": None, "probabilities": None} for row in good[:100]]
     old_prompt = [{**row, "prompt_hash": "old", "label": "odd"} for row in frames.annotations(TASK, 300)]
     gone = [{**good[0], "text_hash": frames.digest("no longer in the corpus"), "label": "odd"}]
-    put(lake, "annotations", failures, TASK)
-    put(lake, "annotations", good + old_prompt + gone, TASK)
-    manifest = check("annotations", TASK, DAY, run="night", lake=lake, prompt_hash="p")
+    frames.put(lake, "annotations", failures, TASK)
+    frames.put(lake, "annotations", good + old_prompt + gone, TASK)
+    manifest = check_annotations(TASK, DAY, run="night", lake=lake, prompt_hash="p")
     assert manifest.rows == {"read": 300, "labelled": 200, "unparsed": 0, "failed": 0, "not_asked": 100}
 
 
 @pytest.mark.parametrize("task", [TASK, three_label_task()], ids=["two labels", "three labels"])
 def test_a_collapsed_encoder_is_stopped(lake: Lake, task: LabellingTask) -> None:
-    put(lake, "documents", frames.documents(task), task)
+    frames.put(lake, "documents", frames.documents(task), task)
     with pytest.raises(DataError, match="labels in use: observed 1, expected >= 2"):
         audit(lake, task, [300] + [0] * (len(task.labels) - 1))
 
 
 def test_a_first_label_run_has_no_reference_and_says_so(lake: Lake) -> None:
-    put(lake, "documents", frames.documents(TASK), TASK)
+    frames.put(lake, "documents", frames.documents(TASK), TASK)
     manifest = audit(lake, TASK, [150, 150])
     assert manifest.facts["skipped"] == {"drift": "nothing to compare with yet"}
     assert manifest.rows == {"read": 300, "labelled": 300}
 
 
 def test_drift_from_the_same_model_on_other_days_is_stopped(lake: Lake) -> None:
-    put(lake, "documents", frames.documents(TASK), TASK)
-    put(lake, "labels", label_rows(TASK, [150, 150]), TASK, BEFORE)
+    frames.put(lake, "documents", frames.documents(TASK), TASK)
+    frames.put(lake, "labels", label_rows(TASK, [150, 150]), TASK, BEFORE)
     with pytest.raises(DataError, match="drift of label shares .* observed 0.1499, expected <= 0.10"):
         audit(lake, TASK, [230, 70])
     assert "model version 1 on other partitions" in report_of(lake, "labels", "night")
 
 
 def test_a_new_champion_is_compared_with_what_the_partition_serves_now(lake: Lake) -> None:
-    put(lake, "documents", frames.documents(TASK), TASK)
-    put(lake, "labels", label_rows(TASK, [220, 80]), TASK)
+    frames.put(lake, "documents", frames.documents(TASK), TASK)
+    frames.put(lake, "labels", label_rows(TASK, [220, 80]), TASK)
     manifest = audit(lake, TASK, [230, 70], version=2)
     reference = manifest.facts["profile"]["reference"]  # type: ignore[index, call-overload]
     assert reference == {"source": f"labels now served for {DAY}", "counts": {"positive": 220, "negative": 80}}
 
 
 def test_a_first_label_run_is_compared_with_what_the_encoder_learnt(lake: Lake) -> None:
-    put(lake, "documents", frames.documents(TASK), TASK)
-    put(lake, "annotations", frames.annotations(TASK), TASK)
+    frames.put(lake, "documents", frames.documents(TASK), TASK)
+    frames.put(lake, "annotations", frames.annotations(TASK), TASK)
     with pytest.raises(DataError, match="drift of label shares"):
-        audit(lake, TASK, [240, 60], prompt_hash="p")
+        audit(lake, TASK, [240, 60])
 
 
 def test_documents_that_came_after_the_plan_are_not_missed(lake: Lake) -> None:
-    put(lake, "documents", frames.documents(TASK), TASK)
+    frames.put(lake, "documents", frames.documents(TASK), TASK)
     planned = lake.version("documents")
-    put(lake, "documents", frames.documents(TASK, 310), TASK)
+    frames.put(lake, "documents", frames.documents(TASK, 310), TASK)
     assert audit(lake, TASK, [150, 150], documents_version=planned).rows["read"] == 300
     with pytest.raises(DataError, match="accepted documents without a label: observed 10"):
         audit(lake, TASK, [150, 150])
@@ -166,9 +163,9 @@ def test_the_report_opens_offline_and_holds_no_text(lake: Lake) -> None:
     rows = frames.documents(TASK)
     rows[0].update(text=canary, text_hash="<b>not a hash</b>", id="<i>id</i>")
     rows[1].update(text=canary, text_hash=None, id="<i>other</i>")
-    put(lake, "documents", rows, TASK)
+    frames.put(lake, "documents", rows, TASK)
     with pytest.raises(DataError) as stopped:
-        check("documents", TASK, DAY, run="<u>night</u>", lake=lake)
+        check_documents(TASK, DAY, run="<u>night</u>", lake=lake)
     page = report_of(lake, "documents", "<u>night</u>")
     assert "Content-Security-Policy" in page
     for unwanted in (
@@ -188,16 +185,9 @@ def test_the_report_opens_offline_and_holds_no_text(lake: Lake) -> None:
     assert "private sentence" not in str(stopped.value)
 
 
-def test_a_check_of_a_step_that_did_not_run_is_a_configuration_error(lake: Lake) -> None:
-    with pytest.raises(ConfigError, match="nothing staged"):
-        check("labels", TASK, DAY, run="night", lake=lake)
-    with pytest.raises(ConfigError, match="no prompt hash"):
-        check("annotations", TASK, DAY, run="night", lake=lake)
-
-
 def test_checking_again_gives_the_same_account(lake: Lake) -> None:
-    put(lake, "documents", frames.documents(TASK), TASK)
-    first, again = (check("documents", TASK, DAY, run="night", lake=lake) for _ in range(2))
+    frames.put(lake, "documents", frames.documents(TASK), TASK)
+    first, again = (check_documents(TASK, DAY, run="night", lake=lake) for _ in range(2))
     assert first.model_dump(exclude={"seconds"}) == again.model_dump(exclude={"seconds"})
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from llambert_etl.cli import run
 from llambert_etl.cli.outcome import conclude
+from llambert_etl.config import find_task
 from llambert_etl.errors import ConfigError, DataError, TransientError
 
 INCLUDE = Path(__file__).parents[2] / "include"
@@ -46,6 +47,31 @@ def test_a_refusal_is_one_line_and_an_exit_code(
     assert said in err
     assert out == ""
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ingest",
+        "gold import",
+        "annotate",
+        "check documents",
+        "train",
+        "promote",
+        "training-due",
+        "plan",
+        "label --shard 0",
+        "publish",
+    ],
+)
+def test_a_step_refuses_a_task_file_that_is_not_the_one_its_caller_read(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, command: str
+) -> None:
+    known = find_task(INCLUDE, "movie_sentiment").config_hash
+    other = "0" * 16
+    assert run([*command.split(), "--task", "movie_sentiment", "--expect", other, *DAY]) == 78
+    assert f"--expect {other}, but the file in {INCLUDE} has the hash {known}" in capfd.readouterr().err
+    assert not (tmp_path / "lake").exists()
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,12 @@ import hashlib
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 
-from llambert_etl.config import LabellingTask
+from llambert_etl.config import LabellingTask, fingerprint
+from llambert_etl.lake import Lake
+from llambert_etl.manifest import Manifest
+from llambert_etl.partition import Partition
 from llambert_etl.quality import Reference
 from llambert_etl.schemas import TABLES, TableName
 
@@ -97,3 +101,17 @@ def label_row(task: LabellingTask, i: int, label: str) -> Row:
 
 def even_reference(task: LabellingTask) -> Reference:
     return Reference("another day", dict.fromkeys(task.label_names, 1000))
+
+
+def put(lake: Lake, table: TableName, rows: list[Row], task: LabellingTask, day: str = DAY) -> None:
+    """Make the rows those of a partition, or append them where the table is only appended to."""
+    partition = Partition(day)
+    rows = [{**row, "partition": day} for row in rows]
+    arrow = pa.Table.from_pylist(rows, schema=TABLES[table].schema)
+    manifest = Manifest(step="test", task=task.name, partition=partition, run="r")
+    if table == "annotations":
+        lake.append_once(table, task.name, partition, arrow, manifest=manifest)
+        return
+    staged = lake.stage(table, task.name, partition, [arrow], name="test")
+    key = fingerprint(rows)
+    lake.replace_partition(table, task.name, partition, staged, commit_key=key, manifest=manifest)
