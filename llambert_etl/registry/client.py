@@ -20,6 +20,7 @@ from llambert_etl.registry.versions import (
     CARD,
     RUN_KEY,
     ModelVersion,
+    by_run_key,
     encoder_files,
     mismatch,
     model_name,
@@ -137,6 +138,7 @@ class Registry:
         """Store an encoder folder and make it a version; the same run key gives the version that is there already.
 
         The version comes last, in one request with the sha256 of its files: killed before it, there is no version.
+        Simultaneous callers with one run key make twins, and all of them return the same one.
         """
         if (found := self.find(task, run_key)) is not None:
             return found
@@ -159,17 +161,20 @@ class Registry:
             tags = {CARD: card.card(), RUN_KEY: run_key}
             made = self._client.create_model_version(name, source, run_id, tags=tags)
         logger.info("registered %s version %s", name, made.version)
-        return card.model_copy(update={"version": int(made.version)})
+        if (found := self.find(task, run_key)) is None:
+            raise TransientError(f"{name} version {made.version}: deleted as soon as it was registered; try again")
+        if found.version != int(made.version):
+            logger.info("version %s is a twin of version %d, which counts", made.version, found.version)
+        return found
 
     def find(self, task: str, run_key: str) -> ModelVersion | None:
-        """Return the version that was registered under this key."""
-        found = [parse(entry) for entry in self._search(task) if entry.tags.get(RUN_KEY) == run_key]
-        return max(found, key=lambda version: version.version, default=None)
+        """Return the version that was registered under this key: the first, where two calls at once made twins."""
+        entry = by_run_key(self._search(task)).get(run_key)
+        return None if entry is None else parse(entry)
 
     def versions(self, task: str) -> list[ModelVersion]:
-        """Return the versions that `llambert train` registered, newest first."""
-        found = [parse(entry) for entry in self._search(task) if CARD in entry.tags]
-        return sorted(found, key=lambda version: version.version, reverse=True)
+        """Return the versions that `llambert train` registered, newest first and without the later of twins."""
+        return [parse(entry) for entry in reversed(by_run_key(self._search(task)).values())]
 
     def run_page(self, version: ModelVersion) -> str:
         """Return where MLflow's pages show the run that made a version, below the server's address and `#/`."""

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,3 +80,12 @@ def parse(found: "MlflowVersion") -> ModelVersion:
     if not version.hashes or not all(_FILES.fullmatch(name) for name in version.hashes):
         raise DataError(f"{where}: lists files that are no part of an encoder; move the alias to another version")
     return version
+
+
+def by_run_key(found: "Iterable[MlflowVersion]") -> "dict[str, MlflowVersion]":
+    """Return the first version of each run key, oldest first: MLflow would take a second one."""
+    first: dict[str, MlflowVersion] = {}
+    for entry in sorted(found, key=lambda entry: int(entry.version)):
+        if CARD in entry.tags and RUN_KEY in entry.tags:
+            first.setdefault(entry.tags[RUN_KEY], entry)
+    return first

@@ -1,9 +1,12 @@
 """The registry on a real MLflow server: what was registered is what is fetched, or the fetch is refused."""
 
 import json
+import threading
 import uuid
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -45,7 +48,14 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return crafted(tmp_path_factory.mktemp("encoder"), "positive")
 
 
-def register(registry: Registry, task: str, encoder: Path, key: str = "k1", day: Partition = DAY) -> ModelVersion:
+def register(
+    registry: Registry,
+    task: str,
+    encoder: Path,
+    key: str = "k1",
+    day: Partition = DAY,
+    artifacts: Mapping[str, Path] | None = None,
+) -> ModelVersion:
     return registry.register(
         task,
         day,
@@ -55,7 +65,7 @@ def register(registry: Registry, task: str, encoder: Path, key: str = "k1", day:
         params={"epochs": 1, "strategy": "llm"},
         metrics={"gold.accuracy": 0.5, "gold.f1.positive": 0.25},
         config_hash="c" * 16,
-        artifacts={"confusion.png": encoder / "config.json"},
+        artifacts={"confusion.png": encoder / "config.json"} if artifacts is None else artifacts,
         manifest=json.dumps({"step": "train"}),
     )
 
@@ -93,6 +103,31 @@ def test_the_same_run_key_gives_the_version_that_is_there(registry: Registry, ta
     assert [version.version for version in registry.versions(task)] == [other.version, first.version] == [2, 1]
     assert registry.find(task, "k2") == other
     assert registry.find(task, "k3") is None
+
+
+class Meeting(dict[str, Path]):
+    """Artifacts that are handed out once two callers ask for them: both have looked for a version and found none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._both = threading.Barrier(2, timeout=60)
+
+    def items(self) -> Any:
+        self._both.wait()
+        return super().items()
+
+
+def test_two_simultaneous_registrations_of_one_run_key_return_one_version(
+    registry: Registry, client: MlflowClient, task: str, encoder: Path
+) -> None:
+    meeting = Meeting()
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(register, registry, task, encoder, artifacts=meeting) for _ in range(2)]
+        first, second = (call.result() for call in calls)
+    assert len(client.search_model_versions(f"name = 'llambert.{task}'")) == 2, "the race did take place"
+    assert first == second == registry.find(task, "k1") == registry.version(task, 1)
+    assert registry.versions(task) == [first], "the candidate that promote chooses is the one that train names"
+    assert register(registry, task, encoder) == first
 
 
 def test_a_killed_upload_leaves_no_version_and_the_rerun_makes_one(
