@@ -80,8 +80,9 @@ class _Shard:
     ) -> None:
         self._task, self._plan, self._lake, self._load, self._progress = task, plan, lake, load, progress
         accepted = pl.col("status") == DocumentStatus.ACCEPTED
-        # The text decides the shard, so equal texts meet in one shard and are inferred once.
-        mine = pl.col("text_hash").str.slice(0, 8).str.to_integer(base=16) % plan.shards == shard
+        # The text decides the shard, so equal texts meet in one shard and are inferred once. Not strict: polars looks
+        # at every row of a Parquet file, also at refused ones without a text, and reads their null as an empty string.
+        mine = pl.col("text_hash").str.slice(0, 8).str.to_integer(base=16, strict=False) % plan.shards == shard
         self._documents = lake.scan("documents", task.name, plan.partition, version=plan.documents_version).filter(
             accepted & mine
         )

@@ -74,8 +74,10 @@ def task(request: pytest.FixtureRequest) -> LabellingTask:
     return request.param()
 
 
-def drop(lake: Lake, task: LabellingTask, texts: list[str], day: Partition = DAY, key: str = "drop") -> None:
-    rows = [
+def drop(
+    lake: Lake, task: LabellingTask, texts: list[str], day: Partition = DAY, key: str = "drop", refused: int = 0
+) -> None:
+    rows: list[dict[str, object]] = [
         {
             "task": task.name,
             "partition": day,
@@ -86,6 +88,7 @@ def drop(lake: Lake, task: LabellingTask, texts: list[str], day: Partition = DAY
         }
         for number, text in enumerate(texts)
     ]
+    rows += [{"task": task.name, "partition": day, "status": "rejected", "reason": "line_not_json"}] * refused
     table = pa.Table.from_pylist(rows, schema=TABLES["documents"].schema)
     staged = lake.stage("documents", task.name, day, [table], name="drop")
     manifest = Manifest(step="ingest", task=task.name, partition=day, run="drop")
@@ -126,6 +129,13 @@ def test_every_accepted_document_gets_one_label_of_the_task(
     assert manifest.rows == {"read": 20, "inferred": 20, "reused": 0}
     expected = {f"{DAY}-{n}": (task.label_names[ord(str(n)[-1]) % len(task.labels)], 1) for n in range(20)}
     assert labels(lake, task) == expected
+
+
+def test_rows_that_were_refused_without_a_text_are_passed_over(lake: Lake, small_shards: Settings) -> None:
+    task = make_task()
+    drop(lake, task, [f"text {n}" for n in range(12)], refused=2)
+    manifest, _ = label_run(lake, task, Shelf(task, 1), small_shards)
+    assert manifest.rows["read"] == len(labels(lake, task)) == 12
 
 
 def test_equal_texts_are_inferred_once(lake: Lake, small_shards: Settings) -> None:
