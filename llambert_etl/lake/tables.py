@@ -21,12 +21,10 @@ from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, TableName
 from llambert_etl.settings import Settings
 
-_APPEND_ATTEMPTS = 6
+_ATTEMPTS = 10
 # Manifests live in the log, so the log is kept for a year; the default of 30 days would forget them.
 _TABLE_PROPERTIES = {"delta.logRetentionDuration": "interval 365 days", "delta.checkpointInterval": "20"}
 _MANIFEST = "llambert.manifest"
-# How many versions back one's own commit is looked for: others may have committed in between.
-_RECENT = 50
 
 
 class Commit(NamedTuple):
@@ -172,26 +170,28 @@ class Lake:
         Repeating the call changes nothing. Raise TransientError when another writer has replaced the partition with
         other rows since the work began.
         """
+        key, fence = _key_number(commit_key), _fence(task, partition)
+        properties = _properties(manifest, Transaction(fence, key))
+        adds = [add_action(file, task, partition) for file in staged.files]
+        where = f"{table} {task} {partition}"
         with lake_faults(f"{self.table_uri(table)} {task} {partition}"):
-            delta = self._open(table)
-            key, current = _key_number(commit_key), delta.transaction_version(_fence(task, partition))
-            if current == key:
-                return self._replayed(table, task, partition, delta)
-            if current != staged.replaces:
-                raise TransientError(
-                    f"{table} {task} {partition}: another writer replaced it since this work began; run the step again"
-                )
-            adds = [add_action(file, task, partition) for file in staged.files]
-            properties = _properties(manifest, Transaction(_fence(task, partition), key))
-            try:
-                self._write(delta, table, adds, "overwrite", properties, task, partition)
-            except CommitFailedError:
-                # Either another writer won, or our own commit went through and its reply was lost.
+            for _ in range(_ATTEMPTS):
                 delta = self._open(table)
-                if delta.transaction_version(_fence(task, partition)) != key:
-                    raise
-                return self._replayed(table, task, partition, delta)
-            return Commit(self._version_of(table, manifest), manifest, replayed=False)
+                current = delta.transaction_version(fence)
+                if current == key:
+                    return self._replayed(table, task, partition, delta)
+                if current != staged.replaces:
+                    raise TransientError(
+                        f"{where}: another writer replaced it since this work began; run the step again"
+                    )
+                try:
+                    self._write(delta, table, adds, "overwrite", properties, task, partition)
+                except CommitFailedError:
+                    # Our commit went through and its reply was lost, or another writer won, or Delta took a commit of
+                    # another partition for a conflict: it knows no predicate of staged files. Look again which.
+                    continue
+                return Commit(self._version_of(table, delta, manifest), manifest, replayed=False)
+        raise TransientError(f"{where}: {_ATTEMPTS} commits in a row lost to other writers")
 
     def append_once(
         self, table: TableName, task: str, partition: Partition, rows: pa.Table, *, manifest: Manifest
@@ -200,7 +200,7 @@ class Lake:
         check_schema(table, rows)
         fence = f"append/{task}"
         with lake_faults(f"{self.table_uri(table)} {task} {partition}"):
-            for _ in range(_APPEND_ATTEMPTS):
+            for _ in range(_ATTEMPTS):
                 delta = self._open(table)
                 absent = self._absent(table, task, partition, rows, delta)
                 if absent.num_rows == 0:
@@ -212,8 +212,8 @@ class Lake:
                     self._write(delta, table, adds, "append", _properties(manifest, Transaction(fence, turn)))
                 except CommitFailedError:
                     continue  # look again which rows are absent: the reply may be lost, or another writer was first
-                return Commit(self._version_of(table, manifest), manifest, replayed=False)
-        raise TransientError(f"{table} {task} {partition}: {_APPEND_ATTEMPTS} commits in a row lost to other writers")
+                return Commit(self._version_of(table, delta, manifest), manifest, replayed=False)
+        raise TransientError(f"{table} {task} {partition}: {_ATTEMPTS} commits in a row lost to other writers")
 
     def compact(self, table: TableName, retention_hours: int) -> dict[str, int]:
         """Merge small files, then delete files that no version younger than the retention needs, committed or not."""
@@ -262,11 +262,17 @@ class Lake:
         found = self.last_commit(table, task, partition)
         return found or Commit(delta.version(), None, replayed=True)
 
-    def _version_of(self, table: TableName, manifest: Manifest) -> int:
-        """Return the version that carries `manifest`: another writer's may already be newer."""
-        delta, wanted = self._open(table), _metadata(manifest)[_MANIFEST]
-        found = (int(entry["version"]) for entry in delta.history(_RECENT) if entry.get(_MANIFEST) == wanted)
-        return next(found, delta.version())
+    def _version_of(self, table: TableName, before: DeltaTable, manifest: Manifest) -> int:
+        """Return the version that carries `manifest`: another writer's may already be newer.
+
+        From the log itself: deltalake numbers its history from the newest version, which others move meanwhile.
+        """
+        wanted, version = _metadata(manifest)[_MANIFEST], before.version()
+        while (log := self.storage.read(f"{table}/_delta_log/{version + 1:020d}.json")) is not None:
+            version += 1
+            if any(json.loads(line).get("commitInfo", {}).get(_MANIFEST) == wanted for line in log.splitlines()):
+                break
+        return version
 
     def _absent(self, table: TableName, task: str, partition: Partition, rows: pa.Table, delta: DeltaTable) -> pa.Table:
         declared = TABLES[table]

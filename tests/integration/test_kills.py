@@ -98,6 +98,15 @@ def staged_then_replacing(uri: str, options: dict[str, str], ids: str, key: str)
     return lake.replace_partition("documents", TASK, DAY, staged, commit_key=key, manifest=manifest("r1")).replayed
 
 
+def replacing_day(uri: str, options: dict[str, str], day: str, ids: str) -> Generator[None, None, int]:
+    lake, partition = Lake(uri, options), Partition(day)
+    staged = lake.stage("documents", TASK, partition, [documents(ids, partition)], name="part")
+    yield
+    return lake.replace_partition(
+        "documents", TASK, partition, staged, commit_key=ids, manifest=manifest("r1", partition)
+    ).version
+
+
 def appending(uri: str, options: dict[str, str], ids: str, run: str) -> Generator[None, None, bool]:
     lake = Lake(uri, options)
     yield
@@ -227,6 +236,19 @@ def test_of_racing_replacements_with_other_content_one_wins_and_the_others_may_t
     assert sorted(outcomes) == [False, TRANSIENT, TRANSIENT]
     assert lake.version("documents") == before + 1
     assert content(lake) == ("abc", "def", "ghi")[outcomes.index(False)]
+
+
+def test_racing_replacements_of_other_days_all_win_though_each_removes_files(
+    lake: Lake, options: dict[str, str], proxy: Proxy
+) -> None:
+    days = (DAY, NEXT, Partition("2026-11-12"))
+    for day in days:
+        list(replacing_day(lake.uri, options, day, "old"))
+    before = lake.version("documents")
+    proxy.rule("gather", "PUT", COMMIT, times=len(days))
+    outcomes = run([(replacing_day, lake.uri, options, day, "new") for day in days])
+    assert sorted(outcomes) == [before + 1, before + 2, before + 3]
+    assert [content(lake, day) for day in days] == ["enw"] * len(days)
 
 
 def test_racing_appends_of_overlapping_rows_add_each_row_once(
