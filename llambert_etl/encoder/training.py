@@ -5,7 +5,7 @@ import logging
 import math
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,11 +74,13 @@ def fine_tune(
     heldout: Labelled,
     settings: Settings,
     out: Path,
+    after_stage: Callable[[Encoder], None] = lambda encoder: None,
 ) -> list[float]:
     """Train through `stages` in turn, write the encoder folder `out`, return the best dev macro F1 of each stage.
 
-    The weights are calibrated on `heldout`, or on the last dev split where that is empty. Killed, it starts again and
-    comes to the same weights. Raises DataError for a stage that lacks a label and for a loss that is no number.
+    The weights are calibrated on `heldout`, or on the last dev split where that is empty. `after_stage` sees the encoder
+    as each stage but the last leaves it, uncalibrated. Killed, it starts again and comes to the same weights. Raises
+    DataError for a stage that lacks a label and for a loss that is no number.
     """
     for number, rows in enumerate(stages, 1):
         counts = {label: rows.labels.count(index) for index, label in enumerate(labels)}
@@ -86,11 +88,13 @@ def fine_tune(
             raise DataError(f"training stage {number}: every label needs two rows or more, found {counts}")
     set_seed(recipe.seed)
     model, tokenizer = load_pretrained(recipe, labels, settings)
-    scores, dev = [], heldout
-    for rows in stages:
+    card, scores, dev = Card(labels, recipe.max_length), [], heldout
+    for number, rows in enumerate(stages, 1):
         train, dev = split(rows, recipe.dev_share, recipe.seed)
         scores.append(_run_stage(model, tokenizer, train, dev, recipe, len(labels)))
-    card, calibration = Card(labels, recipe.max_length), heldout if heldout.texts else dev
+        if number < len(stages):
+            after_stage(Encoder(model, tokenizer, card))
+    calibration = heldout if heldout.texts else dev
     logits = Encoder(model, tokenizer, card).logits(calibration.texts)
     fold_temperature(model, len(labels), fit_temperature(logits, np.asarray(calibration.labels)))
     model.save_pretrained(out)

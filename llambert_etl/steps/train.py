@@ -1,6 +1,7 @@
 """Train a candidate: LLM labels, gold, or one after the other; measured on gold, registered with its account."""
 
 import datetime
+import json
 import logging
 import tempfile
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from llambert_etl.config import LabellingTask, fingerprint
@@ -22,9 +24,14 @@ from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Settings
 
 if TYPE_CHECKING:
+    from llambert_etl.encoder.inference import Encoder
+    from llambert_etl.encoder.metrics import Evaluation
     from llambert_etl.encoder.training import Labelled
 
 logger = logging.getLogger(__name__)
+
+# What gold says of the encoder after each stage but the last, beside its files.
+_BEFORE = "stages.json"
 
 Strategy = Literal["gold", "llm", "combined"]
 
@@ -54,6 +61,8 @@ def train(
     sample_size: int | None = None,
 ) -> Manifest:
     """Register a candidate trained on what is known as of `partition`; return its version and gold metrics in `facts`.
+
+    `gold.*` measures the candidate; of a combined one, `stage_1.*` measures what it was on LLM labels alone.
 
     The same data, configuration and seed give the version that is there already. A candidate whose registration failed
     is kept in the state folder, so that the next try registers it without training again.
@@ -159,6 +168,7 @@ def _run_key(
 
 def _candidate(task: LabellingTask, stages: list[pl.DataFrame], data: _Data, settings: Settings, run_key: str) -> Path:
     """Return the trained folder of this run key: complete, or not there at all."""
+    from llambert_etl.encoder.inference import Encoder
     from llambert_etl.encoder.training import fine_tune
 
     target = settings.state / "candidates" / task.name / run_key
@@ -166,14 +176,29 @@ def _candidate(task: LabellingTask, stages: list[pl.DataFrame], data: _Data, set
         logger.info("candidate %s was trained before; registering it", run_key)
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
+    before: list[dict[str, float]] = []
+
+    def measure(encoder: Encoder) -> None:
+        before.append(_evaluate(task, encoder, data.gold_test)[0].flat())
+
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         folder = Path(scratch) / "encoder"
         rows = [_labelled(task, stage) for stage in stages]
         # Gold that was not trained on calibrates; otherwise the last dev split does.
         heldout = _labelled(task, data.gold_train if data.gold_train is not stages[-1] else data.gold_train.clear())
-        fine_tune(task.encoder, task.label_names, rows, heldout, settings, folder)
+        fine_tune(task.encoder, task.label_names, rows, heldout, settings, folder, measure)
+        (folder / _BEFORE).write_text(json.dumps(before), encoding="utf-8")
         folder.rename(target)
     return target
+
+
+def _evaluate(
+    task: LabellingTask, encoder: "Encoder", test: pl.DataFrame
+) -> "tuple[Evaluation, npt.NDArray[np.float64]]":
+    from llambert_etl.encoder.metrics import evaluate
+
+    probabilities = encoder.predict(test["text"].to_list())
+    return evaluate(task.label_names, _truth(task, test), probabilities), probabilities
 
 
 def _labelled(task: LabellingTask, rows: pl.DataFrame) -> "Labelled":
@@ -182,7 +207,7 @@ def _labelled(task: LabellingTask, rows: pl.DataFrame) -> "Labelled":
     return Labelled(tuple(rows["text"].to_list()), tuple(_truth(task, rows).tolist()))
 
 
-def _truth(task: LabellingTask, rows: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _truth(task: LabellingTask, rows: pl.DataFrame) -> npt.NDArray[np.int64]:
     index = {label: number for number, label in enumerate(task.label_names)}
     return np.asarray([index[label] for label in rows["label"].to_list()], dtype=np.int64)
 
@@ -198,12 +223,12 @@ def _register(
     facts: dict[str, object],
 ) -> ModelVersion:
     from llambert_etl.encoder.inference import Encoder
-    from llambert_etl.encoder.metrics import evaluate
     from llambert_etl.encoder.plots import confusion_plot, reliability_plot
 
-    probabilities, truth = Encoder.load(folder).predict(test["text"].to_list()), _truth(task, test)
-    evaluation = evaluate(task.label_names, truth, probabilities)
+    evaluation, probabilities = _evaluate(task, Encoder.load(folder), test)
     metrics = {f"gold.{name}": value for name, value in evaluation.flat().items()}
+    for number, before in enumerate(json.loads((folder / _BEFORE).read_text(encoding="utf-8")), 1):
+        metrics |= {f"stage_{number}.{name}": value for name, value in before.items()}
     logger.info("gold: accuracy %.4f, macro F1 %.4f, n %d", evaluation.accuracy, evaluation.macro_f1, evaluation.n)
     with tempfile.TemporaryDirectory() as scratch:
         plots = Path(scratch)
@@ -222,7 +247,9 @@ def _register(
             config_hash=task.config_hash,
             artifacts={
                 "confusion.png": confusion_plot(evaluation, plots / "confusion.png"),
-                "reliability.png": reliability_plot(probabilities, truth, evaluation.ece, plots / "reliability.png"),
+                "reliability.png": reliability_plot(
+                    probabilities, _truth(task, test), evaluation.ece, plots / "reliability.png"
+                ),
             },
             manifest=manifest.model_copy(update={"facts": facts}).model_dump_json(indent=2),
         )

@@ -1,0 +1,128 @@
+"""train: which rows each strategy learns from, what it measures, and what a second run does."""
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llambert_etl.config import LabellingTask
+from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.lake import Lake
+from llambert_etl.partition import Partition
+from llambert_etl.registry import Registry
+from llambert_etl.settings import Settings
+from llambert_etl.steps.train import train
+from tests.encoders import pretrained
+from tests.tasks import make_task, three_label_task
+from tests.unit.quality import frames
+
+DAY = Partition(frames.DAY)
+ANNOTATED = 60
+
+
+class School:
+    """A task whose 60 documents an LLM has labelled. People judged 12 of them to train on, and 12 to test on."""
+
+    def __init__(self, settings: Settings, task: LabellingTask) -> None:
+        name = f"{task.name}_{uuid.uuid4().hex[:8]}"
+        self.task = task.model_copy(update={"name": name})
+        self.settings, self.registry = settings, Registry.from_settings(settings)
+        self.lake = Lake(str(settings.state / "lake"))
+        self.lake.create_tables()
+        frames.put(self.lake, "documents", frames.documents(self.task, ANNOTATED), self.task)
+        frames.put(self.lake, "annotations", frames.annotations(self.task, ANNOTATED), self.task)
+        for split, numbers in (("train", range(12)), ("test", range(12, 24))):
+            frames.put(self.lake, "gold", frames.gold(self.task, numbers, split), self.task)
+
+    def train(self, strategy: str, **options: Any) -> dict[str, Any]:
+        done = train(
+            self.task,
+            DAY,
+            run=options.pop("run", "night"),
+            lake=self.lake,
+            registry=self.registry,
+            settings=self.settings,
+            prompt_hash="p",
+            strategy=strategy,  # type: ignore[arg-type]
+            **options,
+        )
+        return dict(done.facts)
+
+
+@pytest.fixture
+def usable(registry_settings: Settings, tmp_path: Path) -> Settings:
+    mirror = pretrained(tmp_path / "encoder")
+    return registry_settings.model_copy(update={"model_paths": {"tests/tiny-bert": mirror}})
+
+
+@pytest.fixture(params=[make_task, three_label_task], ids=["two labels", "three labels"])
+def school(usable: Settings, request: pytest.FixtureRequest) -> School:
+    return School(usable, request.param())
+
+
+def test_each_strategy_learns_from_its_own_rows_and_never_from_those_that_gold_tests_on(school: School) -> None:
+    found = {strategy: school.train(strategy) for strategy in ("gold", "llm", "combined")}
+    assert {strategy: facts["stages"] for strategy, facts in found.items()} == {
+        "gold": [12],
+        "llm": [ANNOTATED - 12],
+        "combined": [ANNOTATED - 12, 12],
+    }
+    assert {facts["leaked_rows_removed"] for facts in found.values()} == {12}
+    assert {facts["gold_test"] for facts in found.values()} == {12}
+    assert len({facts["model_version"] for facts in found.values()}) == 3
+
+
+def test_a_combined_candidate_also_says_what_it_was_before_it_saw_gold(usable: Settings) -> None:
+    school = School(usable, make_task())
+    combined, alone = (school.train(strategy)["metrics"] for strategy in ("combined", "llm"))
+    assert combined["stage_1.n"] == 12.0
+    # The same rows, seed and recipe: the first stage is the encoder that LLM labels alone give.
+    assert combined["stage_1.accuracy"] == alone["gold.accuracy"]
+    assert combined["stage_1.macro_f1"] == alone["gold.macro_f1"]
+    assert not any(name.startswith("stage_") for name in alone)
+
+
+def test_the_same_rows_give_the_version_that_is_there_already(usable: Settings) -> None:
+    school = School(usable, make_task())
+    first, again = school.train("llm"), school.train("llm", run="another")
+    assert (again["model_version"], again["run_key"]) == (first["model_version"], first["run_key"])
+    assert len(school.registry.versions(school.task.name)) == 1
+
+
+def test_a_smaller_sample_is_trained_on_as_it_was_annotated(usable: Settings) -> None:
+    school = School(usable, make_task())
+    facts = school.train("llm", sample_size=40)
+    assert facts["stages"][0] + facts["leaked_rows_removed"] == 40
+
+
+def test_an_annotator_that_gave_one_label_only_is_refused_before_a_model_is_opened(usable: Settings) -> None:
+    school = School(usable.model_copy(update={"model_paths": {}}), make_task())
+    collapsed = [row | {"prompt_hash": "q", "label": "positive"} for row in frames.annotations(school.task, ANNOTATED)]
+    frames.put(school.lake, "annotations", collapsed, school.task)
+    with pytest.raises(DataError, match=r"too few LLM labels of a class .* 'negative': 0"):
+        train(
+            school.task,
+            DAY,
+            run="night",
+            lake=school.lake,
+            registry=school.registry,
+            settings=school.settings,
+            prompt_hash="q",
+            strategy="llm",
+        )
+
+
+def test_without_gold_to_test_on_nothing_is_trained(usable: Settings) -> None:
+    school = School(usable.model_copy(update={"model_paths": {}}), make_task())
+    school.task = school.task.model_copy(update={"name": "nobody_judged"})
+    with pytest.raises(ConfigError, match="no gold test rows"):
+        school.train("llm")
+
+
+def test_the_page_of_the_training_run_is_one_that_mlflow_has(usable: Settings) -> None:
+    school = School(usable, make_task())
+    version = school.registry.version(school.task.name, int(school.train("gold")["model_version"]))
+    _, experiment, _, run = school.registry.run_page(version).split("/")
+    assert experiment.isdigit()
+    assert run == version.run_id
