@@ -1,6 +1,7 @@
 """`python -m llambert_etl.demo`: the whole loop on real reviews, from an empty folder to labelled Parquet."""
 
 import argparse
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from llambert_etl.registry import Registry
 from llambert_etl.stack import Stack
 from llambert_etl.stack.__main__ import addresses
 from llambert_etl.stack.process import interruptible
-from llambert_etl.stack.stack import REPOSITORY
+from llambert_etl.stack.stack import REMEMBERED_PORTS, REPOSITORY
 
 TASK = "movie_sentiment"
 QUESTIONS = (
@@ -38,7 +39,7 @@ class Demo:
     """One demo on one state folder. Lines go to `console` with the seconds since the start."""
 
     def __init__(self, state: Path, console: Console) -> None:
-        self._stack, self._console = Stack(state), console
+        self._stack, self._console = _empty(state), console
         self._started = time.monotonic()
         self._parts: dict[str, float] = {}
 
@@ -47,7 +48,7 @@ class Demo:
         task = find_task(self._stack.settings.include, TASK)
         reviews = read_corpus(self._stack.root / ".models")
         write_gold(reviews, self._stack.settings.include / _gold(task))
-        self._say(f"{len(reviews):,} reviews at hand; starting S3, MLflow and Airflow (about a minute)")
+        self._say(f"{len(reviews):,} reviews at hand; starting S3, MLflow and Airflow on an empty {self._stack.state}")
         try:
             with self._timed("servers started"):
                 self._stack.start()
@@ -96,6 +97,17 @@ class Demo:
         self._parts[part] = round(time.monotonic() - started, 1)
 
 
+def _empty(state: Path) -> Stack:
+    """Return a stack without a past: what an earlier demo left would count as this one's.
+
+    Raise ConfigError where servers run, or where the folder holds something that is no stack's.
+    """
+    if state.exists() and any(state.iterdir()) and not (state / REMEMBERED_PORTS).exists():
+        raise ConfigError(f"{state}: is not empty and not the state of a stack; give the demo a folder of its own")
+    shutil.rmtree(Stack(state).state)
+    return Stack(state)
+
+
 def _gold(task: LabellingTask) -> str:
     if task.gold is None:
         raise ConfigError(f"task {task.name!r}: names no gold file, and the demo measures on gold; set `gold:`")
@@ -104,7 +116,7 @@ def _gold(task: LabellingTask) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m llambert_etl.demo", description=__doc__)
-    parser.add_argument("--state", type=Path, default=REPOSITORY / ".state", help="default: %(default)s")
+    parser.add_argument("--state", type=Path, default=REPOSITORY / ".state", help="is emptied first (%(default)s)")
     arguments = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else report.WIDTH)
     try:

@@ -14,7 +14,7 @@ _PROGRESS_SECONDS = 10.0
 _FAILED = ("failed", "upstream_failed")
 _TOLD = ("running", "success", "skipped", "up_for_retry", *_FAILED)
 _LAST_LINES = 15
-_PROGRESS = re.compile(r"\d of \d+, [\d.]+ a second")
+_PROGRESS = re.compile(r" info (step |[\w ]+: )\d+ of \d+, ")
 
 Json = dict[str, Any]
 Key = tuple[str, str, str, int]
@@ -41,7 +41,7 @@ class StepFailedError(Exception):
 class Follower:
     """Remembers what it has told, so that each change of a step is told once.
 
-    A failure of one of `days` ends the demo. Unpaused, Airflow also runs yesterday, where its gate finds no documents.
+    A failed retrain or a failure of one of `days` ends the demo. Unpaused, Airflow also runs yesterday, which is empty.
     """
 
     def __init__(self, airflow: AirflowClient, task: str, days: Collection[str], say: Callable[[str], None]) -> None:
@@ -51,13 +51,6 @@ class Follower:
         self._progress_told: dict[Key, str] = {}
         self.steps: list[StepRecord] = []
         self.runs: list[Run] = []
-
-    def forget_history(self) -> None:
-        """Take what an earlier demo left as told: neither printed again nor held against this one."""
-        say, self._say = self._say, lambda _: None
-        days, self._days = self._days, ()
-        self._poll()
-        self._say, self._days = say, days
 
     def wait(self, until: Callable[[], bool], what: str, seconds: float) -> None:
         """Tell every change until `until` holds. Raise StepFailedError or, after `seconds`, TimeoutError."""
@@ -123,7 +116,7 @@ class Follower:
         manifest = self._manifest(key) if state == "success" else None
         if state in ("success", "skipped"):
             self.steps.append(StepRecord(key[0], key[1], partition, key[2], state, seconds, manifest))
-        if state == "failed" and partition in self._days:
+        if state == "failed" and (partition in self._days or kind == "retrain"):
             raise StepFailedError(f"{kind} {partition}: {key[2]} failed\n{self._last_lines(key, instance)}")
         summed = _summed(manifest) if state != "failed" else self._reason(key, instance)
         self._say(f"{head}{'done' if state == 'success' else state:<8}{seconds:6.1f} s  {summed}".rstrip())

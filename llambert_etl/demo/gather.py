@@ -150,18 +150,21 @@ def _accuracy(who: str, on: str, answers: pl.LazyFrame, truth: pl.LazyFrame) -> 
 
 
 def _trained(watched: Watched) -> list[Trained]:
-    """Return one row for each version that was trained, with what became of it."""
+    """Return one row for each version that was trained, with what became of it, and for what it was on the way."""
     decisions = {record.run: record.manifest.facts for record in watched.steps if _is(record.manifest, "promote")}
-    return [
-        Trained(
-            strategy=str(record.manifest.facts["strategy"]),
-            version=int(str(record.manifest.facts["model_version"])),
-            metrics=_numbers(record.manifest.facts["metrics"]),
-            decision=str(decisions.get(record.run, {}).get("decision", "not decided")),
-        )
-        for record in watched.steps
-        if _is(record.manifest, "train")
-    ]
+    found = []
+    for record in watched.steps:
+        if not _is(record.manifest, "train"):
+            continue
+        facts = record.manifest.facts
+        metrics, version = _numbers(facts["metrics"]), int(str(facts["model_version"]))
+        decision = str(decisions.get(record.run, {}).get("decision", "not decided"))
+        found.append(Trained(strategy=str(facts["strategy"]), version=version, metrics=metrics, decision=decision))
+        on_llm = {f"gold.{name[8:]}": value for name, value in metrics.items() if name.startswith("stage_1.")}
+        if on_llm:
+            decision = f"what version {version} was before it saw gold"
+            found.append(Trained(strategy="llm", version=None, metrics=on_llm, decision=decision))
+    return found
 
 
 def _is(manifest: Manifest | None, step: str) -> TypeIs[Manifest]:

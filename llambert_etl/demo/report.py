@@ -100,7 +100,7 @@ def _trained(trained: Iterable[Trained], champion: int) -> Table:
         metrics = [row.metrics.get(f"gold.{name}", float("nan")) for name in ("accuracy", "macro_f1", "ece")]
         table.add_row(
             _WHAT.get(row.strategy, row.strategy),
-            str(row.version),
+            "" if row.version is None else str(row.version),
             f"{metrics[0]:.1%}",
             f"{metrics[1]:.3f}",
             f"{metrics[2]:.3f}",

@@ -39,10 +39,10 @@ class Accuracy(_Part):
 
 
 class Trained(_Part):
-    """One way to train the encoder, measured on the same gold test rows."""
+    """One way to train the encoder, measured on the same gold test rows. A stage on the way has no version."""
 
     strategy: str
-    version: int
+    version: int | None
     metrics: dict[str, float]
     decision: str
 

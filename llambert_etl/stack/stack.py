@@ -17,6 +17,7 @@ from llambert_etl.stack.ports import remembered_ports
 from llambert_etl.stack.process import Server, processes_under, stop_all, undisturbed
 
 REPOSITORY = Path(__file__).parents[2]
+REMEMBERED_PORTS = "ports.json"
 
 _POLL_SECONDS = 1.0
 _SUPERVISOR = "supervisor.json"
@@ -30,7 +31,7 @@ class Stack:
         self.state.mkdir(parents=True, exist_ok=True)
         self._refuse_second()
         credentials = credentials_of(self.state)
-        ports = remembered_ports(self.state / "ports.json", (*seaweed.PORTS, *mlflow.PORTS, *airflow.PORTS))
+        ports = remembered_ports(self.state / REMEMBERED_PORTS, (*seaweed.PORTS, *mlflow.PORTS, *airflow.PORTS))
         self.s3 = seaweed.SeaweedFS(self.state, ports, credentials, (LANDING, WAREHOUSE, ARTIFACTS))
         self.mlflow = mlflow.MlflowServer(self.state, ports, credentials, self.s3, ARTIFACTS)
         self.settings: Settings = settings_on(self.s3, self.mlflow, state=self.state, root=self.root)

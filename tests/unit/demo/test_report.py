@@ -38,9 +38,9 @@ SUMMARY = Summary(
     trained=[
         Trained(
             strategy="llm",
-            version=1,
+            version=None,
             metrics={"gold.accuracy": 0.774, "gold.macro_f1": 0.77, "gold.ece": 0.05},
-            decision="promoted",
+            decision="what version 3 was before it saw gold",
         ),
         Trained(
             strategy="gold",
