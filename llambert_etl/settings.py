@@ -77,6 +77,11 @@ class Settings(BaseSettings):
             raise ValueError("compute is kubernetes but no image is set: set LLAMBERT_KUBERNETES__IMAGE")
         return self
 
+    @property
+    def model_cache(self) -> Path:
+        """Where verified copies of model versions lie."""
+        return self.state / "models"
+
     @cached_property
     def storage_options(self) -> dict[str, str]:
         """Options for deltalake and polars. Bounded timeouts and retries: a hung store fails a step, not a night."""

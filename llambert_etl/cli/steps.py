@@ -208,8 +208,9 @@ def label(
 
     def load(plan: Plan) -> Classifier:
         from llambert_etl.encoder.inference import Encoder
+        from llambert_etl.models import fetch
 
-        return Encoder.load(clients.registry.download(plan.model))
+        return Encoder.load(fetch(lake, plan.model, clients.settings.model_cache))
 
     lake = clients.lake
     _done(label(found, day, run=run, shard=shard, lake=lake, load=load, progress=progress(f"label shard {shard}")))

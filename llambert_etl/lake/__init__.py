@@ -1,7 +1,8 @@
 """The lake: five Delta tables of Parquet, written by three verbs only."""
 
 from llambert_etl.lake.faults import lake_faults
+from llambert_etl.lake.folders import Folder, old_folders
 from llambert_etl.lake.staging import StagedFile, StagedFiles
 from llambert_etl.lake.tables import Commit, Lake
 
-__all__ = ["Commit", "Lake", "StagedFile", "StagedFiles", "lake_faults"]
+__all__ = ["Commit", "Folder", "Lake", "StagedFile", "StagedFiles", "lake_faults", "old_folders"]

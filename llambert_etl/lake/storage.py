@@ -1,6 +1,7 @@
-"""Plain files beside the tables, on S3 or in a folder: staging notes, reports, Parquet parts."""
+"""Plain files beside the tables, on S3 or in a folder: staging notes, reports, models, Parquet parts."""
 
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
@@ -49,15 +50,19 @@ class Storage:
             self._filesystem.create_dir(path.rpartition("/")[0], recursive=True)
         return self._filesystem.open_output_stream(path)
 
-    def write(self, key: str, content: bytes) -> None:
-        """Write a small file whole: a local one appears by rename, as one on S3 appears when its upload ends."""
-        if not isinstance(self._filesystem, pafs.LocalFileSystem):
-            with self.create(key) as stream:
-                stream.write(content)
-            return
-        with self.create(f"{key}.part") as stream:
-            stream.write(content)
-        self._filesystem.move(self.path(f"{key}.part"), self.path(key))
+    def write(self, key: str, chunks: Iterable[bytes]) -> None:
+        """Write a file whole: a local one appears by rename, as one on S3 appears when its upload ends.
+
+        Memory is one chunk. Where `chunks` raises, a cut file may appear on S3.
+        """
+        local = isinstance(self._filesystem, pafs.LocalFileSystem)
+        target = f"{key}.{uuid.uuid4().hex}.part" if local else key
+        with self.create(target) as stream:
+            for chunk in chunks:
+                stream.write(chunk)
+                stream.flush()  # Arrow's queue of parts waiting for their upload has no bound
+        if local:
+            self._filesystem.move(self.path(target), self.path(key))
 
     def read(self, key: str) -> bytes | None:
         """Return the content, or None where there is no such file."""

@@ -227,7 +227,7 @@ class Lake:
 
     def write_note(self, key: str, content: str) -> None:
         with lake_faults(f"{self.uri}/{key}"):
-            self.storage.write(safe_key("_staging", key), content.encode())
+            self.storage.write(safe_key("_staging", key), [content.encode()])
 
     def read_note(self, key: str) -> str | None:
         with lake_faults(f"{self.uri}/{key}"):
@@ -246,7 +246,7 @@ class Lake:
         """Keep a page and return its address."""
         key = safe_key("_reports", task, str(partition), name)
         with lake_faults(f"{self.uri}/{key}"):
-            self.storage.write(key, html.encode())
+            self.storage.write(key, [html.encode()])
         return f"{self.uri}/{key}"
 
     def read_report(self, task: str, partition: Partition, name: str) -> str | None:

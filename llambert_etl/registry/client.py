@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.partition import Partition, parse_partition
+from llambert_etl.registry.cache import cached
 from llambert_etl.registry.faults import Absent, registry_faults
 from llambert_etl.registry.packaging import ARTIFACT, PLACE, package
 from llambert_etl.registry.versions import (
@@ -22,7 +23,6 @@ from llambert_etl.registry.versions import (
     ModelVersion,
     by_run_key,
     encoder_files,
-    mismatch,
     model_name,
     parse,
     sha256,
@@ -69,7 +69,7 @@ class Registry:
 
         return cls(
             MlflowClient(settings.mlflow_uri, settings.mlflow_uri),
-            settings.state / "models",
+            settings.model_cache,
         )
 
     def ping(self) -> None:
@@ -190,20 +190,8 @@ class Registry:
 
     def download(self, version: ModelVersion) -> Path:
         """Return a folder with the encoder's files, each verified. Asks the server only for what is not cached."""
-        target = self._cache / version.name / str(version.version)
-        if target.exists() and not mismatch(target, version.hashes):
-            return target
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-            folder = Path(scratch) / "encoder"
-            self._fetch(version, folder)
-            if wrong := mismatch(folder, version.hashes):
-                raise DataError(
-                    f"{version.name} version {version.version}: {wrong} is not the file that was registered (sha256 "
-                    "differs); it was changed in the artifact store, so promote another version or train again"
-                )
-            _move(folder, target, version.hashes)
-        return target
+        mend = "it was changed in the artifact store, so promote another version or train again"
+        return cached(version, self._cache, lambda folder: self._fetch(version, folder), mend)
 
     def _fetch(self, version: ModelVersion, folder: Path) -> None:
         """Fetch from where the version says its files lie. Asked by run, MLflow pages through all logged models."""
@@ -217,7 +205,6 @@ class Registry:
         there = {item.path.rpartition("/")[2] for item in listed}
         if lost := sorted(set(version.hashes) - there):
             raise DataError(f"{where}: {lost} are gone from the artifact store; promote another version or train again")
-        folder.mkdir()
         for name in version.hashes:
             with registry_faults(f"{where}: {name}"):
                 download_artifacts(
@@ -293,14 +280,3 @@ class Registry:
         except MlflowException as error:
             if error.error_code != _EXISTS:
                 raise
-
-
-def _move(folder: Path, target: Path, hashes: Mapping[str, str]) -> None:
-    """Rename a verified folder to its place, where another process may have put the same one meanwhile."""
-    try:
-        folder.rename(target)
-    except OSError:
-        if mismatch(target, hashes) is None:
-            return
-        shutil.rmtree(target, ignore_errors=True)
-        folder.rename(target)

@@ -19,6 +19,7 @@ RUN_KEY = "llambert.run_key"
 # What an encoder is made of. Nothing else is ever stored or fetched: no pickle, no code.
 _FILES = re.compile(r"config\.json|model\.safetensors|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json"
                     r"|vocab\.(txt|json)|merges\.txt|llambert\.json")  # fmt: skip
+_PREFIX = "llambert."
 _NEEDED = ("config.json", "model.safetensors", "tokenizer_config.json", "llambert.json")
 
 
@@ -43,7 +44,12 @@ class ModelVersion(BaseModel):
 
 
 def model_name(task: str) -> str:
-    return f"llambert.{task}"
+    return f"{_PREFIX}{task}"
+
+
+def task_name(model: str) -> str:
+    """Return the task whose registered model this is."""
+    return model.removeprefix(_PREFIX)
 
 
 def encoder_files(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.labelling import Plan, find_plan, write_plan
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.manifest import Manifest
+from llambert_etl.models import keep
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.schemas import DocumentStatus
@@ -33,6 +34,7 @@ def plan(
 ) -> Manifest:
     """Write the run's plan and return it in `facts`: shards, model_version, fresh, skip.
 
+    The version's files are in the lake before the plan is: the shards need no registry.
     A repeated plan of an unfinished run keeps the version that the run began with, though the alias may have moved.
     `fresh`: the labels are already those of these documents and this version. `skip`: why there is no version.
     """
@@ -47,6 +49,7 @@ def plan(
         return manifest.finished(started, facts={"shards": 0, "fresh": False, "skip": NO_DOCUMENTS})
     fresh = lake.holds("labels", task.name, partition, made.commit_key)
     if not fresh:
+        keep(lake, made.model, registry.download)
         write_plan(lake, made)
     facts = {
         "shards": 0 if fresh else made.shards,

@@ -1,50 +1,20 @@
 """plan, label and publish: one pinned version a partition, every text inferred once, one visible commit."""
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from llambert_etl.config import LabellingTask
-from llambert_etl.documents import hash_text
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.labelling import Plan, merge, read_plan, read_shards, record_check
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
-from llambert_etl.registry import ModelVersion
-from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
 from llambert_etl.steps.label import Probabilities, label
 from llambert_etl.steps.plan import NO_CHAMPION, NO_DOCUMENTS, plan
 from llambert_etl.steps.publish import publish
+from tests.labelling import DAY, NEXT, Shelf, drop, labels
 from tests.tasks import make_task, three_label_task
-
-DAY, NEXT = Partition("2026-11-10"), Partition("2026-11-11")
-
-
-class Shelf:
-    """Versions by number and the one that is champion: what `plan` asks a registry for."""
-
-    def __init__(self, task: LabellingTask, champion: int | None) -> None:
-        self.task, self.now, self.down = task, champion, False
-
-    def champion(self, _: str) -> ModelVersion | None:
-        if self.down:
-            raise TransientError("registry: no answer")
-        return None if self.now is None else self.version(self.task.name, self.now)
-
-    def version(self, name: str, number: int) -> ModelVersion:
-        return ModelVersion(
-            task=name,
-            name=f"llambert.{name}",
-            version=number,
-            run_id=f"run{number}",
-            hashes={"model.safetensors": str(number) * 64},
-            metrics={},
-            labels=self.task.label_names,
-            config_hash=self.task.config_hash,
-            partition=DAY,
-        )
 
 
 class Parity:
@@ -74,27 +44,6 @@ def task(request: pytest.FixtureRequest) -> LabellingTask:
     return request.param()
 
 
-def drop(
-    lake: Lake, task: LabellingTask, texts: list[str], day: Partition = DAY, key: str = "drop", refused: int = 0
-) -> None:
-    rows: list[dict[str, object]] = [
-        {
-            "task": task.name,
-            "partition": day,
-            "id": f"{day}-{number}",
-            "status": "accepted",
-            "text": text,
-            "text_hash": hash_text(text),
-        }
-        for number, text in enumerate(texts)
-    ]
-    rows += [{"task": task.name, "partition": day, "status": "rejected", "reason": "line_not_json"}] * refused
-    table = pa.Table.from_pylist(rows, schema=TABLES["documents"].schema)
-    staged = lake.stage("documents", task.name, day, [table], name="drop")
-    manifest = Manifest(step="ingest", task=task.name, partition=day, run="drop")
-    lake.replace_partition("documents", task.name, day, staged, commit_key=key, manifest=manifest)
-
-
 def run_shards(lake: Lake, task: LabellingTask, day: Partition, run: str, classifier: Parity) -> Plan:
     made = read_plan(lake, task.name, day, run)
     for shard in range(made.shards):
@@ -113,12 +62,6 @@ def label_run(
     made = run_shards(lake, task, day, run, classifier)
     record_check(lake, made, merge(made, read_shards(lake, made)))
     return publish(task, day, run=run, lake=lake), classifier
-
-
-def labels(lake: Lake, task: LabellingTask, day: Partition = DAY) -> dict[str, tuple[str, int]]:
-    rows = lake.scan("labels", task.name, day).collect()
-    assert rows["id"].is_unique().all()
-    return {row["id"]: (row["label"], row["model_version"]) for row in rows.iter_rows(named=True)}
 
 
 def test_every_accepted_document_gets_one_label_of_the_task(
@@ -236,7 +179,7 @@ def test_with_the_registry_down_the_last_used_version_labels(lake: Lake, small_s
     shelf.down = True
     label_run(lake, task, shelf, small_shards, run="r2", day=NEXT)
     assert [version for _, version in labels(lake, task, NEXT).values()] == [7]
-    assert read_plan(lake, task.name, NEXT, "r2").model.hashes == {"model.safetensors": "7" * 64}
+    assert read_plan(lake, task.name, NEXT, "r2").model == shelf.version(task.name, 7)
 
 
 def test_with_the_registry_down_and_nothing_labelled_yet_the_run_says_try_again(

@@ -1,0 +1,104 @@
+"""Folders of large files in the lake, such as a model's: streamed, and whole only once their list is written."""
+
+import datetime
+import hashlib
+import shutil
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from llambert_etl.errors import DataError
+from llambert_etl.lake.faults import lake_faults
+from llambert_etl.lake.storage import safe_key
+from llambert_etl.lake.tables import Lake
+
+_LIST = "files.json"
+# One part of an upload and one request of a download.
+_CHUNK = 16 * 1024 * 1024
+
+
+class _Listed(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hashes: dict[str, str]
+    bytes: dict[str, int]
+
+
+class Folder:
+    """One folder below the lake. The list of its files is written last: without it, what lies there does not count."""
+
+    def __init__(self, lake: Lake, *place: str) -> None:
+        self._storage, self._key = lake.storage, safe_key(*place)
+        self.uri = f"{lake.uri}/{self._key}"
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """Return the last two parts of its key."""
+        parent, _, own = self._key.rpartition("/")
+        return parent.rpartition("/")[2], own
+
+    def holds(self, hashes: Mapping[str, str]) -> bool:
+        """Tell whether these very files were put here and none is lost or cut; content is verified where it is used."""
+        with lake_faults(self.uri):
+            found = self._storage.read(f"{self._key}/{_LIST}")
+            sizes = {info.base_name: info.size for info in self._storage.list(self._key)}
+        if found is None:
+            return False
+        listed = _Listed.model_validate_json(found)
+        return listed.hashes == hashes and listed.bytes == {name: sizes.get(name) for name in hashes}
+
+    def touch(self) -> None:
+        """Write the list again, so that the folder counts as used now."""
+        with lake_faults(self.uri):
+            listed = self._storage.read(f"{self._key}/{_LIST}")
+            if listed is not None:
+                self._storage.write(f"{self._key}/{_LIST}", [listed])
+
+    def put(self, local: Path, hashes: Mapping[str, str]) -> None:
+        """Copy files of a local folder here. Raise DataError where one is not what its sha256 says."""
+        sizes = {}
+        for name, wanted in hashes.items():
+            digest, sizes[name] = hashlib.sha256(), (local / name).stat().st_size
+            with lake_faults(f"{self.uri}/{name}"):
+                self._storage.write(f"{self._key}/{name}", _hashed(local / name, digest))
+            if digest.hexdigest() != wanted:
+                raise DataError(f"{local / name}: changed before it was copied to {self.uri}; run the step again")
+        listed = _Listed(hashes=dict(hashes), bytes=sizes)
+        with lake_faults(self.uri):
+            self._storage.write(f"{self._key}/{_LIST}", [listed.model_dump_json().encode()])
+
+    def get(self, local: Path, names: Iterable[str]) -> None:
+        """Copy files to a local folder."""
+        for name in names:
+            with (
+                lake_faults(f"{self.uri}/{name}"),
+                self._storage.open(f"{self._key}/{name}") as stream,
+                (local / name).open("wb") as file,
+            ):
+                shutil.copyfileobj(stream, file, _CHUNK)
+
+    def delete(self) -> None:
+        """Delete it, the list first: cut off half-way, the rest counts no more."""
+        with lake_faults(self.uri):
+            for info in sorted(self._storage.list(self._key), key=lambda info: info.base_name != _LIST):
+                self._storage.delete(info)
+
+
+def old_folders(lake: Lake, root: str, before: datetime.datetime) -> list[Folder]:
+    """Return the folders two levels below `root` in which nothing was written since a moment."""
+    with lake_faults(f"{lake.uri}/{root}"):
+        files = lake.storage.list(root)
+    written: dict[tuple[str, str], list[datetime.datetime]] = defaultdict(list)
+    for info in files:
+        _, name, own, _ = info.path.rsplit("/", 3)
+        written[name, own].append(info.mtime)
+    return [Folder(lake, root, *place) for place, moments in written.items() if max(moments) < before]
+
+
+def _hashed(path: Path, digest: "hashlib._Hash") -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            yield chunk
