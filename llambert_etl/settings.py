@@ -45,7 +45,10 @@ class Settings(BaseSettings):
     s3_region: str = "us-east-1"
     s3_access_key_id: SecretStr | None = None
     s3_secret_access_key: SecretStr | None = None
-    model_orgs: list[str] = Field(default_factory=lambda: ["meta-llama", "FacebookAI", "google-bert", "distilbert"])
+    model_orgs: list[str] = Field(
+        default_factory=lambda: ["meta-llama", "FacebookAI", "google-bert", "distilbert"],
+        description="whose models may be fetched from the hub",
+    )
     model_paths: dict[str, Path] = Field(
         default_factory=dict, description="hub id -> mirrored folder or GGUF file; such a model is never fetched"
     )
@@ -81,6 +84,21 @@ class Settings(BaseSettings):
     def model_cache(self) -> Path:
         """Where verified copies of model versions lie."""
         return self.state / "models"
+
+    def mirror(self, model: str) -> Path | None:
+        """Return where this deployment keeps a model, or None where the hub is to be asked for it.
+
+        Raise ConfigError for a mirror that is not there, and for a model without one whose organisation is not allowed.
+        """
+        mirrored, organisation = self.model_paths.get(model), model.split("/", maxsplit=1)[0]
+        if mirrored is None and organisation not in self.model_orgs:
+            raise ConfigError(
+                f"model {model!r}: models of {organisation!r} are not allowed here (LLAMBERT_MODEL_ORGS is "
+                f"{self.model_orgs}); add the organisation, mirror the model in LLAMBERT_MODEL_PATHS or choose another"
+            )
+        if mirrored is not None and not mirrored.exists():
+            raise ConfigError(f"model {model!r}: no {mirrored}; mend LLAMBERT_MODEL_PATHS or mirror the model there")
+        return mirrored
 
     @cached_property
     def storage_options(self) -> dict[str, str]:

@@ -26,7 +26,7 @@ def load_pretrained(
     recipe: Recipe, labels: tuple[str, ...], settings: Settings
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load safetensors and no code, with a new head for `labels`. Seed before: the head is random."""
-    where = _locate(recipe.model, settings)
+    where = settings.mirror(recipe.model) or recipe.model
     options: dict[str, object] = {"trust_remote_code": False}
     options |= {"local_files_only": True} if isinstance(where, Path) else {"revision": recipe.revision}
     try:
@@ -56,19 +56,6 @@ def load_pretrained(
 
 def _numbers(labels: tuple[str, ...]) -> Mapping[str, int]:
     return {label: index for index, label in enumerate(labels)}
-
-
-def _locate(model: str, settings: Settings) -> Path | str:
-    if (mirrored := settings.model_paths.get(model)) is not None:
-        if not (mirrored / "config.json").is_file():
-            raise ConfigError(f"{model}: LLAMBERT_MODEL_PATHS names {mirrored}, which holds no config.json")
-        return mirrored
-    if model.split("/")[0] not in settings.model_orgs:
-        raise ConfigError(
-            f"{model}: its organisation is not in LLAMBERT_MODEL_ORGS {settings.model_orgs} and "
-            "LLAMBERT_MODEL_PATHS has no mirror of it"
-        )
-    return model
 
 
 def _explained(recipe: Recipe, where: Path | str, error: Exception) -> ConfigError | TransientError:

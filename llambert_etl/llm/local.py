@@ -13,7 +13,7 @@ from llambert_etl.llm.generation import Generator, Written
 from llambert_etl.llm.parsing import parse
 from llambert_etl.llm.prompts import Chat, Completion, render
 from llambert_etl.llm.scoring import Scorer
-from llambert_etl.llm.weights import LanguageModel, check_model, open_model
+from llambert_etl.llm.weights import LanguageModel, open_model
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Settings
 
@@ -36,7 +36,7 @@ class LocalAnnotator:
     @classmethod
     def load(cls, task: LabellingTask, settings: Settings) -> "LocalAnnotator":
         """Check what needs no open model: raise ConfigError for a wrong template, organisation or mirror."""
-        check_model(task.annotator, settings)
+        settings.mirror(task.annotator.model)
         return cls(task, settings, render(task, settings.include))
 
     def annotate(self, texts: Sequence[str]) -> list[Reply]:

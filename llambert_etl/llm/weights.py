@@ -34,23 +34,9 @@ class LanguageModel(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
 
 
-def check_model(annotator: Annotator, settings: Settings) -> None:
-    """Raise ConfigError where the model may not be used here or its mirror is missing; opens nothing, asks nobody."""
-    name, organisation = annotator.model, annotator.model.split("/", maxsplit=1)[0]
-    if organisation not in settings.model_orgs:
-        raise ConfigError(
-            f"annotator.model {name!r}: models of {organisation!r} are not allowed here (LLAMBERT_MODEL_ORGS is "
-            f"{settings.model_orgs}); add the organisation or choose another model"
-        )
-    mirror = settings.model_paths.get(name)
-    if mirror is not None and not mirror.exists():
-        raise ConfigError(f"annotator.model {name!r}: no {mirror}; mend LLAMBERT_MODEL_PATHS or mirror the model there")
-
-
 def open_model(annotator: Annotator, settings: Settings) -> LanguageModel:
     """Load the model in evaluation mode, in the best precision of the device. No code beside the weights ever runs."""
-    check_model(annotator, settings)
-    path = settings.model_paths.get(annotator.model) or _fetch(annotator)
+    path = settings.mirror(annotator.model) or _fetch(annotator)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     logger.info("opening %s in %s on %s", annotator.model, best_precision(device), device.type)
     try:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from llambert_etl.config import Encoder as Recipe
 from llambert_etl.encoder.calibration import fit_temperature, fold_temperature
 from llambert_etl.encoder.card import Card
 from llambert_etl.encoder.inference import Encoder
+from llambert_etl.encoder.pretrained import load_pretrained
 from llambert_etl.encoder.training import Labelled, fine_tune
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.settings import Settings
@@ -88,6 +90,30 @@ def test_a_stage_without_one_of_the_labels_is_refused(tmp_path: Path) -> None:
     recipe = Recipe(model="tests/bert", revision=REVISION)
     with pytest.raises(DataError, match="every label needs two rows or more"):
         fine_tune(recipe, LABELS, [Labelled(("a", "b"), (0, 0))], NONE, settings, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "models of 'tests' are not allowed here.*LLAMBERT_MODEL_ORGS"),
+        ({"model_paths": {"tests/bert": Path("/nowhere/model")}}, "no /nowhere/model; mend LLAMBERT_MODEL_PATHS"),
+        ({"model_paths": {"tests/bert": Path(__file__).parent}}, "is not an encoder with safetensors weights"),
+    ],
+    ids=["not allowed", "no mirror", "no model in the mirror"],
+)
+def test_a_pretrained_encoder_that_cannot_be_used_is_refused(
+    tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    recipe = Recipe(model="tests/bert", revision=REVISION)
+    with pytest.raises(ConfigError, match=message):
+        load_pretrained(recipe, LABELS, Settings(lake=str(tmp_path), **settings))
+
+
+def test_a_mirrored_encoder_needs_no_allowed_organisation(tmp_path: Path) -> None:
+    settings = Settings(lake=str(tmp_path), model_orgs=[], model_paths={"tests/bert": pretrained(tmp_path / "bert")})
+    recipe = Recipe(model="tests/bert", revision=REVISION, max_length=32)
+    model, _ = load_pretrained(recipe, LABELS, settings)
+    assert model.config.num_labels == len(LABELS)
 
 
 def test_answers_do_not_depend_on_what_else_is_asked(tmp_path: Path) -> None:

@@ -157,7 +157,10 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_orgs": ["meta-llama"]}, "models of 'tests' are not allowed here.*LLAMBERT_MODEL_ORGS"),
+        (
+            {"model_orgs": ["meta-llama"], "model_paths": {}},
+            "models of 'tests' are not allowed here.*LLAMBERT_MODEL_ORGS",
+        ),
         ({"model_paths": {"tests/tiny-llama": Path("/nowhere/model")}}, "no /nowhere/model; mend LLAMBERT_MODEL_PATHS"),
     ],
 )
@@ -167,6 +170,11 @@ def test_a_model_that_cannot_be_used_is_refused_before_anything_is_opened(
     settings = _settings(tmp_path, tmp_path).model_copy(update=changes)
     with pytest.raises(ConfigError, match=message):
         LocalAnnotator.load(make_task(), settings)
+
+
+def test_a_mirrored_model_needs_no_allowed_organisation(folder: Path, tmp_path: Path) -> None:
+    settings = _settings(tmp_path, folder).model_copy(update={"model_orgs": []})
+    assert len(LocalAnnotator.load(make_task(), settings).annotate(["dull"])) == 1
 
 
 def test_loading_opens_nothing_until_a_text_needs_the_model(tmp_path: Path) -> None:
