@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from llambert_etl.config import LabellingTask
+from llambert_etl.config import LabellingTask, fingerprint
 from llambert_etl.errors import ConfigError
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.partition import Partition
@@ -31,3 +31,8 @@ def gold_as_of(task: LabellingTask, lake: Lake, upto: Partition) -> pl.DataFrame
             f"{task.name}: gold has labels {foreign}, the task file has {list(task.labels)}; mend one of them"
         )
     return latest
+
+
+def gold_hash(test: pl.DataFrame) -> str:
+    """Identify the rows that an encoder is measured on: their texts and labels, whatever their order."""
+    return fingerprint(test.select("text_hash", "label").sort("text_hash", "label").rows())

@@ -9,7 +9,8 @@ from urllib.parse import quote
 from llambert_etl.manifest import Manifest
 from llambert_etl.stack.airflow_client import AirflowClient, Run
 
-_POLL_SECONDS = 1.0
+# Each look costs the API server a tenth of a second of the two cores on which everything runs.
+_POLL_SECONDS = 2.0
 _PROGRESS_SECONDS = 10.0
 _FAILED = ("failed", "upstream_failed")
 _TOLD = ("running", "success", "skipped", "up_for_retry", *_FAILED)

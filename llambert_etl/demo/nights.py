@@ -8,7 +8,7 @@ from typing import NamedTuple
 from llambert_etl.config import LabellingTask
 from llambert_etl.demo.data import DAYS, Review, daily_drops, write_drop
 from llambert_etl.demo.follow import ACTIVE, KINDS, Follower, StepFailedError
-from llambert_etl.partition import Partition
+from llambert_etl.partition import Partition, parse_partition
 from llambert_etl.registry import Registry
 from llambert_etl.settings import Settings
 from llambert_etl.stack.airflow_client import AirflowClient
@@ -37,7 +37,7 @@ class Nights(NamedTuple):
         first, second, third = DAYS
         with self._timed(f"night 1: {first}, with training"):
             self._arrives(first, drops[first])
-            self.follower.wait(lambda: self._trained_upto() is not None, f"{first}: a champion", _NIGHT_SECONDS)
+            self.follower.wait(lambda: self._trained_upto() is not None, f"{first}: a retrain", _NIGHT_SECONDS)
             self._wait_until_served([first])
         with self._timed(f"night 2: {second}, and gold alone"):
             compared = self._train_on_gold_alone()
@@ -69,9 +69,7 @@ class Nights(NamedTuple):
 
     def _train_on_gold_alone(self) -> str:
         """Start the retrain that the task's own is compared with; if it were better, it would be promoted."""
-        # Unpaused, Airflow has also run yesterday: the first of the two days to be trained made the other's needless.
-        day = self._trained_upto()
-        return self.airflow.trigger(self.follower.dag("retrain"), day, {"strategy": "gold"}).run_id
+        return self.airflow.trigger(self.follower.dag("retrain"), self._trained_upto(), {"strategy": "gold"}).run_id
 
     def _wait_until_served(self, days: Sequence[Partition]) -> None:
         self.follower.wait(
@@ -81,7 +79,12 @@ class Nights(NamedTuple):
         )
 
     def _trained_upto(self) -> Partition | None:
-        return self.registry.decided_upto(self.task.name)
+        """Return the day of the first retrain: that of the first night, or yesterday, which Airflow runs when unpaused.
+
+        Whichever of the two comes first makes the other needless.
+        """
+        days = (record.partition for record in self.follower.steps if record.step == "promote" and record.manifest)
+        return next((parse_partition(day) for day in days), None)
 
     def _served(self, day: Partition) -> bool:
         """Tell whether the champion of this moment has published the day's labels."""

@@ -132,6 +132,7 @@ class Registry:
         params: Mapping[str, str | int | float],
         metrics: Mapping[str, float],
         config_hash: str,
+        gold_hash: str = "",
         artifacts: Mapping[str, Path] = MappingProxyType({}),
         manifest: str = "",
     ) -> ModelVersion:
@@ -151,6 +152,7 @@ class Registry:
             run_id=run_id,
             hashes={path.name: sha256(path) for path in encoder_files(folder)},
             metrics=dict(metrics),
+            gold_hash=gold_hash,
             labels=labels,
             config_hash=config_hash,
             partition=partition,

@@ -24,7 +24,10 @@ _NEEDED = ("config.json", "model.safetensors", "tokenizer_config.json", "llamber
 
 
 class ModelVersion(BaseModel):
-    """A registered encoder. `hashes` maps each file name to its sha256, from the request that made the version."""
+    """A registered encoder. `hashes` maps each file name to its sha256, from the request that made the version.
+
+    `metrics` were measured on the gold test rows that `gold_hash` identifies.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,6 +37,7 @@ class ModelVersion(BaseModel):
     run_id: str
     hashes: dict[str, str]
     metrics: dict[str, float]
+    gold_hash: str = ""
     labels: tuple[str, ...]
     config_hash: str
     partition: str

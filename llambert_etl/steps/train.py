@@ -15,7 +15,7 @@ import polars as pl
 from llambert_etl.config import LabellingTask, fingerprint
 from llambert_etl.documents import as_of, sample
 from llambert_etl.errors import ConfigError, DataError
-from llambert_etl.gold import gold_as_of
+from llambert_etl.gold import gold_as_of, gold_hash
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -245,6 +245,7 @@ def _register(
             },
             metrics=metrics,
             config_hash=task.config_hash,
+            gold_hash=gold_hash(test),
             artifacts={
                 "confusion.png": confusion_plot(evaluation, plots / "confusion.png"),
                 "reliability.png": reliability_plot(

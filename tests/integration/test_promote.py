@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from llambert_etl.config import LabellingTask
 from llambert_etl.documents import hash_text
 from llambert_etl.errors import ConfigError, DataError, TransientError
+from llambert_etl.gold import gold_as_of, gold_hash
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -66,7 +67,15 @@ class House:
         table = pa.Table.from_pylist(rows, schema=TABLES["gold"].schema)
         self.lake.append_once("gold", self.task.name, day, table, manifest=manifest)
 
-    def train(self, kind: str, day: Partition = DAY, labels: tuple[str, ...] = LABELS) -> int:
+    def train(
+        self,
+        kind: str,
+        day: Partition = DAY,
+        labels: tuple[str, ...] = LABELS,
+        measured: dict[str, float] | None = None,
+    ) -> int:
+        """Register an encoder; `measured` is what its training found on the gold of this moment."""
+        test = gold_as_of(self.task, self.lake, day) if measured else None
         return self.registry.register(
             self.task.name,
             day,
@@ -74,7 +83,8 @@ class House:
             folder=self.encoders[kind],
             labels=labels,
             params={},
-            metrics={"gold.macro_f1": 0.5, "gold.accuracy": 0.5},
+            metrics=measured or {"gold.macro_f1": 0.5, "gold.accuracy": 0.5},
+            gold_hash="" if test is None else gold_hash(test),
             config_hash=self.task.config_hash,
         ).version
 
@@ -146,6 +156,18 @@ def test_a_collapsed_encoder_is_refused_with_what_was_seen_and_expected(house: H
     assert house.champion is None
     assert house.moves() == []
     assert house.tags(version)["llambert.decision"].startswith("refused: collapsed")
+
+
+def test_what_training_measured_on_the_same_gold_counts_until_gold_changes(house: House) -> None:
+    shares = {f"gold.predicted_share.{label}": 0.5 for label in LABELS}
+    measured = {"gold.macro_f1": 0.97, "gold.accuracy": 0.98, **shares}
+    house.train("collapsed", measured=measured)
+    assert house.promote()["metrics"]["candidate"]["gold_f1_macro"] == 0.97
+    house.gold(NEXT)
+    house.train("worse", NEXT)
+    facts = house.promote(NEXT, "r2")
+    assert facts["decision"] == "promoted"
+    assert facts["metrics"]["champion"]["gold_f1_macro"] < 0.5
 
 
 def test_an_encoder_below_the_gate_is_refused_and_does_not_count_as_trained(house: House) -> None:

@@ -96,6 +96,14 @@ def test_a_smaller_sample_is_trained_on_as_it_was_annotated(usable: Settings) ->
     assert facts["stages"][0] + facts["leaked_rows_removed"] == 40
 
 
+def test_a_text_that_gold_tests_on_is_not_learnt_under_another_id(usable: Settings) -> None:
+    school = School(usable, make_task())
+    copies = [{**row, "id": f"copy of {row['id']}"} for row in frames.gold(school.task, range(24, 36), "test")]
+    frames.put(school.lake, "gold", copies, school.task)
+    facts = school.train("llm")
+    assert (facts["leaked_rows_removed"], facts["stages"]) == (24, [ANNOTATED - 24])
+
+
 def test_an_annotator_that_gave_one_label_only_is_refused_before_a_model_is_opened(usable: Settings) -> None:
     school = School(usable.model_copy(update={"model_paths": {}}), make_task())
     collapsed = [row | {"prompt_hash": "q", "label": "positive"} for row in frames.annotations(school.task, ANNOTATED)]
