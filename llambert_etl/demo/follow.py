@@ -73,9 +73,6 @@ class Follower:
             if record.manifest is not None
         ]
 
-    def run_state(self, dag: str, run: str) -> str | None:
-        return next((each.state for each in self.runs if (each.dag, each.run_id) == (self.dag(dag), run)), None)
-
     def dag(self, kind: str) -> str:
         return f"{self._task}__{kind}"
 
