@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -62,14 +63,16 @@ class Rule:
 
 
 class Proxy:
-    """An HTTP proxy on loopback in front of `upstream`. It keeps `Host`, so that signatures stay valid."""
+    """An HTTP proxy on loopback in front of `upstream`.
 
-    def __init__(self, upstream: str) -> None:
-        self.upstream = urlsplit(upstream).netloc
+    It keeps `Host`, so that signatures stay valid; a server that takes only its own name wants it replaced.
+    """
+
+    def __init__(self, upstream: str, keep_host: bool = True) -> None:
+        self.upstream, self.keep_host = urlsplit(upstream).netloc, keep_host
         self.rules: list[Rule] = []
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self}))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self}))
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def endpoint(self) -> str:
@@ -112,11 +115,11 @@ _Manager.register("Proxy", Proxy)
 
 
 @contextlib.contextmanager
-def fault_proxy(upstream: str) -> Iterator[Proxy]:
+def fault_proxy(upstream: str, keep_host: bool = True) -> Iterator[Proxy]:
     manager = _Manager(ctx=multiprocessing.get_context("spawn"))
     manager.start(_end_with_parent)
     try:
-        yield manager.Proxy(upstream)  # type: ignore[attr-defined]
+        yield manager.Proxy(upstream, keep_host)  # type: ignore[attr-defined]
     finally:
         manager.shutdown()
 
@@ -130,6 +133,14 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # a killed client's connections end like that
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -155,8 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault == "drop_before":
             self._drop()
         elif fault == "kill_before":
-            os.kill(rule.pid, signal.SIGKILL)
-            self._drop()
+            self._kill(rule.pid)
         else:
             self._faulty(rule, body)
 
@@ -177,8 +187,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif rule.fault == "drop_after":
             self._drop()
         elif rule.fault == "kill_after":
-            os.kill(rule.pid, signal.SIGKILL)
-            self._drop()
+            self._kill(rule.pid)
         elif rule.fault == "truncate":
             self._reply(status, found, content, sent=len(content) // 2)
         else:
@@ -198,6 +207,9 @@ class _Handler(BaseHTTPRequestHandler):
         connection = http.client.HTTPConnection(self.proxy.upstream, timeout=DEADLINE)
         with contextlib.closing(connection):
             connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            if not self.proxy.keep_host:
+                headers = {name: value for name, value in headers.items() if name.lower() != "host"}
+                headers["Host"] = self.proxy.upstream
             for name, value in headers.items():
                 if name.lower() not in ("connection", "expect", "transfer-encoding", "content-length"):
                     connection.putheader(name, value)
@@ -218,6 +230,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content[:sent])
         if sent is not None:
             self._drop()
+
+    def _kill(self, pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):  # of several that share the rule, this one may have ended
+            os.kill(pid, signal.SIGKILL)
+        self._drop()
 
     def _drop(self) -> None:
         self.close_connection = True

@@ -46,7 +46,7 @@ def annotate(
     """Ask about every sampled text that this prompt, model and revision have not answered; commit batch by batch.
 
     A failed answer is kept as such and asked again by the next run. On SIGTERM the batch in flight is finished and
-    committed, then TransientError is raised; a kill loses at most that batch.
+    committed, then TransientError is raised; a second SIGTERM, or a kill, loses that batch and no other.
     """
     work = _Annotation(task, partition, run, lake, annotator, prompt_hash, sample or task.annotator.sample)
     with _stop_signal() as stop:
@@ -204,6 +204,8 @@ def _stop_signal() -> Iterator[threading.Event]:
         return
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise SystemExit(TransientError.exit_code)  # no error of a step: nothing on the way may catch it
         stop.set()
 
     previous = signal.signal(signal.SIGTERM, ask_to_stop)

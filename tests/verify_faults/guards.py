@@ -1,0 +1,161 @@
+"""Guards, each with the change that removes it and a test that must notice. Data only; `sabotage` carries it out."""
+
+from typing import NamedTuple
+
+_LAKE = "tests/integration/test_lake_verbs.py::test_"
+_KILLS = "tests/integration/test_kills.py::test_"
+_DAGS = "tests/dags/test_"
+
+
+class Guard(NamedTuple):
+    """`old` stands exactly once in `file`."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+GUARDS = (
+    Guard(
+        "a commit key that is there already makes no second commit",
+        "llambert_etl/lake/tables.py",
+        "if current == key:",
+        "if False:",
+        _LAKE + "replaying_a_replacement_adds_no_version_and_no_row",
+    ),
+    Guard(
+        "a writer that began before another's replacement is refused",
+        "llambert_etl/lake/tables.py",
+        "if current != staged.replaces:",
+        "if False:",
+        _LAKE + "a_writer_that_began_before_a_replacement_cannot_undo_it",
+    ),
+    Guard(
+        "one application transaction puts racing appends in a row",
+        "llambert_etl/lake/tables.py",
+        "_properties(manifest, Transaction(fence, turn))",
+        "_properties(manifest, Transaction(f'{fence}/{manifest.run}', turn))",
+        _KILLS + "racing_appends_of_overlapping_rows_add_each_row_once",
+    ),
+    Guard(
+        "an append leaves out the rows that the table holds",
+        "llambert_etl/lake/tables.py",
+        'on=key, how="anti", nulls_equal=True)',
+        'on=key, how="left", nulls_equal=True)',
+        _LAKE + "append_once_adds_only_what_is_absent",
+    ),
+    Guard(
+        "a column of another type is refused before Delta casts it",
+        "llambert_etl/lake/staging.py",
+        "if found[field.name] != field.type:",
+        "if False:",
+        _LAKE + "another_schema_is_refused_before_any_commit",
+    ),
+    Guard(
+        "rows go to the partition that they name",
+        "llambert_etl/lake/staging.py",
+        "        _check_target(table, chunk, task, partition)\n",
+        "",
+        _LAKE + "rows_of_another_day_cannot_be_staged_into_a_partition",
+    ),
+    Guard(
+        "a text that was answered is never asked again",
+        "llambert_etl/steps/annotate.py",
+        'on="text_hash", how="anti")',
+        'on="text_hash", how="left")',
+        "tests/integration/test_annotate.py::test_a_second_run_asks_nothing",
+    ),
+    Guard(
+        "a reply goes to the document that it answers",
+        "llambert_etl/steps/annotate.py",
+        "to_dicts(), replies, strict=True)",
+        "to_dicts(), list(replies)[::-1], strict=True)",
+        "tests/integration/test_annotate.py::test_every_sampled_document_is_asked_once_and_kept",
+    ),
+    Guard(
+        "results come back in the order of the texts, whatever the batches",
+        "llambert_etl/llm/batching.py",
+        "return [results[index] for index in range(len(items))]",
+        "return list(results.values())",
+        "tests/unit/llm/test_batching.py::test_every_item_comes_back_in_its_place",
+    ),
+    Guard(
+        "a reply that names two labels is no label",
+        "llambert_etl/llm/parsing.py",
+        "if len(named) > 1 or _negates(said, named):",
+        "if _negates(said, named):",
+        "tests/unit/llm/test_parsing.py::test_a_reply_is_a_label_or_a_reason",
+    ),
+    Guard(
+        "control tokens in a document are text",
+        "llambert_etl/llm/encoding.py",
+        "for text in plain], split_special_tokens=True)",
+        "for text in plain])",
+        "tests/unit/llm/test_encoding.py::test_no_control_token_comes_out_of_a_document",
+    ),
+    Guard(
+        "a gate that fails stops the run",
+        "llambert_etl/steps/check.py",
+        "if validation.failures:",
+        "if False:",
+        "tests/integration/test_check.py::test_a_drop_with_only_bad_rows_is_stopped",
+    ),
+    Guard(
+        "nothing is published that did not pass its gate",
+        "llambert_etl/steps/publish.py",
+        "if not was_checked(lake, plan, staged):",
+        "if False:",
+        "tests/integration/test_label_run.py::test_nothing_is_published_before_its_gate",
+    ),
+    Guard(
+        "a manifest adds up",
+        "llambert_etl/manifest.py",
+        'if self.rows and self.rows.get("read") != sum(outcomes.values()):',
+        "if False:",
+        "tests/unit/test_words.py::test_a_manifest_whose_rows_do_not_add_up_cannot_be_made",
+    ),
+    Guard(
+        "a text that gold tests on is not learnt, under whatever id",
+        "llambert_etl/steps/train.py",
+        ' | pl.col("text_hash").is_in(test["text_hash"].to_list())\n    kept',
+        "\n    kept",
+        "tests/integration/test_train.py::test_a_text_that_gold_tests_on_is_not_learnt_under_another_id",
+    ),
+    Guard(
+        "an encoder whose files are not those registered is refused",
+        "llambert_etl/registry/cache.py",
+        "if wrong := mismatch(folder, version.hashes):",
+        "if wrong := None:",
+        "tests/integration/test_registry.py::test_a_swapped_artifact_is_refused",
+    ),
+    Guard(
+        "a version is promoted for the labels that the task has",
+        "llambert_etl/steps/promote.py",
+        "if version.labels != self.task.label_names:",
+        "if False:",
+        "tests/integration/test_promote.py::test_labels_in_another_order_are_a_configuration_error",
+    ),
+    Guard(
+        "an encoder that gives one label only is not promoted",
+        "llambert_etl/steps/promote.py",
+        "if share < gates.min_label_share:",
+        "if False:",
+        "tests/integration/test_promote.py::test_a_collapsed_encoder_is_refused_with_what_was_seen_and_expected",
+    ),
+    Guard(
+        "a run without a partition key fails before it starts",
+        "llambert_etl/orchestration/commands.py",
+        "        parse_partition(partition_of(argv))\n",
+        "        partition_of(argv)\n",
+        _DAGS + "commands.py::test_a_partition_that_is_no_day_is_refused_before_anything_starts",
+    ),
+    Guard(
+        "the plugin's routes ask who is there",
+        "plugins/llambert_pages.py",
+        "dependencies=[Depends(may_read)], ",
+        "",
+        _DAGS + "pages.py::test_every_route_refuses_an_anonymous_caller",
+    ),
+)
