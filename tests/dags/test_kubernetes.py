@@ -13,9 +13,9 @@ import kubernetes_validate
 import pytest
 from kubernetes.client import ApiClient
 
-from llambert_etl.config import find_task
+from llambert_etl.config import LabellingTask, find_task
 from llambert_etl.errors import ConfigError, DataError, TransientError
-from llambert_etl.orchestration import dags
+from llambert_etl.orchestration import commands, dags
 from llambert_etl.orchestration.kubernetes import PodStep, pod_arguments
 from llambert_etl.orchestration.retry import StepCrashedError
 from llambert_etl.settings import Kubernetes, load_settings
@@ -223,29 +223,34 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeCl
     server.server_close()
 
 
+def films() -> LabellingTask:
+    return find_task(load_settings().include, "films")
+
+
 def retrain_dag() -> Any:
-    settings = load_settings()
-    return dags.build_retrain(find_task(settings.include, "films"), settings)
+    return dags.build_retrain(films(), load_settings())
 
 
 def test_manifest_comes_back_from_each_pod_without_a_second_container(
     api: type[FakeCluster], cli: Any, run_dag: Any
 ) -> None:
+    cli.reply(**{"training-due": {"facts": {"due": True}}})
     api.message = json.dumps({"step": "train", "facts": {"model_version": 3}})
     run = run_dag(retrain_dag(), DAY)
     assert run.state == "success"
     assert run.xcom("train") == {"step": "train", "facts": {"model_version": 3}}
     assert run.xcom("train", "_link_MlflowLink").endswith("/versions/3")
-    assert cli.steps[1:] == ["check annotations", "promote"]
+    assert [step.split()[0] for step in cli.steps] == ["training-due", "gold", "check", "promote"]
     annotate, train = api.created
     assert [len(pod["spec"]["containers"]) for pod in (annotate, train)] == [1, 1]
-    assert annotate["spec"]["containers"][0]["args"][:5] == ["annotate", "--task", "films", "--partition", DAY]
+    assert annotate["spec"]["containers"][0]["args"][:5] == commands.step("annotate", films())[:5]
     assert not api.pods, "a pod that has ended was not deleted"
 
 
 def test_pod_whose_message_is_cut_short_still_succeeds(api: type[FakeCluster], cli: Any, run_dag: Any) -> None:
+    cli.reply(**{"training-due": {"facts": {"due": True}}})
     api.message = '{"step": "train", "facts": {"model_ver'
-    assert run_dag(retrain_dag(), DAY).state == "success"
+    assert run_dag(retrain_dag(), DAY).states["train"] == "success"
 
 
 @pytest.mark.parametrize(
