@@ -66,6 +66,8 @@ class Lake:
                         partition_by=PARTITION_COLUMNS,
                         configuration=_TABLE_PROPERTIES,
                         storage_options=self._options,
+                        # Tried again, a loser would lay a second definition over the winner's table.
+                        commit_properties=CommitProperties(max_commit_retries=0),
                     )
                 except CommitFailedError:
                     if not DeltaTable.is_deltatable(uri, self._options):
