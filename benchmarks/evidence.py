@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,14 +16,16 @@ from llambert_etl.stack.stack import REPOSITORY
 
 EVIDENCE = REPOSITORY / "docs" / "evidence"
 # What a result depends on. A change anywhere else leaves it as it is.
-_MEASURED = ("llambert_etl", "include", "benchmarks", "constraints.txt")
+_MEASURED = ("llambert_etl", "plugins", "include", "benchmarks", "tests", "constraints.txt")
 
 
-def write(name: str, *, seeds: Sequence[int], results: dict[str, object], out: Path = EVIDENCE) -> Path:
-    """Write `<name>.json` into the folder `out`, and say so."""
+def write(
+    name: str, *, seeds: Sequence[int], results: Mapping[str, object], out: Path = EVIDENCE, command: str = ""
+) -> Path:
+    """Write `<name>.json` into the folder `out`, and say so. `command` is by default the benchmark of that name."""
     path = out / f"{name}.json"
     record = {
-        "command": f"python -m benchmarks.{name}",
+        "command": command or f"python -m benchmarks.{name}",
         "commit": _git("rev-parse", "HEAD"),
         "changed_since_commit": _git("status", "--porcelain", "--", *_MEASURED).splitlines(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

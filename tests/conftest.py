@@ -17,6 +17,7 @@ from llambert_etl.stack.host import FOREIGN, QUIET
 from llambert_etl.stack.mlflow import MlflowServer
 from llambert_etl.stack.seaweed import SeaweedFS
 from llambert_etl.stack.stack import REPOSITORY
+from tests.faults import Proxy, fault_proxy
 
 # Before anything reads them: no telemetry, no model hub, and nothing of the developer's own deployments.
 for name in [name for name in os.environ if name.startswith(FOREIGN)]:
@@ -106,3 +107,17 @@ def lake(settings: Settings) -> Lake:
     lake = Lake.from_settings(settings)
     lake.create_tables()
     return lake
+
+
+@pytest.fixture(scope="module")
+def proxies(s3: SeaweedFS) -> Iterator[Proxy]:
+    """One fault proxy for a module, before S3 unless the module says otherwise."""
+    with fault_proxy(s3.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxy(proxies: Proxy) -> Iterator[Proxy]:
+    """The module's fault proxy, without rules before and after."""
+    yield proxies
+    proxies.reset()

@@ -29,7 +29,6 @@ def settings_on(s3: SeaweedFS, mlflow: MlflowServer, *, state: Path, root: Path,
         mlflow_uri=mlflow.uri,
         mlflow_username=SecretStr(mlflow.username),
         mlflow_password=SecretStr(mlflow.password),
-        model_orgs=["meta-llama", "FacebookAI", "google-bert", "distilbert", "HuggingFaceTB", "sentence-transformers"],
         model_paths=model_paths(root),
         compute="local",
     )

@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
 from llambert_etl.stack.seaweed import SeaweedFS
 from tests.children import Child, race
-from tests.faults import COMMIT, Fault, Proxy, fault_proxy
+from tests.faults import COMMIT, Fault, Proxy
 
 DAY, NEXT = Partition("2026-11-10"), Partition("2026-11-11")
 TASK = "reviews"
@@ -29,18 +29,6 @@ LOST = ["500_after", "drop_after"]
 TRANSIENT = TransientError.exit_code
 # Limits short enough to wait for; each stands for the longer one of Settings.
 SHORT = {"timeout": "2s", "connect_timeout": "1s", "max_retries": "2", "retry_timeout": "6s"}
-
-
-@pytest.fixture(scope="module")
-def proxies(s3: SeaweedFS) -> Iterator[Proxy]:
-    with fault_proxy(s3.endpoint) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def proxy(proxies: Proxy) -> Iterator[Proxy]:
-    yield proxies
-    proxies.reset()
 
 
 @pytest.fixture

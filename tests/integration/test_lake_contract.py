@@ -5,7 +5,7 @@ Most rows are a promise that the lake builds on; some are a shortcoming that it 
 
 import itertools
 import random
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
@@ -24,24 +24,12 @@ from llambert_etl.errors import ConfigError
 from llambert_etl.lake.storage import safe_key
 from llambert_etl.stack.seaweed import SeaweedFS
 from tests.children import Child
-from tests.faults import COMMIT, Proxy, fault_proxy
+from tests.faults import COMMIT, Proxy
 
 DAYS = ("2026-11-10", "2026-11-11", "2026-11-12", "2026-11-13")
 DAY = DAYS[0]
 WRITERS = 8
 FIRST_COMMIT = r"/_delta_log/0+\.json"
-
-
-@pytest.fixture(scope="module")
-def proxies(s3: SeaweedFS) -> Iterator[Proxy]:
-    with fault_proxy(s3.endpoint) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def proxy(proxies: Proxy) -> Iterator[Proxy]:
-    yield proxies
-    proxies.reset()
 
 
 @pytest.fixture

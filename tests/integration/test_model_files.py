@@ -5,7 +5,7 @@ import hashlib
 import os
 import signal
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,24 +30,12 @@ from llambert_etl.steps.maintain import maintain
 from llambert_etl.steps.plan import plan
 from llambert_etl.steps.publish import publish
 from tests.children import Child, race
-from tests.faults import Proxy, fault_proxy
+from tests.faults import Proxy
 from tests.labelling import DAY, NEXT, Shelf, drop, labels
 from tests.tasks import make_task
 
 # Two parts of an upload.
 LARGE = 20 * 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def proxies(s3: SeaweedFS) -> Iterator[Proxy]:
-    with fault_proxy(s3.endpoint) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def proxy(proxies: Proxy) -> Iterator[Proxy]:
-    yield proxies
-    proxies.reset()
 
 
 @pytest.fixture

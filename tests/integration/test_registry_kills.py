@@ -29,14 +29,9 @@ MOMENTS = {
 
 @pytest.fixture(scope="module")
 def proxies(mlflow_server: MlflowServer) -> Iterator[Proxy]:
+    """Before MLflow in this module, and not before S3."""
     with fault_proxy(mlflow_server.uri, keep_host=False) as proxy:
         yield proxy
-
-
-@pytest.fixture
-def proxy(proxies: Proxy) -> Iterator[Proxy]:
-    yield proxies
-    proxies.reset()
 
 
 @pytest.fixture(scope="module")

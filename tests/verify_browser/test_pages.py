@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import quote
 
 import pytest
@@ -28,15 +29,19 @@ def published(stack: Stack) -> Run:
 
 @pytest.fixture
 def page(airflow: BrowserContext) -> Iterator[Page]:
-    page = airflow.new_page()
-    page.set_default_timeout(_SLOW)
-    yield page
-    page.close()
+    with _page(airflow) as page:
+        yield page
 
 
 @pytest.fixture
 def models(mlflow: BrowserContext) -> Iterator[Page]:
-    page = mlflow.new_page()
+    with _page(mlflow) as page:
+        yield page
+
+
+@contextmanager
+def _page(context: BrowserContext) -> Iterator[Page]:
+    page = context.new_page()
     page.set_default_timeout(_SLOW)
     yield page
     page.close()

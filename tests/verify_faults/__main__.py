@@ -1,11 +1,9 @@
 """`make verify-faults`: the soak, the races and the sabotage, and their record in docs/evidence/faults.json."""
 
 import argparse
-import datetime
 import json
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -14,12 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from llambert_etl.stack.host import FOREIGN, QUIET
-from llambert_etl.stack.stack import REPOSITORY
 
 PARTS = ("sabotage", "races", "soak")
 ROUNDS = 50
-_EVIDENCE = REPOSITORY / "docs" / "evidence" / "faults.json"
-_MEASURED = ("llambert_etl", "plugins", "tests", "constraints.txt")
 
 
 def main() -> int:
@@ -36,7 +31,10 @@ def main() -> int:
     print(json.dumps(results, indent=2))
     problems = [text for part in results.values() for text in part["problems"]]
     if not asked.only:
-        _record(asked, results, time.monotonic() - started)
+        from benchmarks.evidence import write
+
+        found = {"seconds": round(time.monotonic() - started), **results}
+        write("faults", seeds=[asked.seed], results=found, command="make verify-faults")
     say(f"{len(problems)} problems" + "".join(f"\n  {text}" for text in problems))
     return 1 if problems else 0
 
@@ -93,27 +91,6 @@ def _on_servers(
         if "soak" in parts:
             results["soak"] = soak(servers, asked.seed, asked.minutes, say)
     return results
-
-
-def _record(asked: argparse.Namespace, results: dict[str, dict[str, Any]], seconds: float) -> None:
-    from benchmarks.evidence import machine
-
-    def git(*arguments: str) -> str:
-        command = ["git", *arguments]
-        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.rstrip()
-
-    record = {
-        "command": "make verify-faults",
-        "commit": git("rev-parse", "HEAD"),
-        "changed_since_commit": git("status", "--porcelain", "--", *_MEASURED).splitlines(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "seed": asked.seed,
-        "seconds": round(seconds),
-        "machine": machine(),
-        "results": results,
-    }
-    _EVIDENCE.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"written: {_EVIDENCE}")
 
 
 if __name__ == "__main__":
