@@ -4,16 +4,19 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Literal
 
 import typer
 
-from llambert_etl.errors import ConfigError, LlambertError
+from llambert_etl.errors import ConfigError, LlambertError, TransientError
 from llambert_etl.lake import lake_faults
 
 _TERMINATION_LOG = Path("/dev/termination-log")
@@ -71,8 +74,10 @@ def progress(what: str, every_seconds: float = 10.0) -> Callable[[int, int], Non
 def conclude(command: Callable[[], object]) -> int:
     """Run a command; return its exit code. What libraries print goes to stderr: stdout is for results."""
     try:
-        with contextlib.redirect_stdout(sys.stderr), lake_faults("lake"):
+        with _stoppable(), contextlib.redirect_stdout(sys.stderr), lake_faults("lake"):
             command()
+    except SystemExit:
+        return _failed("asked to stop before the end; run it again", TransientError.exit_code)
     except typer.Exit as stop:
         return stop.exit_code
     except typer.Abort:
@@ -87,6 +92,26 @@ def conclude(command: Callable[[], object]) -> int:
         traceback.print_exc()
         return _failed("this is a bug in llambert, not in your data or settings; see the traceback above", _BUG)
     return 0
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM end the command with the code that says try again.
+
+    The first process of a container would else not notice it, and be killed when the grace period is over.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(TransientError.exit_code)  # not an Exception, which libraries on the way may catch
+
+    previous = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _failed(reason: str, code: int) -> int:

@@ -83,13 +83,11 @@ class Storage:
 
     def list(self, prefix: str) -> list[pafs.FileInfo]:
         """Return the files below `prefix`, each with `.path` relative to the root's parent and `.mtime`."""
-        return [
-            info
-            for info in self._filesystem.get_file_info(
-                pafs.FileSelector(self.path(prefix), recursive=True, allow_not_found=True)
-            )
-            if info.type == pafs.FileType.File
-        ]
+        try:
+            found = self._filesystem.get_file_info(pafs.FileSelector(self.path(prefix), recursive=True))
+        except FileNotFoundError:  # Arrow's allow_not_found still raises where a folder is made as it looks
+            return []
+        return [info for info in found if info.type == pafs.FileType.File]
 
     def delete(self, info: pafs.FileInfo) -> None:
         self._filesystem.delete_file(info.path)

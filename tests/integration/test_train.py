@@ -1,5 +1,8 @@
 """train: which rows each strategy learns from, what it measures, and what a second run does."""
 
+import logging
+import os
+import signal
 import uuid
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from llambert_etl.registry import Registry
 from llambert_etl.settings import Settings
 from llambert_etl.steps.train import train
 from tests.encoders import pretrained
+from tests.forks import Fork
 from tests.tasks import make_task, three_label_task
 from tests.unit.quality import frames
 
@@ -88,6 +92,41 @@ def test_the_same_rows_give_the_version_that_is_there_already(usable: Settings) 
     first, again = school.train("llm"), school.train("llm", run="another")
     assert (again["model_version"], again["run_key"]) == (first["model_version"], first["run_key"])
     assert len(school.registry.versions(school.task.name)) == 1
+
+
+class Death(logging.Handler):
+    """Kills its process when training tells of the end of an epoch."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage().startswith("epoch 2"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def training_to_death(settings: Settings, task: LabellingTask) -> None:
+    """Train until the second epoch is over. Runs in a fork."""
+    logger = logging.getLogger("llambert_etl.encoder.training")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(Death())
+    lake, registry = Lake(str(settings.state / "lake")), Registry.from_settings(settings)
+    train(task, DAY, run="r", lake=lake, registry=registry, settings=settings, prompt_hash="p", strategy="llm")
+
+
+def test_a_training_killed_between_epochs_leaves_no_candidate_and_the_next_one_comes_to_the_same_weights(
+    usable: Settings, tmp_path: Path
+) -> None:
+    task = make_task(encoder={"epochs": 3, "patience": 3})
+    undisturbed, killed = School(usable, task), School(usable, task)
+    with Fork(training_to_death, usable, killed.task, log=tmp_path / "train.log") as fork:
+        assert fork.wait() == -signal.SIGKILL, fork.last_words
+    left = {path.name for path in (usable.state / "candidates" / killed.task.name).iterdir()}
+    assert killed.registry.versions(killed.task.name) == []
+    found = [school.train("llm") for school in (undisturbed, killed)]
+    assert found[1]["run_key"] not in left
+    weights = {
+        school.registry.version(school.task.name, facts["model_version"]).hashes["model.safetensors"]
+        for school, facts in zip((undisturbed, killed), found, strict=True)
+    }
+    assert len(weights) == 1
 
 
 def test_a_smaller_sample_is_trained_on_as_it_was_annotated(usable: Settings) -> None:
