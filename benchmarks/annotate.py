@@ -40,7 +40,7 @@ def main() -> None:
 def measure(world: World, texts: list[str], rounds: int) -> dict[str, object]:
     task, annotator = world.task, LocalAnnotator.load(world.task, world.settings)
     labels = [reply.label for reply in annotator.annotate(texts)]  # opens the model too
-    encoding, model = annotator.encoding, open_model(task.annotator, world.settings).model
+    encoding, model = annotator.opened.encoding, open_model(task.annotator, world.settings).model
     batch = _best_batch(model, encoding, texts[:_PROBED])
     # A label's own tokens are the fewest that can answer; the task's own limit is what `method: generate` would use.
     fewest = max(len(ids) for ids in encoding.labels.values())

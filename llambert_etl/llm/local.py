@@ -2,30 +2,19 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-
-import torch
+from typing import TYPE_CHECKING
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.llm import Reply
-from llambert_etl.llm.batching import run_batches
-from llambert_etl.llm.encoding import Document, Encoding
-from llambert_etl.llm.generation import Generator, Written
-from llambert_etl.llm.parsing import parse
 from llambert_etl.llm.prompts import Chat, Completion, render
-from llambert_etl.llm.scoring import Scorer
-from llambert_etl.llm.weights import LanguageModel, open_model
-from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Settings
 
-# Llama 2's whole context. Longer prompts would also make the memory of one batch unbounded.
-_MAX_PROMPT_TOKENS = 4096
-_TRUNCATED = "truncated"
-# Beyond these a batch gains nothing: on a processor the caches are full, on a GPU the multiplications are.
-_BATCH_TOKENS = {"cpu": 256, "cuda": 16_384}
+if TYPE_CHECKING:
+    from llambert_etl.llm.local_model import LocalModel
 
 
 class LocalAnnotator:
-    """Answers with `score` or `generate`. The model is opened when the first text needs it."""
+    """Answers with `score` or `generate`. The model is opened, and torch imported, when the first text needs it."""
 
     batch_size = 256
 
@@ -41,75 +30,10 @@ class LocalAnnotator:
 
     def annotate(self, texts: Sequence[str]) -> list[Reply]:
         """Return one reply for each text, in order."""
-        documents = self.encoding.documents(texts)
-        return self._score(documents) if self._task.annotator.method == "score" else self._generate(documents)
+        return self.opened.annotate(texts)
 
     @cached_property
-    def encoding(self) -> Encoding:
-        model, tokenizer = self._opened
-        annotator = self._task.annotator
-        return Encoding.build(
-            tokenizer,
-            self._prompt,
-            self._task.label_names,
-            context=min(_MAX_PROMPT_TOKENS, getattr(model.config, "max_position_embeddings", _MAX_PROMPT_TOKENS)),
-            answer=annotator.max_new_tokens if annotator.method == "generate" else 0,
-        )
+    def opened(self) -> "LocalModel":
+        from llambert_etl.llm.local_model import LocalModel
 
-    @cached_property
-    def _opened(self) -> LanguageModel:
-        return open_model(self._task.annotator, self._settings)
-
-    @cached_property
-    def _scorer(self) -> Scorer:
-        return Scorer(self._opened.model, self.encoding.prefix, self.encoding.labels)
-
-    @cached_property
-    def _generator(self) -> Generator:
-        return Generator(
-            *self._opened,
-            max_new_tokens=self._task.annotator.max_new_tokens,
-            one_line=isinstance(self._prompt, Completion),
-        )
-
-    @property
-    def _batch_tokens(self) -> int:
-        device: torch.device = self._opened.model.device
-        return _BATCH_TOKENS[device.type]
-
-    def _score(self, documents: Sequence[Document]) -> list[Reply]:
-        items = [[*document.ids, *self.encoding.suffix] for document in documents]
-        budget = self._batch_tokens // self._scorer.rows_per_document
-        found = run_batches(items, self._scorer.score, tokens=budget)
-        shared = len(self.encoding.prefix)
-        return [
-            _scored(document, probabilities, shared + len(item) + 1)
-            for document, probabilities, item in zip(documents, found, items, strict=True)
-        ]
-
-    def _generate(self, documents: Sequence[Document]) -> list[Reply]:
-        encoding = self.encoding
-        items = [[*encoding.prefix, *document.ids, *encoding.suffix] for document in documents]
-        found = run_batches(items, self._generator.write, tokens=8 * self._batch_tokens)
-        return [
-            self._written(document, written, len(item) + written.tokens)
-            for document, written, item in zip(documents, found, items, strict=True)
-        ]
-
-    def _written(self, document: Document, written: Written, tokens: int) -> Reply:
-        parsed = parse(written.text, self._task.label_names)
-        status = AnnotationStatus.UNPARSED if parsed.label is None else AnnotationStatus.LABELLED
-        return Reply(parsed.label, None, written.text, status, parsed.reason or _seen(document), tokens)
-
-
-def _scored(document: Document, probabilities: dict[str, float] | None, tokens: int) -> Reply:
-    if probabilities is None:
-        return Reply(None, None, "", AnnotationStatus.FAILED, "not_finite", tokens)
-    best = max(probabilities, key=lambda label: probabilities[label])
-    if sum(probability == probabilities[best] for probability in probabilities.values()) > 1:
-        return Reply(None, probabilities, "", AnnotationStatus.UNPARSED, "ambiguous", tokens)
-    return Reply(best, probabilities, best, AnnotationStatus.LABELLED, _seen(document), tokens)
-
-
-def _seen(document: Document) -> str | None:
-    return _TRUNCATED if document.truncated else None
+        return LocalModel(self._task, self._settings, self._prompt)

@@ -15,7 +15,7 @@ GRPC_OFFSET = 10_000
 
 
 def free_ports(count: int) -> list[int]:
-    """Return distinct ports that are free, together with their `port + 10000`, at this moment."""
+    """Return distinct ports that are free, together with their `port + 10000`, and that no other process is given."""
     ports: list[int] = []
     with ExitStack() as held:
         for port in random.sample(range(_FIRST, _LAST + 1), _LAST - _FIRST + 1):
@@ -25,8 +25,20 @@ def free_ports(count: int) -> list[int]:
             with suppress(OSError):
                 for number in (port, port + GRPC_OFFSET):
                     held.enter_context(socket.socket()).bind((LOOPBACK, number))
+                _claim(port)
                 ports.append(port)
     raise OSError(f"{count} free ports were asked for on {LOOPBACK}, and only {len(ports)} are free")
+
+
+def _claim(port: int) -> None:
+    """Keep other processes from being given the port until this one ends: its server may start minutes from now.
+
+    The name lives in Linux's abstract namespace, which holds no file and forgets names with their process. Raise
+    OSError where the port is claimed.
+    """
+    claim = socket.socket(socket.AF_UNIX)
+    claim.bind(f"\0llambert-etl-port-{port}")
+    claim.detach()  # open until the process ends
 
 
 def remembered_ports(file: Path, names: Sequence[str]) -> dict[str, int]:

@@ -124,7 +124,8 @@ class _Shard:
         return known
 
     def _rows(self, chunk: pl.DataFrame) -> pa.Table:
-        new = chunk.filter(~pl.col("text_hash").is_in(list(self._known))).unique("text_hash", maintain_order=True)
+        unknown = [text_hash for text_hash in chunk["text_hash"] if text_hash not in self._known]
+        new = chunk.filter(pl.col("text_hash").is_in(unknown)).unique("text_hash", maintain_order=True)
         if new.height:
             self._classifier = self._classifier or self._load(self._plan)
             predicted = self._classifier.predict(new["text"].to_list())

@@ -58,8 +58,8 @@ def test_generation_is_greedy_and_strictly_parsed(tmp_path: Path, folder: Path) 
     replies = annotator.annotate(TEXTS)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=best_precision(torch.device("cpu"))).eval()
-    for document, reply in zip(annotator.encoding.documents(TEXTS), replies, strict=True):
-        ids = torch.tensor([annotator.encoding.prefix + document.ids + annotator.encoding.suffix])
+    for document, reply in zip(annotator.opened.encoding.documents(TEXTS), replies, strict=True):
+        ids = torch.tensor([annotator.opened.encoding.prefix + document.ids + annotator.opened.encoding.suffix])
         with torch.no_grad():
             written = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=4, do_sample=False)
         assert reply.raw == tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)

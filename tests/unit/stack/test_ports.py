@@ -1,6 +1,9 @@
 """Ports: distinct, free with their gRPC partners, and the same again while nobody took them."""
 
+import random
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 from llambert_etl.stack.ports import GRPC_OFFSET, LOOPBACK, free_ports, remembered_ports
@@ -17,6 +20,24 @@ def test_every_port_and_its_partner_can_be_bound() -> None:
         for number in (port, port + GRPC_OFFSET):
             with socket.socket() as server:
                 server.bind((LOOPBACK, number))
+
+
+def test_ports_that_a_living_process_was_given_are_given_to_no_other() -> None:
+    draw = (
+        "import random; from llambert_etl.stack.ports import free_ports; random.seed(1); print(free_ports(3)); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", draw], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        theirs = other.stdout.readline()
+        random.seed(1)
+        ours = free_ports(3)
+        other.stdin.close()
+    assert not {str(port) for port in ours} & set(theirs.strip("[]\n").split(", "))
+    random.seed(1)
+    assert str(free_ports(3)) == theirs.strip()
 
 
 def test_ports_are_remembered(tmp_path: Path) -> None:
