@@ -30,28 +30,30 @@ def ids(rows: list[Record | Refusal]) -> list[object]:
 
 PLAIN = jsonl(*reviews(3))
 CSV = b"id,text\n" + b"".join(f'{row["id"]},"{row["text"]}"\n'.encode() for row in reviews(3))
+CSV_OF_OTHER_ORDER = b"extra,text,id\n" + b"".join(f"x,{row['text']},{row['id']}\n".encode() for row in reviews(3))
+PARQUET = parquet(id=["r0", "r1", "r2"], text=[row["text"] for row in reviews(3)], extra=[1, 2, 3])
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("a.jsonl", PLAIN),
-        ("A.JSONL", PLAIN),
-        ("a.jsonl", PLAIN.rstrip(b"\n")),
-        ("a.jsonl", PLAIN.replace(b"\n", b"\r\n")),
-        ("a.jsonl", b"\xef\xbb\xbf" + PLAIN),
-        ("a.jsonl", PLAIN.replace(b"\n", b"\n\n  \n")),
-        ("a.jsonl.gz", gzip.compress(PLAIN)),
-        ("a.jsonl.gz", b"".join(gzip.compress(jsonl(row)) for row in reviews(3))),
-        ("a.jsonl.gz", gzip.compress(PLAIN) + bytes(512)),
-        ("a.jsonl.zst", zstandard.compress(PLAIN)),
-        ("a.jsonl.zst", b"".join(zstandard.compress(jsonl(row)) for row in reviews(3))),
-        ("a.csv", CSV),
-        ("a.csv", b"\xef\xbb\xbf" + CSV),
-        ("a.csv", CSV.replace(b"\n", b"\r\n")),
-        ("a.csv", b"extra,text,id\n" + b"".join(f"x,{row['text']},{row['id']}\n".encode() for row in reviews(3))),
-        ("a.csv.gz", gzip.compress(CSV)),
-        ("a.parquet", parquet(id=["r0", "r1", "r2"], text=[row["text"] for row in reviews(3)], extra=[1, 2, 3])),
+        pytest.param("a.jsonl", PLAIN, id="lines"),
+        pytest.param("A.JSONL", PLAIN, id="capitals"),
+        pytest.param("a.jsonl", PLAIN.rstrip(b"\n"), id="no last newline"),
+        pytest.param("a.jsonl", PLAIN.replace(b"\n", b"\r\n"), id="carriage returns"),
+        pytest.param("a.jsonl", b"\xef\xbb\xbf" + PLAIN, id="byte order mark"),
+        pytest.param("a.jsonl", PLAIN.replace(b"\n", b"\n\n  \n"), id="blank lines"),
+        pytest.param("a.jsonl.gz", gzip.compress(PLAIN), id="gzip"),
+        pytest.param("a.jsonl.gz", b"".join(gzip.compress(jsonl(row)) for row in reviews(3)), id="gzip members"),
+        pytest.param("a.jsonl.gz", gzip.compress(PLAIN) + bytes(512), id="gzip padding"),
+        pytest.param("a.jsonl.zst", zstandard.compress(PLAIN), id="zstd"),
+        pytest.param("a.jsonl.zst", b"".join(zstandard.compress(jsonl(row)) for row in reviews(3)), id="zstd frames"),
+        pytest.param("a.csv", CSV, id="csv"),
+        pytest.param("a.csv", b"\xef\xbb\xbf" + CSV, id="csv byte order mark"),
+        pytest.param("a.csv", CSV.replace(b"\n", b"\r\n"), id="csv carriage returns"),
+        pytest.param("a.csv", CSV_OF_OTHER_ORDER, id="csv columns"),
+        pytest.param("a.csv.gz", gzip.compress(CSV), id="csv gzip"),
+        pytest.param("a.parquet", PARQUET, id="parquet"),
     ],
 )
 def test_every_format_gives_the_same_records(name: str, content: bytes) -> None:
