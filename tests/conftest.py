@@ -121,3 +121,17 @@ def proxy(proxies: Proxy) -> Iterator[Proxy]:
     """The module's fault proxy, without rules before and after."""
     yield proxies
     proxies.reset()
+
+
+@pytest.fixture
+def proxied(settings: Settings, proxy: Proxy) -> dict[str, str]:
+    """The lake's storage options, through the proxy."""
+    return {**settings.storage_options, "aws_endpoint": proxy.endpoint()}
+
+
+@pytest.fixture
+def faulty(lake: Lake, proxied: dict[str, str]) -> Lake:
+    """`lake` through the proxy, with limits short enough to wait for; each stands for the longer one of Settings."""
+    return Lake(
+        lake.uri, {**proxied, "timeout": "2s", "connect_timeout": "1s", "max_retries": "2", "retry_timeout": "6s"}
+    )

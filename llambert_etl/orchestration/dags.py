@@ -4,7 +4,7 @@ import datetime
 from typing import Any, cast
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import DAG, Context, CronPartitionTimetable, CronTriggerTimetable, Param, chain, task
+from airflow.sdk import DAG, Context, CronPartitionTimetable, CronTriggerTimetable, Param, TriggerRule, chain, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from llambert_etl.config import LabellingTask
@@ -79,6 +79,10 @@ def build_retrain(labelling: LabellingTask, settings: Settings) -> DAG:
         },
     ) as dag:
 
+        def skip_for_gold_alone(context: Context) -> None:
+            if (context["params"]["strategy"] or labelling.encoder.strategy) == "gold":
+                raise AirflowSkipException("training on gold alone needs no answer of the LLM")
+
         @task(outlets=[assets.champion])
         def announce_champion(manifest: Any, **context: Any) -> None:
             """Bring back every live partition, to be labelled by the new champion."""
@@ -95,17 +99,23 @@ def build_retrain(labelling: LabellingTask, settings: Settings) -> DAG:
             post_execute=skip_unless_due,
         )
         sample, strategy = commands.option("--sample", "sample"), commands.option("--strategy", "strategy")
+        ready = [still_due, *_gold_import(labelling, settings, steps)]
+        train = steps.heavy(
+            "train",
+            commands.step("train", labelling, strategy, sample),
+            trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
+        )
         promote = steps.light("promote", commands.step("promote", labelling), pool=REGISTRY_POOL)
         chain(
-            still_due,
-            *_gold_import(labelling, settings, steps),
-            steps.heavy("annotate", commands.step("annotate", labelling, sample)),
+            *ready,
+            steps.heavy("annotate", commands.step("annotate", labelling, sample), pre_execute=skip_for_gold_alone),
             steps.light("check_annotations", commands.step("check annotations", labelling, sample)),
-            steps.heavy("train", commands.step("train", labelling, strategy, sample)),
+            train,
             *_approval(labelling),
             promote,
             announce_champion(promote.output),
         )
+        chain(ready[-1], train)
     return dag
 
 

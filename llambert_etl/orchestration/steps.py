@@ -55,10 +55,10 @@ class Steps(NamedTuple):
         local = LocalStep.partial(task_id=task_id, map_index_template=named, **self._local(), **options)
         return local.expand(arguments=arguments)
 
-    def heavy(self, task_id: str, arguments: list[str]) -> BaseOperator:
+    def heavy(self, task_id: str, arguments: list[str], **options: Any) -> BaseOperator:
         """A step that loads a model."""
-        operator, options = self._heavy(task_id)
-        return operator(arguments=arguments, **options)
+        operator, own = self._heavy(task_id)
+        return operator(arguments=arguments, **own, **options)
 
     def mapped(self, task_id: str, arguments: XComArg) -> MappedOperator:
         """A heavy step for each argv that an earlier task returns."""

@@ -98,6 +98,26 @@ def test_promotion_brings_back_every_live_partition(cli: Any, run_dag: RunDag) -
     assert "--strategy=combined" in by_step["train"]
 
 
+@pytest.mark.parametrize(("chosen", "asked"), [("gold", False), ("llm", True), (None, True)])
+def test_training_on_gold_alone_pays_for_no_llm(cli: Any, run_dag: RunDag, chosen: str | None, asked: bool) -> None:
+    cli.reply(**DUE, promote={"facts": {"decision": "kept"}})
+    run = run_dag(build("retrain"), DAY, run_conf={"strategy": chosen})
+    assert [step in cli.steps for step in ("annotate", "check annotations", "train", "promote")] == [
+        asked,
+        asked,
+        True,
+        True,
+    ]
+    assert (run.state, run.states["annotate"]) == ("success", "success" if asked else "skipped")
+
+
+def test_annotations_that_fail_their_gate_are_not_trained_on(cli: Any, run_dag: RunDag) -> None:
+    cli.reply(**DUE, check_annotations={"exit": 65, "reason": "gate: one label only"})
+    run = run_dag(build("retrain"), DAY)
+    assert (run.states["check_annotations"], run.states["train"]) == ("failed", "upstream_failed")
+    assert "train" not in cli.steps
+
+
 def test_a_champion_that_stays_brings_back_nothing(cli: Any, run_dag: RunDag) -> None:
     cli.reply(**DUE, promote={"facts": {"decision": "kept", "reason": "the candidate is no better"}})
     run = run_dag(build("retrain"), DAY)

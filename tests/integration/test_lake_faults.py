@@ -1,0 +1,186 @@
+"""The lake on a store that refuses, hangs, cuts short, takes rights away or lost a part of a table."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from llambert_etl.errors import ConfigError, DataError, TransientError
+from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.settings import Settings
+from llambert_etl.stack.seaweed import SeaweedFS
+from tests.faults import COMMIT, Fault, Proxy
+from tests.lake_writers import DAY, NEXT, TASK, append, content, documents, manifest, replace
+
+# R16, R17, R18: a store that refuses, hangs or cuts short
+
+
+def test_a_burst_of_refusals_is_waited_out(lake: Lake, faulty: Lake, proxy: Proxy) -> None:
+    before = lake.version("documents")
+    burst = proxy.rule("503", "PUT", COMMIT, times=2)
+    assert not replace(faulty, "new")
+    assert proxy.seen(burst) == 3
+    assert (lake.version("documents"), content(lake)) == (before + 1, "enw")
+
+
+@pytest.mark.parametrize(
+    ("fault", "method", "path"),
+    [
+        ("503", "PUT", COMMIT),
+        ("503", "(PUT|POST)", r"\.parquet"),
+        ("503", "GET", r"_delta_log"),
+        ("drop_before", "PUT", COMMIT),
+        ("delay", "PUT", COMMIT),
+        ("delay", "(PUT|POST)", r"\.parquet"),
+        ("delay", "GET", r"_delta_log"),
+    ],
+)
+def test_a_store_that_stays_broken_fails_the_step_in_bounded_time_and_changes_nothing(
+    lake: Lake, faulty: Lake, proxy: Proxy, fault: Fault, method: str, path: str
+) -> None:
+    replace(lake, "old")
+    before = lake.version("documents")
+    broken, started = proxy.rule(fault, method, path, times=None), time.monotonic()
+    with pytest.raises(TransientError, match="/lake/documents"):
+        replace(faulty, "new")
+    assert time.monotonic() - started < 30
+    assert proxy.seen(broken) <= 8
+    assert (lake.version("documents"), content(lake)) == (before, "dlo")
+
+
+@pytest.mark.parametrize("times", [1, None], ids=["once", "for ever"])
+def test_a_truncated_file_is_an_error_or_read_again_but_never_a_short_table(
+    lake: Lake, faulty: Lake, proxy: Proxy, times: int | None
+) -> None:
+    replace(lake, "abcdef")
+    proxy.rule("truncate", "GET", r"/documents/task.*\.parquet", times=times)
+    if times is None:
+        with pytest.raises((TransientError, DataError)), lake_faults(faulty.uri):
+            content(faulty)
+    else:
+        assert content(faulty) == "abcdef"
+
+
+# R19: wrong rights
+
+
+@pytest.mark.parametrize("verb", [replace, append])
+def test_a_read_only_identity_reads_but_its_write_is_a_matter_of_settings(
+    lake: Lake, settings: Settings, s3: SeaweedFS, verb: Any
+) -> None:
+    replace(lake, "old")
+    before = lake.version("documents")
+    keys = {"aws_access_key_id": s3.reader_access_key, "aws_secret_access_key": s3.reader_secret_key}
+    reader = Lake(lake.uri, {**settings.storage_options, **keys})
+    assert content(reader) == "dlo"
+    with pytest.raises(ConfigError, match="/lake/documents.* refuses these credentials") as error:
+        verb(reader, "new")
+    assert s3.reader_access_key not in str(error.value)
+    assert s3.reader_secret_key not in str(error.value)
+    assert (lake.version("documents"), content(lake)) == (before, "dlo")
+
+
+def test_rights_that_are_lost_between_staging_and_commit_leave_the_table_as_it_was(
+    lake: Lake, settings: Settings, s3: SeaweedFS
+) -> None:
+    replace(lake, "old")
+    staged = lake.stage("documents", TASK, DAY, [documents("new")], name="part")
+    keys = {"aws_access_key_id": s3.reader_access_key, "aws_secret_access_key": s3.reader_secret_key}
+    reader = Lake(lake.uri, {**settings.storage_options, **keys})
+    with pytest.raises(ConfigError, match="refuses these credentials"):
+        reader.replace_partition("documents", TASK, DAY, staged, commit_key="new", manifest=manifest("r1"))
+    assert content(lake) == "dlo"
+
+
+@pytest.mark.parametrize("name", ["aws_access_key_id", "aws_secret_access_key"])
+def test_wrong_credentials_are_refused_at_once_without_being_shown(
+    lake: Lake, proxied: dict[str, str], proxy: Proxy, name: str
+) -> None:
+    asked = proxy.rule("delay", ".*", ".*", times=None, seconds=0)
+    with pytest.raises(ConfigError, match="refuses these credentials") as error:
+        Lake(lake.uri, {**proxied, name: "canary0123456789"}).version("documents")
+    assert "canary0123456789" not in str(error.value)
+    assert proxy.seen(asked) <= 2
+
+
+# R22: leftovers. In a folder, where a file can be given an age.
+
+WEEK = 7 * 24
+
+
+def test_compaction_removes_old_leftovers_and_nothing_that_is_live_or_young(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    lake.create_tables()
+    replace(lake, "old")
+    replaced = parquet(lake)
+    replace(lake, "new")
+    lake.stage("documents", TASK, NEXT, [documents("x", NEXT)], name="dead")
+    dead = parquet(lake, "dead")
+    for path in parquet(lake):
+        grow_old(path)
+    young = lake.stage("documents", TASK, NEXT, [documents("y", NEXT)], name="young")
+    lake.compact("documents", retention_hours=WEEK)
+    assert not dead & parquet(lake)
+    assert replaced <= parquet(lake), "a file is kept for as long after its replacement as readers may need it"
+    lake.replace_partition("documents", TASK, NEXT, young, commit_key="y", manifest=manifest("r1", NEXT))
+    assert (content(lake, DAY), content(lake, NEXT)) == ("enw", "y")
+    assert "".join(sorted(lake.scan("documents", TASK, version=1).collect()["id"])) == "dlo"
+    age_the_log(lake)
+    lake.compact("documents", retention_hours=WEEK)
+    assert not replaced & parquet(lake)
+    assert (content(lake, DAY), content(lake, NEXT)) == ("enw", "y")
+
+
+def parquet(lake: Lake, name: str = "") -> set[Path]:
+    return set(Path(lake.table_uri("documents")).glob(f"task=*/partition=*/{name}*.parquet"))
+
+
+def grow_old(path: Path) -> None:
+    os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 2 * WEEK * 3600))
+
+
+def age_the_log(lake: Lake) -> None:
+    """Move every removal in the log two weeks back."""
+    for path in Path(lake.table_uri("documents")).glob("_delta_log/*.json"):
+        actions = [json.loads(line) for line in path.read_text().splitlines()]
+        for action in actions:
+            if "remove" in action:
+                action["remove"]["deletionTimestamp"] -= 2 * WEEK * 3600 * 1000
+        path.write_text("".join(json.dumps(action) + "\n" for action in actions))
+
+
+# R24: a damaged log
+
+
+@pytest.mark.parametrize("damage", ["deleted", "cut"])
+def test_a_damaged_log_is_a_loud_error_that_names_the_table(
+    lake: Lake, settings: Settings, bucket: str, damage: str
+) -> None:
+    for ids in ("a", "b", "c"):
+        append(lake, ids)
+    client = boto3.client(
+        "s3",
+        endpoint_url=settings.s3_endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=settings.storage_options["aws_access_key_id"],
+        aws_secret_access_key=settings.storage_options["aws_secret_access_key"],
+    )
+    key = "lake/documents/_delta_log/00000000000000000002.json"
+    log = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+    if damage == "deleted":
+        client.delete_object(Bucket=bucket, Key=key)
+    else:
+        client.put_object(Bucket=bucket, Key=key, Body=log[: len(log) // 2])
+    with pytest.raises(DataError, match="/lake/documents: the table is damaged"), lake_faults(lake.uri):
+        content(lake)
+    with pytest.raises(DataError, match="/lake/documents.*: the table is damaged"):
+        append(lake, "d")
+
+
+def test_a_table_without_its_log_is_told_as_absent(lake: Lake, settings: Settings, bucket: str) -> None:
+    with pytest.raises(ConfigError, match="/elsewhere/documents: no Delta table there"):
+        Lake(f"s3://{bucket}/elsewhere", settings.storage_options).version("documents")
