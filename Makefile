@@ -24,9 +24,8 @@ lint: setup ## check style, types, import contracts, task files and installed pa
 	$(BIN)/llambert tasks validate
 	$(PIP) check
 
-# Two processes, each with servers of its own. The first file takes as long as all others, so their order is kept.
 test: lint ## lint, then run all tests on real S3, MLflow and Airflow servers
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest
 
 verify-faults: setup ## kill, break, race and sabotage for a quarter of an hour; write docs/evidence
 	@$(BIN)/python -m tests.verify_faults
