@@ -1,7 +1,7 @@
 """Fast inference: rows sorted by length, batches bounded in tokens, results in the order of the texts."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -16,13 +16,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from llambert_etl.batching import by_length, side_by_side
 from llambert_etl.encoder.card import Card, read_card
 from llambert_etl.encoder.precision import device, native_bf16
 from llambert_etl.errors import DataError
 
 _WINDOW = 8_192  # texts tokenised at once, so that memory does not follow the length of the list
-_CPU_TOKENS = 2_048
-_GPU_TOKENS = 32_768
+_BATCH_TOKENS = {"cpu": 512, "cuda": 32_768}  # on a processor, what the cache of one core holds
 
 
 class Encoder:
@@ -56,28 +56,18 @@ class Encoder:
     def logits(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
         out = np.empty((len(texts), len(self.labels)), dtype=np.float64)
         for start in range(0, len(texts), _WINDOW):
-            window = list(texts[start : start + _WINDOW])
             # Without split_special_tokens a document that contains "[SEP]" would end its own sequence.
             rows = self._tokenizer(
-                window,
+                list(texts[start : start + _WINDOW]),
                 truncation=True,
                 max_length=self._card.max_length,
                 split_special_tokens=True,
             )["input_ids"]
-            for batch in self._batches([len(row) for row in rows]):
-                out[[start + index for index in batch]] = self._forward([rows[index] for index in batch])
+            batches = by_length([len(row) for row in rows], _BATCH_TOKENS[self._device.type])
+            inputs = [[rows[index] for index in batch] for batch in batches]
+            for batch, logits in zip(batches, side_by_side(self._forward, inputs, self._device), strict=True):
+                out[[start + index for index in batch]] = logits
         return out
-
-    def _batches(self, lengths: list[int]) -> Iterator[list[int]]:
-        budget = _GPU_TOKENS if self._device.type == "cuda" else _CPU_TOKENS
-        batch: list[int] = []
-        for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-            if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
-                yield batch
-                batch = []
-            batch.append(index)
-        if batch:
-            yield batch
 
     @torch.inference_mode()
     def _forward(self, rows: list[list[int]]) -> npt.NDArray[np.float64]:

@@ -1,38 +1,28 @@
-"""Batches of bounded size in order of length, results back in the order of the input."""
+"""Batches that a device may have no room for."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
 
+from llambert_etl.batching import by_length, side_by_side
 from llambert_etl.errors import TransientError
 
 Result = TypeVar("Result")
 Work = Callable[[Sequence[list[int]]], list[Result]]
 
 
-def run_batches(items: Sequence[list[int]], work: Work[Result], *, tokens: int) -> list[Result]:
-    """Apply `work` to batches of items of like length, at most `tokens` each with padding.
+def run_batches(items: Sequence[list[int]], work: Work[Result], *, tokens: int, device: torch.device) -> list[Result]:
+    """Apply `work` to batches of items of like length, at most `tokens` each; return the results in the items' order.
 
-    A longer item goes alone. On a device without room a batch is halved once, then TransientError is raised.
+    On a device without room a batch is halved once, then TransientError is raised.
     """
-    results: dict[int, Result] = {}
-    for batch in _batches(items, tokens):
-        for index, result in zip(batch, _within_memory([items[index] for index in batch], work), strict=True):
-            results[index] = result
+    batches = by_length([len(item) for item in items], tokens)
+    found = side_by_side(lambda batch: _within_memory([items[index] for index in batch], work), batches, device)
+    results = {
+        index: result for batch, of in zip(batches, found, strict=True) for index, result in zip(batch, of, strict=True)
+    }
     return [results[index] for index in range(len(items))]
-
-
-def _batches(items: Sequence[list[int]], tokens: int) -> Iterator[list[int]]:
-    batch: list[int] = []
-    for index in sorted(range(len(items)), key=lambda index: len(items[index])):
-        # Sorted, so the newest item is the batch's longest and sets its width.
-        if batch and (len(batch) + 1) * len(items[index]) > tokens:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
 
 
 def _within_memory(batch: Sequence[list[int]], work: Work[Result]) -> list[Result]:

@@ -65,13 +65,17 @@ class LocalModel:
 
     @property
     def _batch_tokens(self) -> int:
+        return _BATCH_TOKENS[self._device.type]
+
+    @property
+    def _device(self) -> torch.device:
         device: torch.device = self._opened.model.device
-        return _BATCH_TOKENS[device.type]
+        return device
 
     def _score(self, documents: Sequence[Document]) -> list[Reply]:
         items = [[*document.ids, *self.encoding.suffix] for document in documents]
         budget = self._batch_tokens // self._scorer.rows_per_document
-        found = run_batches(items, self._scorer.score, tokens=budget)
+        found = run_batches(items, self._scorer.score, tokens=budget, device=self._device)
         shared = len(self.encoding.prefix)
         return [
             _scored(document, probabilities, shared + len(item) + 1)
@@ -81,7 +85,7 @@ class LocalModel:
     def _generate(self, documents: Sequence[Document]) -> list[Reply]:
         encoding = self.encoding
         items = [[*encoding.prefix, *document.ids, *encoding.suffix] for document in documents]
-        found = run_batches(items, self._generator.write, tokens=8 * self._batch_tokens)
+        found = run_batches(items, self._generator.write, tokens=8 * self._batch_tokens, device=self._device)
         return [
             self._written(document, written, len(item) + written.tokens)
             for document, written, item in zip(documents, found, items, strict=True)

@@ -31,7 +31,7 @@ def test_the_demo_scores_equal_full_prompts_and_make_sense() -> None:
     model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
     encoding = Encoding.build(tokenizer, render(task, REPOSITORY / "include"), task.label_names, context=4096)
     items = [[*document.ids, *encoding.suffix] for document in encoding.documents(list(REVIEWS))]
-    found = run_batches(items, Scorer(model, encoding.prefix, encoding.labels).score, tokens=64)
+    found = run_batches(items, Scorer(model, encoding.prefix, encoding.labels).score, tokens=64, device=model.device)
     answers = [ids[0] for ids in encoding.labels.values()]
     for item, scores, label in zip(items, found, REVIEWS.values(), strict=True):
         with torch.no_grad():
