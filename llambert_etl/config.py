@@ -84,7 +84,7 @@ class Encoder(_Part):
     batch_size: int = Field(default=16, gt=0)
     max_length: int = Field(default=512, gt=0, le=8192)
     dev_share: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
-    patience: int = Field(default=1, gt=0, description="epochs without a better dev F1 before training stops")
+    patience: int = Field(default=2, gt=0, description="epochs without a better dev F1 before training stops")
     class_weights: bool = False
     seed: int = 42
 
