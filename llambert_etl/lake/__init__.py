@@ -1,8 +1,9 @@
 """The lake: five Delta tables of Parquet, written by three verbs only."""
 
+from llambert_etl.lake.commits import Commit
 from llambert_etl.lake.faults import lake_faults
 from llambert_etl.lake.folders import Folder, old_folders
 from llambert_etl.lake.staging import StagedFile, StagedFiles
-from llambert_etl.lake.tables import Commit, Lake
+from llambert_etl.lake.tables import Lake
 
 __all__ = ["Commit", "Folder", "Lake", "StagedFile", "StagedFiles", "lake_faults", "old_folders"]

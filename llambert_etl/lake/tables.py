@@ -1,10 +1,8 @@
 """Lake: reads, and the verbs that write. Each verb is keyed, so that a replay adds nothing."""
 
 import datetime
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -13,6 +11,7 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, CommitProperties, Transaction
 
 from llambert_etl.errors import TransientError
+from llambert_etl.lake.commits import Commit, fence_of, key_number, properties_of, read_commits, version_of
 from llambert_etl.lake.faults import lake_faults
 from llambert_etl.lake.staging import PARTITION_COLUMNS, StagedFiles, add_action, check_schema, write_parquet
 from llambert_etl.lake.storage import Storage, safe_key
@@ -24,15 +23,6 @@ from llambert_etl.settings import Settings
 _ATTEMPTS = 10
 # Manifests live in the log, so the log is kept for a year; the default of 30 days would forget them.
 _TABLE_PROPERTIES = {"delta.logRetentionDuration": "interval 365 days", "delta.checkpointInterval": "20"}
-_MANIFEST = "llambert.manifest"
-
-
-class Commit(NamedTuple):
-    """A Delta version and the manifest in it. `replayed`: it was there before this call."""
-
-    version: int
-    manifest: Manifest | None
-    replayed: bool
 
 
 class Lake:
@@ -119,32 +109,24 @@ class Lake:
     def commit_key(self, table: TableName, task: str, partition: Partition) -> int | None:
         """Return the fingerprint of the commit key that last replaced this partition: its content's identity."""
         with lake_faults(self.table_uri(table)):
-            return self._open(table).transaction_version(_fence(task, partition))
+            return self._open(table).transaction_version(fence_of(task, partition))
 
     def holds(self, table: TableName, task: str, partition: Partition, commit_key: str) -> bool:
         """Tell whether the partition holds what `commit_key` stands for."""
-        return self.commit_key(table, task, partition) == _key_number(commit_key)
+        return self.commit_key(table, task, partition) == key_number(commit_key)
 
     def last_commit(self, table: TableName, task: str, partition: Partition) -> Commit | None:
-        """Return the newest commit that wrote this partition, with its manifest."""
-        return next(iter(self.commits(table, task, partition)), None)
+        """Return the newest commit that replaced this partition, with its manifest."""
+        if self.commit_key(table, task, partition) is None:
+            return None
+        return next((each for each in self.commits(table, task) if _wrote(each) == partition), None)
 
-    def commits(self, table: TableName, task: str, partition: Partition | None = None) -> list[Commit]:
-        """Return a task's commits, newest first, as far back as the log reaches (a year)."""
+    def commits(self, table: TableName, task: str) -> Iterator[Commit]:
+        """Yield a task's commits, newest first, as far back as the log reaches (a year)."""
         with lake_faults(self.table_uri(table)):
-            history = self._open(table).history()
-        found = [
-            Commit(int(entry["version"]), Manifest.model_validate_json(entry[_MANIFEST]), replayed=True)
-            for entry in history
-            if _MANIFEST in entry
-        ]
-        return [
-            commit
-            for commit in found
-            if commit.manifest is not None
-            and commit.manifest.task == task
-            and partition in (None, commit.manifest.partition)
-        ]
+            for commit in read_commits(self._open(table)):
+                if commit.manifest is not None and commit.manifest.task == task:
+                    yield commit
 
     # Writing
 
@@ -172,8 +154,8 @@ class Lake:
         Repeating the call changes nothing. Raise TransientError when another writer has replaced the partition with
         other rows since the work began.
         """
-        key, fence = _key_number(commit_key), _fence(task, partition)
-        properties = _properties(manifest, Transaction(fence, key))
+        key, fence = key_number(commit_key), fence_of(task, partition)
+        properties = properties_of(manifest, Transaction(fence, key))
         adds = [add_action(file, task, partition) for file in staged.files]
         where = f"{table} {task} {partition}"
         with lake_faults(f"{self.table_uri(table)} {task} {partition}"):
@@ -192,7 +174,7 @@ class Lake:
                     # Our commit went through and its reply was lost, or another writer won, or Delta took a commit of
                     # another partition for a conflict: it knows no predicate of staged files. Look again which.
                     continue
-                return Commit(self._version_of(table, delta, manifest), manifest, replayed=False)
+                return Commit(version_of(self.storage, table, delta, manifest), manifest, replayed=False)
         raise TransientError(f"{where}: {_ATTEMPTS} commits in a row lost to other writers")
 
     def append_once(
@@ -211,10 +193,10 @@ class Lake:
                 turn = (delta.transaction_version(fence) or 0) + 1
                 adds = [add_action(file, task, partition) for file in files]
                 try:
-                    self._write(delta, table, adds, "append", _properties(manifest, Transaction(fence, turn)))
+                    self._write(delta, table, adds, "append", properties_of(manifest, Transaction(fence, turn)))
                 except CommitFailedError:
                     continue  # look again which rows are absent: the reply may be lost, or another writer was first
-                return Commit(self._version_of(table, delta, manifest), manifest, replayed=False)
+                return Commit(version_of(self.storage, table, delta, manifest), manifest, replayed=False)
         raise TransientError(f"{table} {task} {partition}: {_ATTEMPTS} commits in a row lost to other writers")
 
     def compact(self, table: TableName, retention_hours: int) -> dict[str, int]:
@@ -264,18 +246,6 @@ class Lake:
         found = self.last_commit(table, task, partition)
         return found or Commit(delta.version(), None, replayed=True)
 
-    def _version_of(self, table: TableName, before: DeltaTable, manifest: Manifest) -> int:
-        """Return the version that carries `manifest`: another writer's may already be newer.
-
-        From the log itself: deltalake numbers its history from the newest version, which others move meanwhile.
-        """
-        wanted, version = _metadata(manifest)[_MANIFEST], before.version()
-        while (log := self.storage.read(f"{table}/_delta_log/{version + 1:020d}.json")) is not None:
-            version += 1
-            if any(json.loads(line).get("commitInfo", {}).get(_MANIFEST) == wanted for line in log.splitlines()):
-                break
-        return version
-
     def _absent(self, table: TableName, task: str, partition: Partition, rows: pa.Table, delta: DeltaTable) -> pa.Table:
         declared = TABLES[table]
         key = list(declared.key)
@@ -307,18 +277,5 @@ def _for_polars(options: Mapping[str, str]) -> dict[str, Any]:
     return {**options, "max_retries": int(options["max_retries"])} if "max_retries" in options else dict(options)
 
 
-def _fence(task: str, partition: Partition) -> str:
-    return f"replace/{task}/{partition}"
-
-
-def _key_number(commit_key: str) -> int:
-    # Delta's application transactions carry a signed 64-bit number, kept in every checkpoint and never expired.
-    return int.from_bytes(hashlib.sha256(commit_key.encode()).digest()[:8]) >> 1
-
-
-def _metadata(manifest: Manifest) -> dict[str, str]:
-    return {_MANIFEST: json.dumps(manifest.model_dump(mode="json"), sort_keys=True)}
-
-
-def _properties(manifest: Manifest, transaction: Transaction) -> CommitProperties:
-    return CommitProperties(custom_metadata=_metadata(manifest), app_transactions=[transaction], max_commit_retries=10)
+def _wrote(commit: Commit) -> Partition | None:
+    return None if commit.manifest is None else commit.manifest.partition

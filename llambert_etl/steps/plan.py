@@ -128,8 +128,8 @@ def _pin(task: LabellingTask, lake: Lake, registry: Registry, wanted: int | None
 
 def _last_used(task: LabellingTask, lake: Lake, outage: TransientError) -> ModelVersion:
     """With the registry down, go on with the version and hashes of the last label commit, never with a guess."""
-    commits = [commit for commit in lake.commits("labels", task.name) if commit.manifest is not None]
-    if not commits or commits[0].manifest is None:
+    last = next(lake.commits("labels", task.name), None)
+    if last is None or last.manifest is None:
         raise outage
     logger.warning("registry down: using the model version of the last label commit")
-    return ModelVersion.model_validate(commits[0].manifest.facts["model"])
+    return ModelVersion.model_validate(last.manifest.facts["model"])

@@ -1,6 +1,7 @@
 """Gather what one screen says of a task."""
 
 from dataclasses import dataclass
+from itertools import islice
 
 import polars as pl
 
@@ -69,6 +70,6 @@ def _behind(task: LabellingTask, lake: Lake, champion: ModelVersion | None) -> l
 
 def _recent(task: LabellingTask, lake: Lake) -> list[Manifest]:
     tables: tuple[TableName, ...] = ("documents", "annotations", "gold", "labels", "promotions")
-    newest = [commit.manifest for table in tables for commit in lake.commits(table, task.name)[:_RECENT_RUNS]]
+    newest = [commit.manifest for table in tables for commit in islice(lake.commits(table, task.name), _RECENT_RUNS)]
     found = [manifest for manifest in newest if manifest is not None]
     return sorted(found, key=lambda manifest: (manifest.partition, manifest.run), reverse=True)[:_RECENT_RUNS]

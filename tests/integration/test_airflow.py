@@ -131,7 +131,8 @@ class Loop:
 
     def published(self, day: Partition) -> list[Manifest]:
         """Return the manifest of each commit of a day's labels, newest first."""
-        return [commit.manifest for commit in self.lake.commits("labels", TASK, day) if commit.manifest]
+        manifests = [commit.manifest for commit in self.lake.commits("labels", TASK) if commit.manifest]
+        return [manifest for manifest in manifests if manifest.partition == day]
 
     def moment(self, runs: list[Run], **named: Run) -> Moment:
         return Moment(

@@ -1,0 +1,72 @@
+"""What a commit of ours carries, its fence and its manifest, and how it is found again in the log."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from deltalake import DeltaTable
+from deltalake.transaction import CommitProperties, Transaction
+
+from llambert_etl.lake.storage import Storage
+from llambert_etl.manifest import Manifest
+from llambert_etl.partition import Partition
+from llambert_etl.schemas import TableName
+
+_MANIFEST = "llambert.manifest"
+# A log holds a year of commits, each a file: most questions are answered by the newest few.
+_PAGES = (20, 500, None)
+
+
+class Commit(NamedTuple):
+    """A Delta version and the manifest in it. `replayed`: it was there before this call."""
+
+    version: int
+    manifest: Manifest | None
+    replayed: bool
+
+
+def fence_of(task: str, partition: Partition) -> str:
+    """Return the name under which Delta keeps the commit key of a partition."""
+    return f"replace/{task}/{partition}"
+
+
+def key_number(commit_key: str) -> int:
+    # Delta's application transactions carry a signed 64-bit number, kept in every checkpoint and never expired.
+    return int.from_bytes(hashlib.sha256(commit_key.encode()).digest()[:8]) >> 1
+
+
+def properties_of(manifest: Manifest, transaction: Transaction) -> CommitProperties:
+    carried = {_MANIFEST: _serialised(manifest)}
+    return CommitProperties(custom_metadata=carried, app_transactions=[transaction], max_commit_retries=10)
+
+
+def read_commits(delta: DeltaTable) -> Iterator[Commit]:
+    """Yield the commits that carry a manifest, newest first; the log is read no further than the caller goes."""
+    seen = 0
+    for limit in _PAGES:
+        history = delta.history(limit)
+        for entry in history[seen:]:
+            if _MANIFEST in entry:
+                manifest = Manifest.model_validate_json(entry[_MANIFEST])
+                yield Commit(int(entry["version"]), manifest, replayed=True)
+        if limit is None or len(history) < limit:
+            return
+        seen = len(history)
+
+
+def version_of(storage: Storage, table: TableName, before: DeltaTable, manifest: Manifest) -> int:
+    """Return the version after `before` that carries `manifest`: another writer's may already be newer.
+
+    From the log itself: deltalake numbers its history from the newest version, which others move meanwhile.
+    """
+    wanted, version = _serialised(manifest), before.version()
+    while (log := storage.read(f"{table}/_delta_log/{version + 1:020d}.json")) is not None:
+        version += 1
+        if any(json.loads(line).get("commitInfo", {}).get(_MANIFEST) == wanted for line in log.splitlines()):
+            break
+    return version
+
+
+def _serialised(manifest: Manifest) -> str:
+    return json.dumps(manifest.model_dump(mode="json"), sort_keys=True)

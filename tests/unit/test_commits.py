@@ -1,0 +1,23 @@
+"""The log of a table: each commit of a task is found, however many came after it."""
+
+from pathlib import Path
+
+from llambert_etl.lake import Lake
+from llambert_etl.partition import Partition
+from tests.lake_writers import DAY, NEXT, TASK, documents, manifest, replace
+
+
+def test_the_commit_of_a_day_is_found_behind_those_of_other_days(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    lake.create_tables()
+    replace(lake, "old")
+    for number in range(25):
+        staged = lake.stage("documents", TASK, NEXT, [documents("x", NEXT)], name="part")
+        key, run = f"key {number}", manifest(f"run {number}", NEXT)
+        lake.replace_partition("documents", TASK, NEXT, staged, commit_key=key, manifest=run)
+    found = lake.last_commit("documents", TASK, DAY)
+    assert found is not None
+    assert (found.version, found.manifest) == (1, manifest("r1"))
+    assert lake.last_commit("documents", TASK, Partition("2026-11-12")) is None
+    assert [commit.version for commit in lake.commits("documents", TASK)] == list(range(26, 0, -1))
+    assert list(lake.commits("documents", "other")) == []
