@@ -29,7 +29,7 @@ _PROBED = 64
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.annotate", description=__doc__)
     parser.add_argument("--documents", type=int, default=200, help="default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=EVIDENCE, help="folder of annotate.json")
     arguments = parser.parse_args()
     world = open_world()
@@ -42,14 +42,14 @@ def measure(world: World, texts: list[str], rounds: int) -> dict[str, object]:
     labels = [reply.label for reply in annotator.annotate(texts)]  # opens the model too
     encoding, model = annotator.opened.encoding, open_model(task.annotator, world.settings).model
     batch = _best_batch(model, encoding, texts[:_PROBED])
-    # A label's own tokens are the fewest that can answer; the task's own limit is what `method: generate` would use.
+    # A label's own tokens are the fewest that can answer: the peer at its fastest.
     fewest = max(len(ids) for ids in encoding.labels.values())
-    peers = {
-        f"transformers generate, max_new_tokens={tokens}": partial(generate, model, encoding, texts, batch, tokens)
-        for tokens in (fewest, task.annotator.max_new_tokens)
-    }
-    answers = {name: [parse(said, task.label_names).label for said in peer()] for name, peer in peers.items()}
-    seconds = interleaved({_OURS: partial(annotator.annotate, texts), **peers}, rounds)
+    name, peer = (
+        f"transformers generate, max_new_tokens={fewest}",
+        partial(generate, model, encoding, texts, batch, fewest),
+    )
+    answers = {name: [parse(said, task.label_names).label for said in peer()]}
+    seconds = interleaved({_OURS: partial(annotator.annotate, texts), name: peer}, rounds)
     answers[_WHOLE] = [full_prompt_label(model, encoding, prompt) for prompt in full_prompts(encoding, texts)]
     lengths = [len(document.ids) for document in encoding.documents(texts)]
     return {

@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.label", description=__doc__)
     parser.add_argument("--rows", type=int, default=2_000, help="short texts (default: %(default)s)")
     parser.add_argument("--long-rows", type=int, default=300, help="texts of real length (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=EVIDENCE, help="folder of label.json")
     arguments = parser.parse_args()
     world = open_world()

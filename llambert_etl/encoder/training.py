@@ -78,6 +78,7 @@ def fine_tune(
 ) -> list[float]:
     """Train through `stages` in turn, write the encoder folder `out`, return the best dev macro F1 of each stage.
 
+    A stage ends with its best epoch; a later one that makes nothing better ends as it began.
     The weights are calibrated on `heldout`, or on the last dev split where that is empty. `after_stage` sees the
     encoder as each stage but the last leaves it, uncalibrated. Killed, it starts again and comes to the same weights.
     Raises DataError for a stage that lacks a label and for a loss that is no number.
@@ -91,7 +92,7 @@ def fine_tune(
     card, scores, dev = Card(labels, recipe.max_length), [], heldout
     for number, rows in enumerate(stages, 1):
         train, dev = split(rows, recipe.dev_share, recipe.seed)
-        scores.append(_run_stage(model, tokenizer, train, dev, recipe, len(labels)))
+        scores.append(_run_stage(model, tokenizer, train, dev, recipe, len(labels), measured_first=number > 1))
         if number < len(stages):
             after_stage(Encoder(model, tokenizer, card))
     calibration = heldout if heldout.texts else dev
@@ -110,6 +111,8 @@ def _run_stage(
     dev: Labelled,
     recipe: Recipe,
     classes: int,
+    *,
+    measured_first: bool,
 ) -> float:
     keeper = _KeepBest(recipe.patience)
     with tempfile.TemporaryDirectory() as scratch:
@@ -125,6 +128,8 @@ def _run_stage(
             callbacks=[keeper],
         )
         trainer.remove_callback(PrinterCallback)  # it prints on stdout, where only the manifest belongs
+        if measured_first:
+            trainer.evaluate()
         trainer.train()
     if keeper.weights is not None:
         model.load_state_dict(keeper.weights)
@@ -225,7 +230,7 @@ class _KeepBest(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics=None, model=None, **kwargs
     ) -> None:
         score = metrics["eval_macro_f1"]
-        logger.info("epoch %.0f, dev macro F1 %.4f", state.epoch, score)
+        logger.info("epoch %.0f, dev macro F1 %.4f", state.epoch or 0, score)
         if score > self.best:
             self.best, self._worse = score, 0
             self.weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}

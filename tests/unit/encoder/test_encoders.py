@@ -85,6 +85,25 @@ def test_training_leaves_no_pickle(tmp_path: Path) -> None:
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
 
 
+def test_a_later_stage_that_makes_nothing_better_leaves_the_weights_as_they_were(tmp_path: Path) -> None:
+    # A rate at which every epoch destroys what was learnt before: one is as bad as the other.
+    recipe = Recipe(model="tests/bert", revision=REVISION, epochs=2, max_length=32, learning_rate=0.9)
+    settings = Settings(lake=str(tmp_path), model_paths={"tests/bert": pretrained(tmp_path / "bert")})
+    between: list[npt.NDArray[np.float64]] = []
+    scores = fine_tune(
+        recipe,
+        LABELS,
+        [ROWS, ROWS],
+        HELDOUT,
+        settings,
+        tmp_path / "out",
+        after_stage=lambda encoder: between.append(encoder.logits(ROWS.texts)),
+    )
+    before, after = between[0], Encoder.load(tmp_path / "out").logits(ROWS.texts)
+    assert scores[1] == scores[0]
+    assert np.allclose(after * (before[0, 0] / after[0, 0]), before, rtol=1e-3)  # but for the calibration
+
+
 def test_a_stage_without_one_of_the_labels_is_refused(tmp_path: Path) -> None:
     settings = Settings(lake=str(tmp_path))
     recipe = Recipe(model="tests/bert", revision=REVISION)
