@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -21,7 +22,8 @@ def up(state: Path) -> None:
         print(f"starting S3, MLflow and Airflow on {stack.state} (about a minute) ...", flush=True)
         with stack:
             print(addresses(stack), flush=True)
-            stack.watch()
+            with suppress(SystemExit):  # TERM, which `down` sends: to be stopped is how serving ends
+                stack.watch()
 
 
 def down(state: Path) -> None:
