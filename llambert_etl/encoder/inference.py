@@ -47,7 +47,8 @@ class Encoder:
             raise DataError(f"{folder}: config.json has labels {ordered}, llambert.json {card.labels}; train again")
         safe = {"local_files_only": True, "trust_remote_code": False}
         model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True, **safe)
-        return cls(model, AutoTokenizer.from_pretrained(folder, **safe), card)
+        # A document that contains "[SEP]" would else end its own sequence.
+        return cls(model, AutoTokenizer.from_pretrained(folder, split_special_tokens=True, **safe), card)
 
     def predict(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
         """Return calibrated probabilities (n, k), columns in the order of `labels`."""
@@ -56,13 +57,8 @@ class Encoder:
     def logits(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
         out = np.empty((len(texts), len(self.labels)), dtype=np.float64)
         for start in range(0, len(texts), _WINDOW):
-            # Without split_special_tokens a document that contains "[SEP]" would end its own sequence.
-            rows = self._tokenizer(
-                list(texts[start : start + _WINDOW]),
-                truncation=True,
-                max_length=self._card.max_length,
-                split_special_tokens=True,
-            )["input_ids"]
+            window = list(texts[start : start + _WINDOW])
+            rows = self._tokenizer(window, truncation=True, max_length=self._card.max_length)["input_ids"]
             batches = by_length([len(row) for row in rows], _BATCH_TOKENS[self._device.type])
             inputs = [[rows[index] for index in batch] for batch in batches]
             for batch, logits in zip(batches, side_by_side(self._forward, inputs, self._device), strict=True):

@@ -30,7 +30,8 @@ def load_pretrained(
     options: dict[str, object] = {"trust_remote_code": False}
     options |= {"local_files_only": True} if isinstance(where, Path) else {"revision": recipe.revision}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, **options)
+        # Saved with the tokenizer: a document that contains "[SEP]" ends its own sequence for no reader of the model.
+        tokenizer = AutoTokenizer.from_pretrained(where, split_special_tokens=True, **options)
         model = AutoModelForSequenceClassification.from_pretrained(
             where,
             use_safetensors=True,

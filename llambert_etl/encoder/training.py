@@ -162,12 +162,7 @@ def _arguments(recipe: Recipe, scratch: str, rows: int) -> TrainingArguments:
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, rows: Labelled, max_length: int) -> list[dict[str, object]]:
-    ids = tokenizer(
-        list(rows.texts),
-        truncation=True,
-        max_length=max_length,
-        split_special_tokens=True,
-    )["input_ids"]
+    ids = tokenizer(list(rows.texts), truncation=True, max_length=max_length)["input_ids"]
     return [
         {"input_ids": row, "attention_mask": [1] * len(row), "labels": label}
         for row, label in zip(ids, rows.labels, strict=True)

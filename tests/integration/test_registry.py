@@ -170,7 +170,7 @@ def test_users_load_the_champion_with_mlflow_alone(
     made = register(registry, task, encoder)
     registry.set_champion(task, 1)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", registry_settings.mlflow_uri)
-    texts = ["the film good", "the film bad", "x" * 300]
+    texts = ["the film good", "the film bad", "x" * 300, "good [SEP] the film [CLS] bad"]
     answers = mlflow.pyfunc.load_model(f"models:/{made.name}@champion").predict(texts)
     ours = Encoder.load(encoder).predict(texts)
     assert list(answers["label"]) == [LABELS[best] for best in ours.argmax(axis=1)]
