@@ -95,7 +95,7 @@ class Loop:
     def trigger(self, kind: str, day: Partition | None, **conf: object) -> Run:
         return self.client.trigger(f"{TASK}__{kind}", day, conf)
 
-    def until(self, what: str, reached: Callable[[list[Run]], bool], deadline: float = 400.0) -> list[Run]:
+    def until(self, what: str, reached: Callable[[list[Run]], bool], deadline: float = 550.0) -> list[Run]:
         """Wait until no run is under way and `reached` holds; fail with the log where a run fails that should not."""
 
         def ask() -> list[Run] | None:
