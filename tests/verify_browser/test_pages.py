@@ -48,7 +48,8 @@ def _page(context: BrowserContext) -> Iterator[Page]:
 
 
 def step_page(run: Run, step: str) -> str:
-    return f"/dags/{run.dag}/runs/{quote(run.run_id, safe='')}/tasks/{step}"
+    """Return the tab on which Airflow shows a step's links."""
+    return f"/dags/{run.dag}/runs/{quote(run.run_id, safe='')}/tasks/{step}/details"
 
 
 def test_every_dag_of_the_task_is_listed(page: Page) -> None:
