@@ -44,10 +44,8 @@ def measure(world: World, texts: list[str], rounds: int) -> dict[str, object]:
     batch = _best_batch(model, encoding, texts[:_PROBED])
     # A label's own tokens are the fewest that can answer: the peer at its fastest.
     fewest = max(len(ids) for ids in encoding.labels.values())
-    name, peer = (
-        f"transformers generate, max_new_tokens={fewest}",
-        partial(generate, model, encoding, texts, batch, fewest),
-    )
+    name = f"transformers generate, max_new_tokens={fewest}"
+    peer = partial(generate, model, encoding, texts, batch, fewest)
     answers = {name: [parse(said, task.label_names).label for said in peer()]}
     seconds = interleaved({_OURS: partial(annotator.annotate, texts), name: peer}, rounds)
     answers[_WHOLE] = [full_prompt_label(model, encoding, prompt) for prompt in full_prompts(encoding, texts)]

@@ -6,10 +6,9 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Literal
@@ -18,6 +17,7 @@ import typer
 
 from llambert_etl.errors import ConfigError, LlambertError, TransientError
 from llambert_etl.lake import lake_faults
+from llambert_etl.signals import handling
 
 _TERMINATION_LOG = Path("/dev/termination-log")
 _TERMINATION_BYTES = 4096
@@ -74,7 +74,7 @@ def progress(what: str, every_seconds: float = 10.0) -> Callable[[int, int], Non
 def conclude(command: Callable[[], object]) -> int:
     """Run a command; return its exit code. What libraries print goes to stderr: stdout is for results."""
     try:
-        with _stoppable(), contextlib.redirect_stdout(sys.stderr), lake_faults("lake"):
+        with handling(_leave, signal.SIGTERM), contextlib.redirect_stdout(sys.stderr), lake_faults("lake"):
             command()
     except SystemExit:
         return _failed("asked to stop before the end; run it again", TransientError.exit_code)
@@ -94,24 +94,9 @@ def conclude(command: Callable[[], object]) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGTERM end the command with the code that says try again.
-
-    The first process of a container would else not notice it, and be killed when the grace period is over.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
-        return
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(TransientError.exit_code)  # not an Exception, which libraries on the way may catch
-
-    previous = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End the command on SIGTERM: a container's first process would else not notice it, and be killed later."""
+    raise SystemExit(TransientError.exit_code)  # not an Exception, which libraries on the way may catch
 
 
 def _failed(reason: str, code: int) -> int:

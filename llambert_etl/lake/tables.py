@@ -117,9 +117,11 @@ class Lake:
 
     def last_commit(self, table: TableName, task: str, partition: Partition) -> Commit | None:
         """Return the newest commit that replaced this partition, with its manifest."""
-        if self.commit_key(table, task, partition) is None:
-            return None
-        return next((each for each in self.commits(table, task) if _wrote(each) == partition), None)
+        with lake_faults(self.table_uri(table)):
+            delta = self._open(table)
+            if delta.transaction_version(fence_of(task, partition)) is None:
+                return None
+            return next((each for each in read_commits(delta) if _wrote(each, task, partition)), None)
 
     def commits(self, table: TableName, task: str) -> Iterator[Commit]:
         """Yield a task's commits, newest first, as far back as the log reaches (a year)."""
@@ -277,5 +279,5 @@ def _for_polars(options: Mapping[str, str]) -> dict[str, Any]:
     return {**options, "max_retries": int(options["max_retries"])} if "max_retries" in options else dict(options)
 
 
-def _wrote(commit: Commit) -> Partition | None:
-    return None if commit.manifest is None else commit.manifest.partition
+def _wrote(commit: Commit, task: str, partition: Partition) -> bool:
+    return commit.manifest is not None and (commit.manifest.task, commit.manifest.partition) == (task, partition)

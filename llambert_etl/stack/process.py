@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
@@ -14,6 +13,7 @@ from types import FrameType
 import psutil
 
 from llambert_etl.errors import TransientError
+from llambert_etl.signals import handling
 
 # In the environment of every process of a stack: `<state folder>/<server>`.
 MARKER = "LLAMBERT_STACK"
@@ -203,25 +203,12 @@ def interruptible() -> Iterator[None]:
     def leave(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    with _handling(leave, signal.SIGTERM, signal.SIGHUP):
+    with handling(leave, signal.SIGTERM, signal.SIGHUP):
         yield
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Ignore Ctrl-C and TERM for a moment: a second, impatient one would leave servers running."""
-    with _handling(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    with handling(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         yield
-
-
-@contextmanager
-def _handling(handler: Callable[[int, FrameType | None], None] | signal.Handlers, *numbers: int) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers, and only it receives signals
-        return
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)

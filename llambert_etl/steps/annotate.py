@@ -23,6 +23,7 @@ from llambert_etl.llm.parsing import PARSER_VERSION
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, AnnotationStatus
+from llambert_etl.signals import handling
 
 logger = logging.getLogger(__name__)
 
@@ -197,19 +198,13 @@ class _Annotation:
 
 @contextmanager
 def _stop_signal() -> Iterator[threading.Event]:
-    """Turn SIGTERM into an event for as long as the context lasts. Only a process's main thread may do that."""
+    """Turn SIGTERM into an event for as long as the context lasts."""
     stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
             raise SystemExit(TransientError.exit_code)  # no error of a step: nothing on the way may catch it
         stop.set()
 
-    previous = signal.signal(signal.SIGTERM, ask_to_stop)
-    try:
+    with handling(ask_to_stop, signal.SIGTERM):
         yield stop
-    finally:
-        signal.signal(signal.SIGTERM, previous)
