@@ -3,8 +3,6 @@
 Airflow mounts a plugin's app without any authentication, so the app asks for it itself, before any route is looked at.
 """
 
-import html
-import json
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
@@ -13,6 +11,7 @@ from airflow.plugins_manager import AirflowPlugin
 from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
 from fastapi.responses import HTMLResponse
 
+from llambert_etl import pages
 from llambert_etl.errors import LlambertError, TransientError
 from llambert_etl.orchestration.links import PAGES
 from llambert_etl.partition import parse_partition
@@ -57,7 +56,7 @@ def report(task: Task, partition: Day, name: Report) -> HTMLResponse:
 
 @app.get("/partitions/{task}/{partition}")
 def partition(task: Task, partition: Day) -> HTMLResponse:
-    """Show what the labels of a partition are now, by the manifest of the commit that made them."""
+    """Show what the labels of a partition are now, and the manifest of the commit that made them."""
     return HTMLResponse(_found(read_partition(task, partition), "nothing is labelled in this partition yet"))
 
 
@@ -71,26 +70,28 @@ def read_report(task: str, day: str, name: str) -> str | None:
 
 
 def read_partition(task: str, day: str) -> str | None:
-    from llambert_etl.lake import Lake
+    import polars as pl
+
+    from llambert_etl.lake import Lake, lake_faults
 
     try:
-        lake = Lake.from_settings(load_settings())
-        commit = lake.last_commit("labels", task, parse_partition(day))
+        lake, partition = Lake.from_settings(load_settings()), parse_partition(day)
+        commit = lake.last_commit("labels", task, partition)
+        with lake_faults("labels"):
+            labels = lake.scan("labels", task, partition).select("label", "confidence").collect()
     except LlambertError as error:
         raise _failure(error) from error
-    if commit is None:
+    if commit is None or commit.manifest is None:
         return None
-    manifest = commit.manifest.model_dump(mode="json") if commit.manifest else {}
-    facts = {"table": lake.table_uri("labels"), "version": commit.version, **manifest}
-    rows = "".join(
-        f"<tr><th>{html.escape(name)}</th><td><pre>{html.escape(json.dumps(value, indent=2))}</pre></td></tr>"
-        for name, value in facts.items()
-    )
-    title = html.escape(f"Labels of {task}, {day}")
-    return (
-        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{title}</title>"
-        "<style>body{font-family:sans-serif;margin:2rem}th{text-align:left;vertical-align:top;padding-right:2rem}"
-        f"pre{{margin:0}}</style></head><body><h1>{title}</h1><table>{rows}</table></body></html>"
+    shares = labels.group_by("label").agg(rows=pl.len(), confidence=pl.col("confidence").mean())
+    return pages.render(
+        "partition.html",
+        task=task,
+        partition=day,
+        table=lake.table_uri("labels"),
+        rows=labels.height,
+        labels=shares.sort("rows", descending=True).to_dicts(),
+        commit=commit,
     )
 
 

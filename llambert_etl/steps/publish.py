@@ -34,6 +34,7 @@ def publish(task: LabellingTask, partition: Partition, *, run: str, lake: Lake) 
         facts={
             # With the registry down, the next run goes on with this very version and these hashes.
             "model": plan.model.model_dump(mode="json"),
+            "model_version": plan.model.version,
             "shards": plan.shards,
         },
     )

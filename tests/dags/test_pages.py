@@ -5,13 +5,16 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import JsonValue
 
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.orchestration.links import report_name
 from llambert_etl.partition import parse_partition
+from llambert_etl.schemas import TABLES
 from llambert_etl.settings import load_settings
 from tests.dags.conftest import ROOT
 
@@ -118,14 +121,22 @@ def test_partition_without_labels_says_so(viewer: TestClient, lake: Lake) -> Non
     assert "nothing is labelled" in answer.text
 
 
-def test_labelled_partition_shows_the_manifest_of_its_commit(viewer: TestClient, lake: Lake) -> None:
+def test_labelled_partition_shows_its_shares_and_the_manifest_of_its_commit(viewer: TestClient, lake: Lake) -> None:
     day = parse_partition(DAY)
-    manifest = Manifest(step="publish", task="films", partition=day, run="<b>run-1</b>", facts={"model_version": 4})
-    staged = lake.stage("labels", "films", day, [], name="shard-0")
+    facts: dict[str, JsonValue] = {"model": {"name": "llambert.films", "version": 4}}
+    manifest = Manifest(step="publish", task="films", partition=day, run="<b>run-1</b>", facts=facts)
+    rows = [
+        {"task": "films", "partition": DAY, "id": str(number), "label": label, "confidence": 0.75}
+        for number, label in enumerate(["bad", "good", "good"])
+    ]
+    table = pa.Table.from_pylist(rows, schema=TABLES["labels"].schema)
+    staged = lake.stage("labels", "films", day, [table], name="shard-0")
     lake.replace_partition("labels", "films", day, staged, commit_key="k", manifest=manifest)
     page = viewer.get(f"/partitions/films/{DAY}").text
-    assert "&quot;model_version&quot;: 4" in page
+    assert "3 documents, labelled by llambert.films version" in page
+    assert page.index("66.7 %") < page.index("33.3 %")
     assert "&lt;b&gt;run-1&lt;/b&gt;" in page
+    assert "<b>" not in page
 
 
 def test_airflow_finds_the_plugin() -> None:

@@ -70,6 +70,7 @@ def test_every_accepted_document_gets_one_label_of_the_task(
     drop(lake, task, [f"text {n}" for n in range(20)])
     manifest, _ = label_run(lake, task, Shelf(task, 1), small_shards)
     assert manifest.rows == {"read": 20, "inferred": 20, "reused": 0}
+    assert manifest.facts["model_version"] == 1  # to which the step's link in Airflow leads
     expected = {f"{DAY}-{n}": (task.label_names[ord(str(n)[-1]) % len(task.labels)], 1) for n in range(20)}
     assert labels(lake, task) == expected
 

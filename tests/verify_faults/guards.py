@@ -158,4 +158,25 @@ GUARDS = (
         "",
         _DAGS + "pages.py::test_every_route_refuses_an_anonymous_caller",
     ),
+    Guard(
+        "a command that is asked to stop says that trying again helps",
+        "llambert_etl/cli/outcome.py",
+        "with handling(_leave, signal.SIGTERM), contextlib",
+        "with contextlib",
+        "tests/integration/test_stops.py::test_a_command_that_is_asked_to_stop_ends_what_it_has_begun_and_says_try_again",
+    ),
+    Guard(
+        "training on gold alone asks no LLM",
+        "llambert_etl/orchestration/dags.py",
+        '(context["params"]["strategy"] or labelling.encoder.strategy) == "gold"',
+        "False",
+        _DAGS + "flow.py::test_training_on_gold_alone_pays_for_no_llm",
+    ),
+    Guard(
+        "a commit is found however many came after it",
+        "llambert_etl/lake/commits.py",
+        "_PAGES = (20, 500, None)",
+        "_PAGES = (20,)",
+        "tests/unit/test_commits.py::test_the_commit_of_a_day_is_found_behind_those_of_other_days",
+    ),
 )
