@@ -32,7 +32,7 @@ verify-faults: setup ## kill, break, race and sabotage for a quarter of an hour;
 
 verify-browser: setup ## look at every page of the demo's state in Debian's chromium; write docs/evidence
 	@$(PIP) install -qq -c constraints.txt -e '.[verify]'
-	@$(BIN)/python -m pytest tests/verify_browser
+	@$(BIN)/python -m pytest tests/verify_browser --record
 
 bench: setup ## measure quality and throughput on an idle machine; write docs/evidence
 	@for name in annotate label quality; do $(BIN)/python -m benchmarks.$$name || exit; done

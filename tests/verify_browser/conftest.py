@@ -3,17 +3,21 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from benchmarks.evidence import EVIDENCE, write
 from llambert_etl.stack import Stack
 from llambert_etl.stack.stack import REPOSITORY
 
-PICTURES = REPOSITORY / "docs" / "evidence" / "browser"
+PICTURES = EVIDENCE / "browser"
 STATE = REPOSITORY / ".state"
 TASK = "movie_sentiment"
 _WIDTH, _HEIGHT = 1400, 900
+_seen: dict[str, dict[str, str]] = {}  # what each picture shows
+_version: list[str] = []
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +35,7 @@ def chromium() -> Iterator[Browser]:
         pytest.exit("no `chromium` on PATH: install Debian's package", returncode=1)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
+        _version.append(browser.version)
         yield browser
         browser.close()
 
@@ -67,4 +72,16 @@ def keep(page: Page, name: str) -> Path:
     PICTURES.mkdir(parents=True, exist_ok=True)
     path = PICTURES / f"{name}.png"
     page.screenshot(path=path)
+    address = urlsplit(page.url)
+    _seen[path.name] = {"title": page.title(), "page": f"{address.path}#{address.fragment}".rstrip("#")}
     return path
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record", action="store_true", help="write docs/evidence/browser.json when all have passed")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if session.config.getoption("--record") and exitstatus == pytest.ExitCode.OK:
+        results = {"tests": session.testscollected, "chromium": _version[0], "pictures": _seen}
+        write("browser", seeds=[], results=results, command="make verify-browser")

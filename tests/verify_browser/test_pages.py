@@ -78,7 +78,7 @@ def test_a_step_links_to_its_model_its_data_docs_and_its_partition(page: Page, p
     ("link", "shown", "picture"),
     [
         ("Data Docs", "accepted documents without a label", "data-docs"),
-        ("Labelled partition", "inferred", "labelled-partition"),
+        ("Labelled partition", "Mean confidence", "labelled-partition"),
     ],
 )
 def test_a_link_opens_a_page_that_asks_nobody_else(
