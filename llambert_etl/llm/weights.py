@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
+import httpx2  # the hub's client is built on it, and lets its errors through
 import torch
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import (
@@ -117,5 +117,5 @@ def _fetch(annotator: Annotator) -> Path:
         if status in (408, 429) or status >= 500:
             raise TransientError(f"{wanted}: the hub answered {status}; try again") from error
         raise ConfigError(f"{wanted}: the hub answered {status}; check HF_TOKEN and HF_ENDPOINT") from error
-    except (httpx.TransportError, OSError) as error:
+    except (httpx2.TransportError, OSError) as error:
         raise TransientError(f"{wanted}: fetching failed ({type(error).__name__}); try again") from error

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llambert_etl.config import LabellingTask
-from llambert_etl.errors import ConfigError, TransientError
+from llambert_etl.errors import ConfigError
 from llambert_etl.llm.local import LocalAnnotator
 from llambert_etl.llm.parsing import parse
 from llambert_etl.llm.weights import best_precision
@@ -188,12 +188,4 @@ def test_a_model_outside_the_cache_is_a_matter_of_settings_when_offline(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ConfigError, match="HF_HUB_OFFLINE is set; mirror it"):
-        LocalAnnotator.load(make_task(), _settings(tmp_path, None)).annotate(["dull"])
-
-
-def test_a_hub_that_cannot_be_reached_is_transient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    # Nothing listens on port 9 of this host.
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(TransientError, match="try again"):
         LocalAnnotator.load(make_task(), _settings(tmp_path, None)).annotate(["dull"])
