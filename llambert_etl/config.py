@@ -86,6 +86,9 @@ class Encoder(_Part):
     dev_share: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
     patience: int = Field(default=2, gt=0, description="epochs without a better dev F1 before training stops")
     class_weights: bool = False
+    average_stages: bool = Field(
+        default=True, description="a stage after the first ends with the mean of its weights before and after"
+    )
     seed: int = 42
 
 

@@ -98,10 +98,11 @@ TABLES: dict[TableName, Table] = {
         ("config_hash", pa.string()),
         ("run", pa.string()),
     ),
-    # `moved_by` is `promote`, `rollback` or `by hand`; `evidence` is JSON.
+    # `number` counts the moves of a task; `moved_by` is `promote`, `rollback` or `by hand`; `evidence` is JSON.
     "promotions": _table(
-        ("partition", "run", "to_version"),
+        ("number",),
         "task",
+        ("number", pa.int64()),
         ("from_version", pa.int64()),
         ("to_version", pa.int64()),
         ("moved_by", pa.string()),

@@ -76,9 +76,11 @@ def fine_tune(
     out: Path,
     after_stage: Callable[[Encoder], None] = lambda encoder: None,
 ) -> list[float]:
-    """Train through `stages` in turn, write the encoder folder `out`, return the best dev macro F1 of each stage.
+    """Train through `stages` in turn, write the encoder folder `out`, return the dev macro F1 of each stage's end.
 
-    A stage ends with its best epoch; a later one that makes nothing better ends as it began.
+    A stage ends with its best epoch on its dev split. With `average_stages` a later one, whose dev split is often too
+    small to choose by, ends with the mean of the weights before and after it, which loses less of what was learnt
+    before (Wortsman et al., arXiv:2109.01903).
     The weights are calibrated on `heldout`, or on the last dev split where that is empty. `after_stage` sees the
     encoder as each stage but the last leaves it, uncalibrated. Killed, it starts again and comes to the same weights.
     Raises DataError for a stage that lacks a label and for a loss that is no number.
@@ -92,7 +94,8 @@ def fine_tune(
     card, scores, dev = Card(labels, recipe.max_length), [], heldout
     for number, rows in enumerate(stages, 1):
         train, dev = split(rows, recipe.dev_share, recipe.seed)
-        scores.append(_run_stage(model, tokenizer, train, dev, recipe, len(labels), measured_first=number > 1))
+        average = recipe.average_stages and number > 1
+        scores.append(_run_stage(model, tokenizer, train, dev, recipe, len(labels), average=average))
         if number < len(stages):
             after_stage(Encoder(model, tokenizer, card))
     calibration = heldout if heldout.texts else dev
@@ -112,9 +115,10 @@ def _run_stage(
     recipe: Recipe,
     classes: int,
     *,
-    measured_first: bool,
+    average: bool,
 ) -> float:
-    keeper = _KeepBest(recipe.patience)
+    before = _copy(model)
+    keeper = _KeepBest(recipe.epochs if average else recipe.patience)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = Trainer(
             model=model,
@@ -128,12 +132,19 @@ def _run_stage(
             callbacks=[keeper],
         )
         trainer.remove_callback(PrinterCallback)  # it prints on stdout, where only the manifest belongs
-        if measured_first:
-            trainer.evaluate()
         trainer.train()
-    if keeper.weights is not None:
-        model.load_state_dict(keeper.weights)
-    return keeper.best
+        model.load_state_dict(_mean(before, _copy(model)) if average else keeper.weights)
+        return float(trainer.evaluate()["eval_macro_f1"]) if average else keeper.best
+
+
+def _copy(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+def _mean(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {
+        name: torch.lerp(one[name], other[name], 0.5) if one[name].is_floating_point() else one[name] for name in one
+    }
 
 
 def _arguments(recipe: Recipe, scratch: str, rows: int) -> TrainingArguments:
@@ -200,7 +211,7 @@ class _KeepBest(TrainerCallback):
 
     def __init__(self, patience: int) -> None:
         self.best = -1.0
-        self.weights: dict[str, torch.Tensor] | None = None
+        self.weights: dict[str, torch.Tensor] = {}
         self._patience, self._worse, self._started = patience, 0, time.monotonic()
 
     def on_log(  # type: ignore[no-untyped-def]
@@ -228,7 +239,7 @@ class _KeepBest(TrainerCallback):
         logger.info("epoch %.0f, dev macro F1 %.4f", state.epoch or 0, score)
         if score > self.best:
             self.best, self._worse = score, 0
-            self.weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+            self.weights = _copy(model)
             return
         self._worse += 1
         control.should_training_stop = self._worse >= self._patience

@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 CHAMPION = "champion"
 _DECIDED = "llambert.decided_upto"
 _DECISION = "llambert.decision"
+_MOVE = "llambert.move"
 _EXISTS = "RESOURCE_ALREADY_EXISTS"
 
 
@@ -96,15 +97,30 @@ class Registry:
                 f"{model_name(task)} has no version {version}: see the versions in the MLflow UI"
             ) from error
 
-    def set_champion(self, task: str, version: int) -> None:
-        """Move the alias and read it back. MLflow has no compare-and-set, so another writer may have come between."""
+    def set_champion(self, task: str, version: int | None) -> None:
+        """Move the alias (None: remove it) and read it back: another writer may have come between."""
         with registry_faults(f"champion of {task}"):
+            if version is None:
+                self._client.delete_registered_model_alias(model_name(task), CHAMPION)
+                return
             self._client.set_registered_model_alias(model_name(task), CHAMPION, str(version))
             now = int(self._client.get_model_version_by_alias(model_name(task), CHAMPION).version)
         if now != version:
             raise TransientError(
                 f"champion of {task}: set to {version} but reads {now}; another promotion ran, try again"
             )
+
+    def announce_move(self, version: ModelVersion, number: int | None) -> None:
+        """Write on a version by which move of its task it is to become champion; None takes that back."""
+        with registry_faults(f"{version.name} version {version.version}"):
+            value = "" if number is None else str(number)
+            self._client.set_model_version_tag(version.name, str(version.version), _MOVE, value)
+
+    def announced_move(self, version: ModelVersion) -> int | None:
+        """Return the number of the move that was announced last."""
+        with registry_faults(f"{version.name} version {version.version}"):
+            tags = self._client.get_model_version(version.name, str(version.version)).tags
+        return int(tags[_MOVE]) if tags.get(_MOVE) else None
 
     def decided_upto(self, task: str) -> Partition | None:
         """Return the last partition at which a retrain came to a decision."""

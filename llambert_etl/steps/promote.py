@@ -1,27 +1,24 @@
 """Promote: compare candidate and champion on gold, move the alias where the gates pass, and enter each move once."""
 
 import datetime
-import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from llambert_etl.config import LabellingTask
-from llambert_etl.errors import ConfigError, DataError, TransientError
+from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.gold import gold_as_of, gold_hash
-from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.promotions import Champion, MovedBy
 from llambert_etl.registry import ModelVersion, Registry
-from llambert_etl.schemas import TABLES
 
 logger = logging.getLogger(__name__)
 
-MovedBy = Literal["promote", "rollback", "by hand"]
 _DECISIONS: dict[MovedBy, str] = {"promote": "promoted", "rollback": "rolled back"}
 
 
@@ -30,17 +27,6 @@ class _Score:
     gold_f1_macro: float
     gold_accuracy: float
     shares: dict[str, float]
-
-
-@dataclass(frozen=True)
-class _Move:
-    """What the alias is to name, or names already, and what it named before."""
-
-    before: int | None
-    to: int
-    by: MovedBy
-    reason: str
-    evidence: dict[str, object]
 
 
 def promote(
@@ -68,87 +54,73 @@ def promote(
 
 
 class _Desk:
-    """One decision: what the alias and the audit log say, and what follows."""
+    """One decision: who is champion, who comes next, and why."""
 
     def __init__(
         self, task: LabellingTask, partition: Partition, run: str, lake: Lake, registry: Registry, dry_run: bool
     ) -> None:
-        self.task, self.partition, self.run, self.dry_run = task, partition, run, dry_run
+        self.task, self.partition, self.dry_run = task, partition, dry_run
         self.lake, self.registry = lake, registry
-        self.champion = registry.champion(task.name)
-        with lake_faults("promotions"):
-            self.log = lake.scan("promotions", task.name).sort("moved_at").collect()
-        self.last: int | None = self.log["to_version"][-1] if self.log.height else None
+        self.champion = Champion(task.name, partition, run, lake, registry, dry_run=dry_run)
 
     def rollback(self, to: int) -> dict[str, object]:
         target = self.registry.version(self.task.name, to)
         self._check_labels(target)
         self.registry.download(target)  # a version whose files are damaged must not become champion
-        before = self._before(target)
-        metrics = {"champion": _recorded(before), "candidate": _recorded(target)}
+        metrics = {"champion": _recorded(self.champion.before(target)), "candidate": _recorded(target)}
         facts: dict[str, object] = {"candidate": to, "metrics": metrics}
-        if self._standing(to) and not self._own(to):
-            return facts | {"decision": "kept", "reason": f"version {to} is the champion already", "champion": to}
-        move = _Move(_number(before), to, "rollback", f"asked for version {to}", {"metrics": metrics})
-        return facts | self._carry_out(move)
+        if self.champion.stands(to):
+            return facts | self._repeated(to)
+        return facts | self._moved(target, "rollback", f"asked for version {to}", metrics)
 
     def decide(self) -> dict[str, object]:
         versions = self.registry.versions(self.task.name)
         candidate = next((version for version in versions if version.partition == self.partition), None)
         if candidate is None:
-            self._enter_hand_move(None)
-            reason = f"no version was trained as of {self.partition}"
-            return self._kept(reason) | {"candidate": None, "metrics": {"champion": None, "candidate": None}}
+            facts = self._kept(None, f"no version was trained as of {self.partition}")
+            return facts | {"candidate": None, "metrics": {"champion": None, "candidate": None}}
         self._check_labels(candidate)
-        before = self._before(candidate)
+        before = self.champion.before(candidate)
         scores = self._scores(candidate, before)
         metrics = {name: _shown(score) for name, score in scores.items()}
-        facts: dict[str, object] = {"candidate": candidate.version, "metrics": metrics}
-        if self._standing(candidate.version):
-            return facts | self._repeated(candidate)
+        facts = {"candidate": candidate.version, "metrics": metrics}
+        if self.champion.stands(candidate.version):
+            return facts | self._repeated(candidate.version)
         refusal, keep, reason = self._verdict(candidate, before, scores)
-        if refusal or keep:
-            self._enter_hand_move(None)
-            self._note(candidate, f"{'refused' if refusal else 'kept'}: {reason}")
-            if refusal:
-                # Not remembered as a decision: a retrain that failed must not count as one.
-                raise DataError(f"{candidate.name} version {candidate.version}: {reason}; the champion stays")
-            self._remember()
-            return facts | self._kept(reason)
-        move = _Move(_number(before), candidate.version, "promote", reason, {"metrics": metrics})
-        carried = self._carry_out(move)
-        self._note(candidate, f"promoted: {reason}")
-        return facts | carried
-
-    def _before(self, target: ModelVersion) -> ModelVersion | None:
-        """Return the champion before this decision. Where the alias names `target` but the log does not, a move of ours
-        was cut off before its row, and the log says what was champion.
-        """
-        if self.champion is None or self.champion.version != target.version:
-            return self.champion
-        if self.last is None or self.last == target.version:
-            return self._predecessor(target)
-        return self.registry.version(self.task.name, self.last)
-
-    def _predecessor(self, target: ModelVersion) -> ModelVersion | None:
-        rows = self.log.filter(pl.col("to_version") == target.version)
-        earlier = rows["from_version"][-1] if rows.height else None
-        return None if earlier is None else self.registry.version(self.task.name, earlier)
-
-    def _standing(self, version: int) -> bool:
-        """Tell whether alias and log both name this version: there is nothing to finish."""
-        return self.champion is not None and self.champion.version == version == self.last
-
-    def _own(self, version: int) -> bool:
-        own = self.log.tail(1).filter((pl.col("to_version") == version) & (pl.col("partition") == str(self.partition)))
-        return own.height > 0 and self.run in (own["run"][0], own["run"][0].rpartition("#")[0])
-
-    def _repeated(self, candidate: ModelVersion) -> dict[str, object]:
-        if not self._own(candidate.version):
-            return self._kept(f"version {candidate.version} is the champion already")
+        if refusal:
+            self._note(candidate, f"refused: {reason}")
+            self._kept(candidate, reason)
+            # Not remembered as a decision: a retrain that failed must not count as one.
+            raise DataError(f"{candidate.name} version {candidate.version}: {reason}; the champion stays")
+        if keep:
+            self._note(candidate, f"kept: {reason}")
+            facts |= self._kept(candidate, reason)
+        else:
+            facts |= self._moved(candidate, "promote", reason, metrics)
+            self._note(candidate, f"promoted: {reason}")
         self._remember()
-        last = self.log.row(-1, named=True)
-        return {"decision": _DECISIONS[last["moved_by"]], "reason": last["reason"], "champion": candidate.version}
+        return facts
+
+    def _moved(
+        self, target: ModelVersion, by: MovedBy, reason: str, metrics: Mapping[str, object]
+    ) -> dict[str, object]:
+        self.champion.move(target, by, reason, {"metrics": metrics})
+        champion = self.champion.number if self.dry_run else target.version
+        return {"decision": _DECISIONS[by], "reason": reason, "champion": champion}
+
+    def _kept(self, candidate: ModelVersion | None, reason: str) -> dict[str, object]:
+        self.champion.leave(candidate)
+        logger.info("kept: %s", reason)
+        return {"decision": "kept", "reason": reason, "champion": self.champion.number}
+
+    def _repeated(self, version: int) -> dict[str, object]:
+        """Answer as the run did before, where this one has moved the alias already."""
+        last = self.champion.last
+        if last is None or not self.champion.made_by_this_run():
+            return {"decision": "kept", "reason": f"version {version} is the champion already", "champion": version}
+        if last.by == "promote":
+            self._remember()
+        return {"decision": _DECISIONS[last.by], "reason": last.reason, "champion": version}
 
     def _verdict(
         self, candidate: ModelVersion, before: ModelVersion | None, scores: "dict[str, _Score | None]"
@@ -205,52 +177,6 @@ class _Desk:
                 f"{list(self.task.label_names)}: train again, or put the task file's labels back"
             )
 
-    def _carry_out(self, move: _Move) -> dict[str, object]:
-        """Move the alias, then enter the move. A rerun finds the alias moved and the row missing, and enters it."""
-        self._enter_hand_move(move.to)
-        if not self.dry_run:
-            if self.champion is None or self.champion.version != move.to:
-                if _number(self.registry.champion(self.task.name)) != _number(self.champion):
-                    raise TransientError(f"champion of {self.task.name}: moved meanwhile by another hand; try again")
-                self.registry.set_champion(self.task.name, move.to)
-            self._enter(move)
-            if move.by == "promote":
-                self._remember()
-        logger.info("%s: champion %s -> %s, %s", move.by, move.before, move.to, move.reason)
-        champion = _number(self.champion) if self.dry_run else move.to
-        return {"decision": _DECISIONS[move.by], "reason": move.reason, "champion": champion}
-
-    def _enter_hand_move(self, target: int | None) -> None:
-        """Enter a move that no run of ours made; the alias on `target` is our own move, cut off before its row."""
-        now = _number(self.champion)
-        if self.dry_run or now is None or now in (self.last, target):
-            return
-        reason = "the alias was found moved"
-        self._enter(_Move(self.last, now, "by hand", reason, {"seen_by": self.run}))
-
-    def _enter(self, move: _Move) -> None:
-        taken = self.log.filter((pl.col("partition") == str(self.partition)) & (pl.col("to_version") == move.to))
-        # A run name may come back, as that of the command line does: its second move to a version is a move too.
-        run = f"{self.run}#{self.log.height}" if self.run in taken["run"].to_list() else self.run
-        row = {
-            "task": self.task.name,
-            "partition": self.partition,
-            "from_version": move.before,
-            "to_version": move.to,
-            "moved_by": move.by,
-            "reason": move.reason,
-            "evidence": json.dumps(move.evidence, sort_keys=True),
-            "moved_at": datetime.datetime.now(datetime.UTC),
-            "run": run,
-        }
-        manifest = Manifest(step="promote", task=self.task.name, partition=self.partition, run=run)
-        rows = pa.Table.from_pylist([row], schema=TABLES["promotions"].schema)
-        self.lake.append_once("promotions", self.task.name, self.partition, rows, manifest=manifest)
-
-    def _kept(self, reason: str) -> dict[str, object]:
-        logger.info("kept: %s", reason)
-        return {"decision": "kept", "reason": reason, "champion": _number(self.champion)}
-
     def _note(self, candidate: ModelVersion, decision: str) -> None:
         if not self.dry_run:
             self.registry.note_decision(candidate, decision)
@@ -258,10 +184,6 @@ class _Desk:
     def _remember(self) -> None:
         if not self.dry_run:
             self.registry.set_decided_upto(self.task.name, self.partition)
-
-
-def _number(version: ModelVersion | None) -> int | None:
-    return None if version is None else version.version
 
 
 def _shown(score: _Score | None) -> dict[str, object] | None:

@@ -1,127 +1,12 @@
 """promote on a real MLflow server: the better encoder ends up champion, and the audit log has each move once."""
 
-import uuid
-from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
 import pytest
-from mlflow import MlflowClient
 
-from llambert_etl.config import LabellingTask
-from llambert_etl.documents import hash_text
-from llambert_etl.errors import ConfigError, DataError, TransientError
-from llambert_etl.gold import gold_as_of, gold_hash
-from llambert_etl.lake import Lake
-from llambert_etl.manifest import Manifest
+from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.partition import Partition
-from llambert_etl.registry import Registry
-from llambert_etl.schemas import TABLES
-from llambert_etl.settings import Settings
-from llambert_etl.steps.promote import promote
-from tests.encoders import LABELS, crafted, taught
+from tests.encoders import LABELS
+from tests.promotion import DAY, EARLIER, NEXT, House
 from tests.tasks import make_task
-
-EARLIER, DAY, NEXT = Partition("2026-11-09"), Partition("2026-11-10"), Partition("2026-11-11")
-RIGHT = {"good": "positive", "fine": "positive", "bad": "negative", "poor": "negative"}
-
-
-@pytest.fixture(scope="session")
-def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("encoders")
-    return {
-        "right": taught(root / "right", RIGHT),
-        "worse": taught(root / "worse", {**RIGHT, "fine": "negative"}),
-        "collapsed": crafted(root / "collapsed", "positive"),
-    }
-
-
-class House:
-    """A task with gold, its registry and its lake."""
-
-    def __init__(self, settings: Settings, encoders: dict[str, Path], root: Path) -> None:
-        self.task = make_task(name=f"reviews_{uuid.uuid4().hex[:8]}")
-        self.encoders = encoders
-        self.registry = Registry.from_settings(settings)
-        self.lake = Lake(str(root / "lake"))
-        self.lake.create_tables()
-        self.client = MlflowClient(settings.mlflow_uri, settings.mlflow_uri)
-
-    def gold(self, day: Partition = EARLIER) -> None:
-        rows = [
-            {
-                "task": self.task.name,
-                "partition": day,
-                "id": f"{day}-{number}-{word}",
-                "text": f"the film {word}",
-                "text_hash": hash_text(f"the film {word}"),
-                "label": label,
-                "split": "test",
-                "annotator": "ada",
-                "run": "gold",
-            }
-            for number in range(5)
-            for word, label in RIGHT.items()
-        ]
-        manifest = Manifest(step="gold import", task=self.task.name, partition=day, run="gold")
-        table = pa.Table.from_pylist(rows, schema=TABLES["gold"].schema)
-        self.lake.append_once("gold", self.task.name, day, table, manifest=manifest)
-
-    def train(
-        self,
-        kind: str,
-        day: Partition = DAY,
-        labels: tuple[str, ...] = LABELS,
-        measured: dict[str, float] | None = None,
-    ) -> int:
-        """Register an encoder; `measured` is what its training found on the gold of this moment."""
-        test = gold_as_of(self.task, self.lake, day) if measured else None
-        return self.registry.register(
-            self.task.name,
-            day,
-            run_key=uuid.uuid4().hex,
-            folder=self.encoders[kind],
-            labels=labels,
-            params={},
-            metrics=measured or {"gold.macro_f1": 0.5, "gold.accuracy": 0.5},
-            gold_hash="" if test is None else gold_hash(test),
-            config_hash=self.task.config_hash,
-        ).version
-
-    def promote(
-        self, day: Partition = DAY, run: str = "r1", task: LabellingTask | None = None, **options: Any
-    ) -> dict[str, Any]:
-        manifest = promote(
-            task or self.task,
-            day,
-            run=run,
-            lake=self.lake,
-            registry=self.registry,
-            **options,
-        )
-        return manifest.facts
-
-    @property
-    def champion(self) -> int | None:
-        found = self.registry.champion(self.task.name)
-        return None if found is None else found.version
-
-    def moves(self) -> list[tuple[int | None, int, str]]:
-        rows = self.lake.scan("promotions", self.task.name).sort("moved_at").collect()
-        return rows.select("from_version", "to_version", "moved_by").rows()
-
-    def strict(self, **gates: float) -> LabellingTask:
-        return make_task(name=self.task.name, gates=gates)
-
-    def tags(self, version: int) -> dict[str, str]:
-        return self.client.get_model_version(f"llambert.{self.task.name}", str(version)).tags
-
-
-@pytest.fixture
-def house(registry_settings: Settings, encoders: dict[str, Path], tmp_path: Path) -> House:
-    house = House(registry_settings, encoders, tmp_path)
-    house.gold()
-    return house
 
 
 def test_the_first_candidate_becomes_champion(house: House) -> None:
@@ -196,39 +81,6 @@ def test_a_rerun_changes_nothing_and_says_the_same(house: House) -> None:
     assert len(house.moves()) == 1
 
 
-@pytest.mark.parametrize("verb", ["set_champion", "set_decided_upto", "note_decision"])
-def test_a_rerun_after_a_crash_finishes_the_same_promotion(house: House, verb: str) -> None:
-    house.train("worse")
-    house.promote()
-    better = house.train("right", NEXT)
-    whole = house.registry
-    house.registry = _Crashing(whole, verb)  # type: ignore[assignment]
-    with pytest.raises(TransientError, match="crash"):
-        house.promote(NEXT, "r2")
-    house.registry = whole
-    assert house.promote(NEXT, "r2")["decision"] == "promoted"
-    assert (house.champion, house.moves()) == (better, [(None, 1, "promote"), (1, better, "promote")])
-    assert house.registry.decided_upto(house.task.name) == NEXT
-
-
-class _Crashing:
-    """A registry whose process dies right after one request went through."""
-
-    def __init__(self, whole: Registry, verb: str) -> None:
-        self._whole, self._verb = whole, verb
-
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(self._whole, name)
-        if name != self._verb:
-            return real
-
-        def die(*arguments: object) -> None:
-            real(*arguments)
-            raise TransientError("crash")
-
-        return die
-
-
 def test_a_rollback_moves_back_and_is_entered(house: House) -> None:
     house.train("worse")
     house.promote()
@@ -245,16 +97,6 @@ def test_a_rollback_moves_back_and_is_entered(house: House) -> None:
         (2, "rollback"),
         (1, "rollback"),
     ]
-
-
-def test_a_move_by_hand_counts_and_is_entered_by_the_next_run(house: House) -> None:
-    house.train("worse")
-    house.promote()
-    by_hand = house.train("collapsed", NEXT)
-    house.client.set_registered_model_alias(f"llambert.{house.task.name}", "champion", str(by_hand))
-    better = house.train("right", NEXT)
-    assert house.promote(NEXT, "r2")["decision"] == "promoted"
-    assert house.moves() == [(None, 1, "promote"), (1, by_hand, "by hand"), (by_hand, better, "promote")]
 
 
 def test_a_dry_run_says_what_would_be_decided_and_writes_nothing(house: House) -> None:

@@ -81,8 +81,9 @@ def _on_servers(
     with ground(folder) as servers:
         if "races" in parts:
             written = races.writers(servers, asked.rounds, say)
-            promoted = races.promotions(servers, asked.rounds, asked.seed, say)
-            requests, killed = races.crashes(servers, say)
+            house = races.House(servers)
+            promoted = races.promotions(house, asked.rounds, asked.seed, say)
+            requests, killed = races.crashes(house, say)
             results["races"] = {
                 "rounds": asked.rounds,
                 "promotion_killed_at_requests": requests,

@@ -36,12 +36,11 @@ def writers(ground: Ground, rounds: int, say: Callable[[str], None]) -> list[str
     lake.create_tables()
     problems = []
     for number in range(rounds):
-        for verb, shares in (
-            ("replace", ("abc",) * 3),
-            ("replace", ("abc", "def", "ghi")),
-            ("append", ("ab", "bc", "cd")),
+        for verb, shares, day in (
+            ("replace", ("abc",) * 3, FIRST),
+            ("replace", ("abc", "def", "ghi"), SECOND),
+            ("append", ("ab", "bc", "cd"), THIRD),
         ):
-            day = Partition(f"2026-{verb == 'append' and 3 or len(set(shares)):02}-{number % 28 + 1:02}")
             before, task = lake.version("documents"), f"{_TASK}_{number}"
             codes = _at_once(world, lake, verb, task, shares, day)
             found = "".join(sorted(lake.scan("documents", task, day).collect()["id"]))
@@ -99,7 +98,7 @@ class House:
     """Three versions of one task, each better than the one before; and for each round a lake with gold alone."""
 
     def __init__(self, ground: Ground) -> None:
-        self.world = World(ground, _TASK)
+        self.world, self.tracking = World(ground, _TASK), ground.tracking
         self.registry = Registry.from_settings(self.world.settings)
         self._client = MlflowClient(ground.mlflow.uri, ground.mlflow.uri)
         wrong = ({"fine": "negative", "poor": "positive"}, {"fine": "negative"}, {})
@@ -149,9 +148,9 @@ class House:
         return f"champion {champion and champion.version}, moves {rows}"
 
 
-def promotions(ground: Ground, rounds: int, seed: int, say: Callable[[str], None]) -> list[str]:
+def promotions(house: House, rounds: int, seed: int, say: Callable[[str], None]) -> list[str]:
     """Let a fair and the best version be promoted at once, in four ways: the best must be champion in the end."""
-    house, tracking, problems = House(ground), ground.tracking, []
+    tracking, problems = house.tracking, []
     dice = random.Random(seed)  # noqa: S311 - no secret
     ways = ("together", "both before either moves the alias", "the fair one late", "the best one late")
     for number in range(rounds):
@@ -186,9 +185,9 @@ def promotions(ground: Ground, rounds: int, seed: int, say: Callable[[str], None
     return problems
 
 
-def crashes(ground: Ground, say: Callable[[str], None]) -> tuple[int, list[str]]:
+def crashes(house: House, say: Callable[[str], None]) -> tuple[int, list[str]]:
     """Kill a promotion at each of its requests to MLflow; each time a second run must finish it, and enter it once."""
-    house, tracking, problems = House(ground), ground.tracking, []
+    tracking, problems = house.tracking, []
     house.fresh()
     rule = tracking.rule("delay", ".*", ".*", times=None, seconds=0)
     house.promote(THIRD).wait()
