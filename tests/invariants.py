@@ -148,7 +148,7 @@ def _champion(
     task: LabellingTask, settings: Settings, registry: Registry, moves: pl.DataFrame, settled: bool
 ) -> Iterator[str]:
     champion = registry.champion(task.name)
-    moves = moves.sort("moved_at")
+    moves = moves.sort("number")
     if champion is None:
         if moves.height or settled:
             yield f"champion: none, but {moves.height} moves are entered"
@@ -168,6 +168,8 @@ def _champion(
         yield f"champion: version {champion.version}, but the moves entered are {chain}"
     if [before for before, _ in chain[1:]] != [to for _, to in chain[:-1]] or any(before == to for before, to in chain):
         yield f"promotions: {chain} is no chain of moves"
+    if moves["number"].to_list() != list(range(1, moves.height + 1)):
+        yield f"promotions: the moves are numbered {moves['number'].to_list()}"
 
 
 def _leaks(secrets: Mapping[str, str], written: Iterable[tuple[str, bytes]]) -> Iterator[str]:

@@ -95,7 +95,7 @@ class House:
         return None if found is None else found.version
 
     def moves(self) -> list[tuple[int | None, int, str]]:
-        rows = self.lake.scan("promotions", self.task.name).sort("moved_at").collect()
+        rows = self.lake.scan("promotions", self.task.name).sort("number").collect()
         return rows.select("from_version", "to_version", "moved_by").rows()
 
     def strict(self, **gates: float) -> LabellingTask:

@@ -300,7 +300,7 @@ def test_an_alias_moved_by_hand_labels_the_next_run_and_is_entered_by_the_next_p
     assert refused.tables["promotions"].height == 1
     assert set(mended.labels(FIRST)["model_version"]) == {2}
     assert set(mended.labels(FIRST)["run"]) == {mended.named["label"].run_id}
-    last = mended.tables["promotions"].sort("moved_at").row(-1, named=True)
+    last = mended.tables["promotions"].sort("number").row(-1, named=True)
     assert (last["from_version"], last["to_version"], last["moved_by"]) == (1, 2, "by hand")
     assert mended.champion
     assert mended.champion.version == 2

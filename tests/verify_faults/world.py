@@ -156,7 +156,7 @@ class World:
             table: lake.scan(table, self.task.name).select(columns).collect().sort(pl.all(), nulls_last=True).rows()
             for table, columns in _SAME.items()
         }
-        moves = lake.scan("promotions", self.task.name).sort("moved_at").collect()
+        moves = lake.scan("promotions", self.task.name).sort("number").collect()
         assert set(found) | {"promotions"} == set(TABLES)
         champion = registry.champion(self.task.name)
         return {
