@@ -139,9 +139,7 @@ class House:
     def wrong(self, *moves: list[tuple[int | None, int]]) -> str | None:
         """Return what is wrong where the best is not champion or the log holds none of these `moves`."""
         champion = self.registry.champion(_TASK)
-        rows = (
-            self.lake.scan("promotions", _TASK).sort("number").select("from_version", "to_version").collect().rows()
-        )
+        rows = self.lake.scan("promotions", _TASK).sort("number").select("from_version", "to_version").collect().rows()
         first: list[tuple[int | None, int]] = [(None, self.poor)]
         if champion is not None and champion.version == self.best and rows in [first + each for each in moves]:
             return None
