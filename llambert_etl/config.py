@@ -62,15 +62,35 @@ class Prompt(_Part):
     examples: list[Example] = Field(default_factory=list)
 
 
+class Recorded(_Part):
+    """Replies that `model` gave before: a Parquet, CSV or JSON lines file with the text that each was given about."""
+
+    file: IncludePath
+    text: str = "text"
+    reply: str = "reply"
+
+
 class Annotator(_Part):
-    """The LLM. `score` reads P(label) in one forward pass; `generate` lets it write and parses, as the paper did."""
+    """The LLM. `score` reads P(label) in one forward pass; `generate` lets it write and parses, as the paper did.
+
+    `parse` accepts a reply that is a label and nothing else (`exact`), or one that names a single label (`mention`).
+    With `recorded` nobody is asked.
+    """
 
     model: ModelId
     revision: Revision
     sample: int = Field(gt=0, description="documents to annotate, as of a partition")
     method: Literal["score", "generate"] = "score"
     max_new_tokens: int = Field(default=10, gt=0, le=256)
+    parse: Literal["mention", "exact"] = "mention"
+    recorded: Recorded | None = None
     seed: int = 42
+
+    @model_validator(mode="after")
+    def _recorded_replies_are_parsed(self) -> Self:
+        if self.recorded is not None and self.method == "score":
+            raise ValueError("recorded: replies are parsed, so set method: generate")
+        return self
 
 
 class Encoder(_Part):

@@ -40,7 +40,7 @@ def annotate(
     sample: Annotated[int | None, typer.Option(min=1, help="instead of the task file's")] = None,
 ) -> None:
     """Let the LLM annotate the sample as of the day, into `annotations`."""
-    from llambert_etl.llm.local import LocalAnnotator
+    from llambert_etl.llm.annotators import open_annotator
     from llambert_etl.llm.prompts import prompt_hash
     from llambert_etl.steps.annotate import annotate
 
@@ -51,7 +51,7 @@ def annotate(
             day,
             run=run,
             lake=clients.lake,
-            annotator=LocalAnnotator.load(found, clients.settings),
+            annotator=open_annotator(found, clients.settings),
             prompt_hash=prompt_hash(found, clients.settings.include),
             sample=sample,
             progress=progress("annotate"),

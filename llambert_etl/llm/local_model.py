@@ -1,6 +1,7 @@
 """An opened causal LM that answers about documents, by scoring the labels or by writing."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -10,7 +11,7 @@ from llambert_etl.llm import Reply
 from llambert_etl.llm.batching import run_batches
 from llambert_etl.llm.encoding import Document, Encoding
 from llambert_etl.llm.generation import Generator, Written
-from llambert_etl.llm.parsing import parse
+from llambert_etl.llm.parsing import read_reply
 from llambert_etl.llm.prompts import Chat, Completion
 from llambert_etl.llm.scoring import Scorer
 from llambert_etl.llm.weights import LanguageModel, open_model
@@ -92,9 +93,8 @@ class LocalModel:
         ]
 
     def _written(self, document: Document, written: Written, tokens: int) -> Reply:
-        parsed = parse(written.text, self._task.label_names)
-        status = AnnotationStatus.UNPARSED if parsed.label is None else AnnotationStatus.LABELLED
-        return Reply(parsed.label, None, written.text, status, parsed.reason or _seen(document), tokens)
+        reply = read_reply(self._task, written.text, tokens)
+        return reply if reply.label is None else replace(reply, reason=_seen(document))
 
 
 def _scored(document: Document, probabilities: dict[str, float] | None, tokens: int) -> Reply:

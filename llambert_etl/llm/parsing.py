@@ -4,6 +4,10 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from llambert_etl.config import LabellingTask
+from llambert_etl.llm import Reply
+from llambert_etl.schemas import AnnotationStatus
+
 # Goes into every annotation: change it with any change of what `parse` returns.
 PARSER_VERSION = "1"
 
@@ -20,15 +24,18 @@ class Parsed(NamedTuple):
     reason: str | None
 
 
-def parse(reply: str, labels: Sequence[str]) -> Parsed:
-    """Accept a reply that is a label, or that names exactly one label as a whole word and negates nothing."""
+def parse(reply: str, labels: Sequence[str], *, exact: bool = False) -> Parsed:
+    """Accept a reply that is a label, or that names exactly one label as a whole word and negates nothing.
+
+    `exact` accepts the label alone, as the replies that LlamBERT published were parsed.
+    """
     said = reply.strip(_AROUND).casefold()
     if not said:
         return Parsed(None, "empty")
     known = {label.casefold(): label for label in labels}
     if said in known:
         return Parsed(known[said], None)
-    named = set(_named(said, list(known)))
+    named = set() if exact else set(_named(said, list(known)))
     if not named:
         return Parsed(None, "not_a_label")
     if len(named) > 1 or _negates(said, named):
@@ -45,3 +52,10 @@ def _named(said: str, labels: list[str]) -> list[str]:
 def _negates(said: str, named: set[str]) -> bool:
     words = (word.replace("’", "'") for word in _WORD.findall(said))
     return any((word in _NEGATIONS and word not in named) or word.endswith("n't") for word in words)
+
+
+def read_reply(task: LabellingTask, raw: str, tokens: int) -> Reply:
+    """Return what the model said as a label of the task, or as `unparsed` with the reason."""
+    parsed = parse(raw, task.label_names, exact=task.annotator.parse == "exact")
+    status = AnnotationStatus.UNPARSED if parsed.label is None else AnnotationStatus.LABELLED
+    return Reply(parsed.label, None, raw, status, parsed.reason, tokens)

@@ -65,8 +65,10 @@ def render(task: LabellingTask, include: Path) -> Chat | Completion:
 
 def prompt_hash(task: LabellingTask, include: Path) -> str:
     """Identify what the model is asked and how it answers. Another hash: nothing old is reused."""
+    exact = {"parse": "exact"} if task.annotator.parse == "exact" else {}
     return fingerprint(
         {
+            **exact,
             "renderer": _RENDERER_VERSION,
             "template": _read(include / "prompts" / task.prompt.template),
             "description": task.description,
