@@ -17,7 +17,7 @@ from llambert_etl.settings import Settings
 from tests.tasks import make_task
 
 ROWS = {"review": ["A gem.", "A bore.", "A cafe\u0301."], "said": ["\n Positive", "Negative.\n\nThe reviewer", "Mixed"]}
-# Llama-2-70b-chat on the 25,000 IMDb train reviews (aielte-research/LlamBERT): what it said, what people say, how often.
+# Llama-2-70b-chat on the 25,000 IMDb train reviews: what it said, what people say, how often (LlamBERT, published).
 PUBLISHED = [
     ("Positive", "positive", 11_977),
     ("Negative", "negative", 11_755),
