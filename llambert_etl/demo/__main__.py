@@ -27,7 +27,7 @@ from llambert_etl.stack.stack import REMEMBERED_PORTS, REPOSITORY
 
 TASK = "movie_sentiment"
 QUESTIONS = (
-    "A small miracle: funny, tender and over far too soon.",
+    "Funny, tender and beautifully acted: one of the best films of the year.",
     "Two hours of explosions in search of a story.",
     "Not the disaster that everybody feared, and better than its poster.",
 )
