@@ -4,16 +4,22 @@ import hashlib
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.documents import hash_text
 from llambert_etl.errors import TransientError
+from llambert_etl.labelling import Plan, merge, read_plan, read_shards, record_check
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion
 from llambert_etl.schemas import TABLES
+from llambert_etl.settings import Settings
+from llambert_etl.steps.label import Probabilities, label
+from llambert_etl.steps.plan import plan
+from llambert_etl.steps.publish import publish
 
 DAY, NEXT = Partition("2026-11-10"), Partition("2026-11-11")
 
@@ -71,6 +77,43 @@ def drop(
     staged = lake.stage("documents", task.name, day, [table], name="drop")
     manifest = Manifest(step="ingest", task=task.name, partition=day, run="drop")
     lake.replace_partition("documents", task.name, day, staged, commit_key=key, manifest=manifest)
+
+
+class Parity:
+    """A classifier that looks at a text's last character, and remembers what it was asked."""
+
+    def __init__(self, labels: int) -> None:
+        self.labels, self.asked = labels, list[str]()
+
+    def __call__(self, _: Plan) -> "Parity":
+        return self
+
+    def predict(self, texts: list[str]) -> Probabilities:
+        self.asked += texts
+        rows = np.full((len(texts), self.labels), 0.1)
+        for row, text in enumerate(texts):
+            rows[row, ord(text[-1]) % self.labels] = 0.9
+        return rows / rows.sum(axis=1, keepdims=True)
+
+
+def run_shards(lake: Lake, task: LabellingTask, day: Partition, run: str, classifier: Parity) -> Plan:
+    made = read_plan(lake, task.name, day, run)
+    for shard in range(made.shards):
+        label(task, day, run=run, shard=shard, lake=lake, load=classifier, progress=lambda done, total: None)
+    return made
+
+
+def label_run(
+    lake: Lake, task: LabellingTask, shelf: Shelf, settings: Settings, run: str = "r1", day: Partition = DAY
+) -> tuple[Manifest, Parity]:
+    """Run plan, every shard, the gate's note and publish; return the last manifest and the classifier."""
+    classifier = Parity(len(task.labels))
+    planned = plan(task, day, run=run, lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
+    if planned.facts["skip"] or planned.facts["fresh"]:
+        return planned, classifier
+    made = run_shards(lake, task, day, run, classifier)
+    record_check(lake, made, merge(made, read_shards(lake, made)))
+    return publish(task, day, run=run, lake=lake), classifier
 
 
 def labels(lake: Lake, task: LabellingTask, day: Partition = DAY) -> dict[str, tuple[str, int]]:

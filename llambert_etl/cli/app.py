@@ -13,6 +13,7 @@ from llambert_etl.cli.outcome import emit
 from llambert_etl.cli.steps import Day, Expect, Run, Task
 from llambert_etl.config import find_task, load_tasks
 from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.partition import parse_partition
 
 app = steps.app
 tasks_app = typer.Typer(no_args_is_help=True, help="Look at the task files.")
@@ -111,6 +112,21 @@ def status(task: Task) -> None:
 
     clients = Clients()
     show_status(status(clients.task(task), lake=clients.lake, registry=clients.registry))
+
+
+@app.command()
+def explain(
+    task: Task,
+    document: Annotated[str, typer.Option("--id", help="the document's id, as in `documents`")],
+    partition: Annotated[str | None, typer.Option(help="UTC day; the last one that has the id where left out")] = None,
+) -> None:
+    """Print where a document's label came from: file, text, LLM, people, training, model and gate."""
+    from llambert_etl.cli.screens import show_origin
+    from llambert_etl.steps.explain import explain
+
+    day, clients = None if partition is None else parse_partition(partition), Clients()
+    found = clients.task(task)
+    show_origin(found, explain(found, document, lake=clients.lake, partition=day))
 
 
 @app.command()

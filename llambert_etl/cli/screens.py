@@ -3,9 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from llambert_etl.config import LabellingTask
+from llambert_etl.registry import ModelVersion
 from llambert_etl.steps.doctor import Finding
+from llambert_etl.steps.explain import Origin
 from llambert_etl.steps.status import Status
 
 # Results of the screen commands go to the real stdout; while a command runs, sys.stdout is stderr.
@@ -29,13 +33,44 @@ def show_status(status: Status) -> None:
     table.add_row("gold", _counts(status.gold))
     table.add_row("labels", _counts(status.labels))
     table.add_row("champion", _champion(status))
-    behind = ", ".join(status.behind[:5]) + (f" and {len(status.behind) - 5} more" if len(status.behind) > 5 else "")
-    table.add_row("behind the champion", f"{len(status.behind)} partitions: {behind}" if behind else "none")
+    table.add_row("behind the champion", _some(status.behind))
     console.print(table)
     runs = Table("partition", "step", "run", "rows", "seconds", title="last commits", title_justify="left", box=None)
     for manifest in status.recent:
         runs.add_row(manifest.partition, manifest.step, manifest.run, _counts(manifest.rows), f"{manifest.seconds:.1f}")
     console.print(runs)
+
+
+def show_origin(task: LabellingTask, origin: Origin) -> None:
+    document, label, model = origin.document, origin.label, origin.model
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    table.add_row("task", escape(f"{task.name}: {task.description}"))
+    table.add_row("document", escape(f"{document['id']} of {document['partition']}, {document['status']}"))
+    table.add_row("read from", escape(f"{document['source']}, {document['place']}, by run {document['run']}"))
+    if document["reason"]:
+        table.add_row("refused for", document["reason"])
+    table.add_row("text hash", document["text_hash"] or "none")
+    for said in origin.annotations:
+        answer = f"{said['label'] or said['status']} (it wrote {said['reply']!r}), asked by run {said['run']}"
+        table.add_row("LLM says", escape(f"{answer}; {said['model']} at {said['revision'][:12]}"))
+        table.add_row("", f"prompt {said['prompt_hash']}, parser {said['parser_version']}")
+    for said in origin.gold:
+        table.add_row("people say", escape(f"{said['label']} ({said['split']}), {said['annotator'] or 'somebody'}"))
+    if label is None:
+        table.add_row("label", "none yet")
+    else:
+        probabilities = ", ".join(f"{each['label']} {each['probability']:.4f}" for each in label["probabilities"])
+        table.add_row("label", escape(f"[{label['label']}] {probabilities}"))
+        table.add_row("published by", escape(f"run {label['run']}, task file {label['config_hash']}"))
+        table.add_row("gate", escape(origin.gate or ""))
+    if model is not None:
+        table.add_row("model", escape(_version(model)))
+        table.add_row("trained", f"as of {model.partition}, MLflow run {model.run_id}, task file {model.config_hash}")
+    for move in origin.promotions:
+        table.add_row(
+            "champion by", escape(f"{move['moved_by']} at {move['moved_at']:%Y-%m-%d %H:%M}: {move['reason']}")
+        )
+    _console().print(table)
 
 
 def show_checks(findings: Sequence[Finding]) -> None:
@@ -49,11 +84,18 @@ def show_checks(findings: Sequence[Finding]) -> None:
 def _champion(status: Status) -> str:
     if status.outage:
         return f"not known: {status.outage}"
-    if status.champion is None:
-        return "none yet"
-    metrics = status.champion.metrics
+    return "none yet" if status.champion is None else _version(status.champion)
+
+
+def _version(version: ModelVersion) -> str:
+    metrics = version.metrics
     shown = ", ".join(f"{name} {metrics[name]:.4f}" for name in ("gold.accuracy", "gold.macro_f1") if name in metrics)
-    return f"{status.champion.name} version {status.champion.version} ({shown})"
+    return f"{version.name} version {version.version} ({shown})"
+
+
+def _some(days: Sequence[str], shown: int = 5) -> str:
+    more = f" and {len(days) - shown} more" if len(days) > shown else ""
+    return f"{len(days)} partition{'s' * (len(days) > 1)}: {', '.join(days[:shown])}{more}" if days else "none"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

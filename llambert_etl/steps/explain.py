@@ -1,0 +1,80 @@
+"""Gather where the label of one document came from: file, text, LLM, people, training, model and gates."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from llambert_etl.config import LabellingTask, fingerprint
+from llambert_etl.errors import DataError
+from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.partition import Partition
+from llambert_etl.registry import ModelVersion
+from llambert_etl.schemas import TableName
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Rows as the tables have them. `label` is None while the document is not labelled; `model` made it.
+
+    `annotations` and `gold` are what the LLM and people have said of the same text, whatever the id.
+    """
+
+    document: Row
+    label: Row | None
+    model: ModelVersion | None
+    gate: str | None
+    promotions: list[Row]
+    annotations: list[Row]
+    gold: list[Row]
+
+
+def explain(task: LabellingTask, document: str, *, lake: Lake, partition: Partition | None = None) -> Origin:
+    """Trace a document of a partition, or of the last that has it. Raise DataError where there is none of this id."""
+    found = _rows(lake, "documents", task, partition, pl.col("id") == document)
+    if not found:
+        where = f"partition {partition}" if partition else "any partition"
+        raise DataError(f"{task.name}: no document with id {document!r} in {where}; look the id up in `documents`")
+    row = max(found, key=lambda each: (each["partition"], each["status"] == "accepted"))
+    day = Partition(row["partition"])
+    label = next(iter(_rows(lake, "labels", task, day, pl.col("id") == document)), None)
+    same_text = pl.col("text_hash") == (row["text_hash"] or "")  # a refused row may have none
+    return Origin(
+        document=row,
+        label=label,
+        model=None if label is None else _model(lake, task, day),
+        gate=None
+        if label is None
+        else f"{lake.uri}/_reports/{task.name}/{day}/labels-{fingerprint(label['run'])}.html",
+        promotions=[] if label is None else _promotions(lake, task, label["model_version"]),
+        annotations=_rows(lake, "annotations", task, None, same_text),
+        gold=_rows(lake, "gold", task, None, same_text),
+    )
+
+
+def _rows(
+    lake: Lake, table: TableName, task: LabellingTask, partition: Partition | None, condition: pl.Expr
+) -> list[Row]:
+    with lake_faults(table):
+        return lake.scan(table, task.name, partition).filter(condition).collect().sort("partition").to_dicts()
+
+
+def _model(lake: Lake, task: LabellingTask, day: Partition) -> ModelVersion | None:
+    """Return what the commit of the labels says of their model; the registry may be down or have forgotten it."""
+    commit = lake.last_commit("labels", task.name, day)
+    if commit is None or commit.manifest is None:
+        return None
+    return ModelVersion.model_validate(commit.manifest.facts["model"])
+
+
+def _gate(lake: Lake, task: LabellingTask, day: Partition, run: str) -> str:
+    """Return where `check labels` keeps the report of a run."""
+    return f"{lake.uri}/_reports/{task.name}/{day}/labels-{fingerprint(run)}.html"
+
+
+def _promotions(lake: Lake, task: LabellingTask, version: int) -> list[Row]:
+    return sorted(
+        _rows(lake, "promotions", task, None, pl.col("to_version") == version), key=lambda move: move["number"]
+    )

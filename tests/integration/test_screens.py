@@ -1,0 +1,145 @@
+"""What people are shown of a task and of one label: status and explain, on a real lake."""
+
+import datetime
+import sys
+
+import pyarrow as pa
+import pytest
+
+from llambert_etl.cli import screens
+from llambert_etl.config import LabellingTask
+from llambert_etl.documents import hash_text
+from llambert_etl.errors import DataError
+from llambert_etl.lake import Lake
+from llambert_etl.manifest import Manifest
+from llambert_etl.schemas import TABLES, TableName
+from llambert_etl.settings import Settings
+from llambert_etl.steps.explain import Origin, explain
+from llambert_etl.steps.status import status
+from tests.labelling import DAY, NEXT, Shelf, drop, label_run
+from tests.tasks import three_label_task
+
+TEXT = "text 1"
+# What a reader could take for markup of the terminal is shown as it is.
+REPLY = "[bold]business[/bold]"
+
+
+@pytest.fixture
+def task() -> LabellingTask:
+    return three_label_task()
+
+
+@pytest.fixture
+def shelf(task: LabellingTask) -> Shelf:
+    return Shelf(task, 3)
+
+
+@pytest.fixture
+def labelled(lake: Lake, task: LabellingTask, shelf: Shelf, settings: Settings) -> Lake:
+    """Two days of documents, the first labelled by version 3; one text was shown to the LLM and to a person."""
+    drop(lake, task, [f"text {number}" for number in range(3)], refused=1)
+    drop(lake, task, ["text 9"], NEXT, key="next")
+    label_run(lake, task, shelf, settings, run="night")
+    common = {"task": task.name, "partition": DAY, "id": "elsewhere", "text_hash": hash_text(TEXT), "run": "r1"}
+    said = {"status": "labelled", "label": "business", "reply": REPLY, "model": "m/l", "revision": "0" * 40}
+    append(lake, task, "annotations", {**common, **said, "prompt_hash": "p" * 16, "parser_version": "1", "tokens": 9})
+    append(lake, task, "gold", {**common, "text": TEXT, "label": "sports", "split": "train", "annotator": "ada"})
+    at = datetime.datetime(2026, 11, 11, tzinfo=datetime.UTC)
+    moved = {
+        "moved_at": at,
+        "number": 1,
+        "to_version": 3,
+        "moved_by": "promote",
+        "reason": "the first champion",
+        "evidence": "{}",
+    }
+    append(
+        lake, task, "promotions", {**common, **moved, "moved_at": datetime.datetime(2026, 11, 11, tzinfo=datetime.UTC)}
+    )
+    return lake
+
+
+def append(lake: Lake, task: LabellingTask, table: TableName, row: dict[str, object]) -> None:
+    names = TABLES[table].schema.names
+    rows = pa.Table.from_pylist([{name: row.get(name) for name in names}], schema=TABLES[table].schema)
+    manifest = Manifest(step=table, task=task.name, partition=DAY, run="r1")
+    lake.append_once(table, task.name, DAY, rows, manifest=manifest)
+
+
+def shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, show: object, *what: object) -> str:
+    """Return what a screen prints on the real stdout."""
+    monkeypatch.setattr(sys, "__stdout__", sys.stdout)
+    show(*what)  # type: ignore[operator]
+    return capsys.readouterr().out
+
+
+def test_a_label_is_traced_to_file_llm_people_model_and_gate(labelled: Lake, task: LabellingTask) -> None:
+    origin = explain(task, f"{DAY}-1", lake=labelled)
+    assert origin.label
+    assert (origin.label["model_version"], origin.label["run"]) == (3, "night")
+    assert origin.model
+    assert (origin.model.version, origin.model.run_id) == (3, "run3")
+    assert [said["reply"] for said in origin.annotations] == [REPLY]
+    assert [(row["label"], row["annotator"]) for row in origin.gold] == [("sports", "ada")]
+    assert [move["moved_by"] for move in origin.promotions] == ["promote"]
+    assert origin.gate
+    assert origin.gate.startswith(f"{labelled.uri}/_reports/{task.name}/{DAY}/labels-")
+
+
+def test_a_document_that_is_not_labelled_yet_is_shown_without_a_label(labelled: Lake, task: LabellingTask) -> None:
+    origin = explain(task, f"{NEXT}-0", lake=labelled)
+    assert (origin.document["partition"], origin.label, origin.model) == (NEXT, None, None)
+    assert (origin.annotations, origin.gold, origin.promotions) == ([], [], [])
+
+
+@pytest.mark.parametrize(("document", "day"), [("nobody", None), (f"{DAY}-1", NEXT)])
+def test_an_id_that_is_not_there_is_refused(labelled: Lake, task: LabellingTask, document: str, day: object) -> None:
+    with pytest.raises(DataError, match=rf"no document with id '{document}' in .*; look the id up"):
+        explain(task, document, lake=labelled, partition=day)  # type: ignore[arg-type]
+
+
+def test_the_screen_of_a_label_shows_what_others_said_as_they_said_it(
+    labelled: Lake, task: LabellingTask, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin: Origin = explain(task, f"{DAY}-1", lake=labelled)
+    seen = " ".join(shown(capsys, monkeypatch, screens.show_origin, task, origin).split())
+    for part in (
+        f"it wrote '{REPLY}'",
+        "sports (train), ada",
+        "llambert.topics version 3",
+        "run night",
+        "MLflow run run3",
+    ):
+        assert part in seen
+
+
+def test_the_screen_of_a_task_counts_everything_and_names_the_days_behind(
+    labelled: Lake,
+    task: LabellingTask,
+    shelf: Shelf,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = status(task, lake=labelled, registry=shelf)  # type: ignore[arg-type]
+    assert found.documents == {"accepted": 4, "rejected": 1}
+    assert found.refusals == {"line_not_json": 1}
+    assert (found.annotations, found.gold) == ({"labelled": 1}, {"train": 1})
+    assert sum(found.labels.values()) == 3
+    assert found.behind == [NEXT]
+    assert {manifest.step for manifest in found.recent} >= {"ingest", "publish"}
+    seen = shown(capsys, monkeypatch, screens.show_status, found)
+    assert "1 partition: 2026-11-11" in seen
+    assert "llambert.topics version 3" in seen
+
+
+def test_the_screen_of_a_task_says_that_the_registry_is_down(
+    labelled: Lake,
+    task: LabellingTask,
+    shelf: Shelf,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shelf.down = True
+    found = status(task, lake=labelled, registry=shelf)  # type: ignore[arg-type]
+    assert found.behind == [DAY, NEXT]
+    assert "not known: registry: no answer" in shown(capsys, monkeypatch, screens.show_status, found)
