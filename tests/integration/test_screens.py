@@ -53,9 +53,7 @@ def labelled(lake: Lake, task: LabellingTask, shelf: Shelf, settings: Settings) 
         "reason": "the first champion",
         "evidence": "{}",
     }
-    append(
-        lake, task, "promotions", {**common, **moved, "moved_at": datetime.datetime(2026, 11, 11, tzinfo=datetime.UTC)}
-    )
+    append(lake, task, "promotions", {**common, **moved})
     return lake
 
 
