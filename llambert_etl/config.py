@@ -106,6 +106,9 @@ class Encoder(_Part):
     dev_share: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
     patience: int = Field(default=2, gt=0, description="epochs without a better dev F1 before training stops")
     class_weights: bool = False
+    soft_labels: bool = Field(
+        default=False, description="learn from the annotator's probabilities where it gives them, not from its label"
+    )
     average_stages: bool = Field(
         default=True, description="a stage after the first ends with the mean of its weights before and after"
     )

@@ -60,7 +60,7 @@ def show_origin(task: LabellingTask, origin: Origin) -> None:
         table.add_row("label", "none yet")
     else:
         probabilities = ", ".join(f"{each['label']} {each['probability']:.4f}" for each in label["probabilities"])
-        table.add_row("label", escape(f"[{label['label']}] {probabilities}"))
+        table.add_row("label", escape(f"{label['label']} ({probabilities})"))
         table.add_row("published by", escape(f"run {label['run']}, task file {label['config_hash']}"))
         table.add_row("gate", escape(origin.gate or ""))
     if model is not None:

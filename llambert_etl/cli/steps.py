@@ -105,6 +105,10 @@ def train(
         Literal["gold", "llm", "combined"] | None, typer.Option(help="instead of the task file's")
     ] = None,
     sample: Annotated[int | None, typer.Option(min=1, help="as it was given to annotate")] = None,
+    soft_labels: Annotated[
+        bool | None,
+        typer.Option("--soft-labels/--hard-labels", help="learn from the LLM's probabilities, or from its labels"),
+    ] = None,
 ) -> None:
     """Fine-tune, evaluate and register a candidate encoder as of the day."""
     from llambert_etl.llm.prompts import prompt_hash
@@ -122,6 +126,7 @@ def train(
             prompt_hash=prompt_hash(found, clients.settings.include),
             strategy=strategy,
             sample_size=sample,
+            soft_labels=soft_labels,
         )
     )
 

@@ -39,32 +39,41 @@ from llambert_etl.settings import Settings
 logger = logging.getLogger(__name__)
 
 
+Target = int | tuple[float, ...]
+
+
 @dataclass(frozen=True)
 class Labelled:
-    """Texts and the index of each one's label."""
+    """Texts and the index of each one's label; `soft` has the probability of every label instead, to learn from."""
 
     texts: tuple[str, ...]
     labels: tuple[int, ...]
+    soft: tuple[tuple[float, ...], ...] | None = None
+
+    @property
+    def targets(self) -> Sequence[Target]:
+        return self.labels if self.soft is None else self.soft
 
 
 def split(rows: Labelled, share: float, seed: int) -> tuple[Labelled, Labelled]:
     """Return (train, dev). Each label gives its `share` to dev, by hash of the text, whatever the order of the rows."""
     ranked = sorted(
-        zip(rows.texts, rows.labels, strict=True),
-        key=lambda row: (row[1], hashlib.sha256(f"{seed}:{row[0]}".encode()).digest()),
+        range(len(rows.texts)),
+        key=lambda row: (rows.labels[row], hashlib.sha256(f"{seed}:{rows.texts[row]}".encode()).digest()),
     )
-    train: list[tuple[str, int]] = []
-    dev: list[tuple[str, int]] = []
+    train: list[int] = []
+    dev: list[int] = []
     for label in sorted(set(rows.labels)):
-        own = [row for row in ranked if row[1] == label]
+        own = [row for row in ranked if rows.labels[row] == label]
         held = max(1, round(len(own) * share))
         dev += own[:held]
         train += own[held:]
-    return _labelled(train), _labelled(dev)
+    return _take(rows, train), _take(rows, dev)
 
 
-def _labelled(rows: Sequence[tuple[str, int]]) -> Labelled:
-    return Labelled(tuple(text for text, _ in rows), tuple(label for _, label in rows))
+def _take(rows: Labelled, chosen: Sequence[int]) -> Labelled:
+    soft = None if rows.soft is None else tuple(rows.soft[row] for row in chosen)
+    return Labelled(tuple(rows.texts[row] for row in chosen), tuple(rows.labels[row] for row in chosen), soft)
 
 
 def fine_tune(
@@ -124,10 +133,10 @@ def _run_stage(
             model=model,
             args=_arguments(recipe, scratch, len(train.texts)),
             data_collator=DataCollatorWithPadding(tokenizer),
-            train_dataset=_encode(tokenizer, train, recipe.max_length),
-            eval_dataset=_encode(tokenizer, dev, recipe.max_length),
+            train_dataset=_encode(tokenizer, train.texts, train.targets, recipe.max_length),
+            eval_dataset=_encode(tokenizer, dev.texts, dev.labels, recipe.max_length),
             processing_class=tokenizer,
-            compute_loss_func=_weighted_loss(train.labels, classes) if recipe.class_weights else None,
+            compute_loss_func=_loss(train, classes, weighted=recipe.class_weights),
             compute_metrics=lambda prediction: _macro_f1(prediction, classes),
             callbacks=[keeper],
         )
@@ -172,11 +181,13 @@ def _arguments(recipe: Recipe, scratch: str, rows: int) -> TrainingArguments:
     )
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, rows: Labelled, max_length: int) -> list[dict[str, object]]:
-    ids = tokenizer(list(rows.texts), truncation=True, max_length=max_length)["input_ids"]
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], targets: Sequence[Target], max_length: int
+) -> list[dict[str, object]]:
+    ids = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
     return [
-        {"input_ids": row, "attention_mask": [1] * len(row), "labels": label}
-        for row, label in zip(ids, rows.labels, strict=True)
+        {"input_ids": row, "attention_mask": [1] * len(row), "labels": target}
+        for row, target in zip(ids, targets, strict=True)
     ]
 
 
@@ -196,12 +207,16 @@ def _macro_f1(prediction: EvalPrediction, classes: int) -> dict[str, float]:
     }
 
 
-def _weighted_loss(labels: Sequence[int], classes: int):  # type: ignore[no-untyped-def]
-    counts = np.bincount(labels, minlength=classes)
-    weights = torch.tensor(len(labels) / (classes * counts), dtype=torch.float32)
+def _loss(rows: Labelled, classes: int, *, weighted: bool):  # type: ignore[no-untyped-def]
+    """Return cross-entropy for labels or probabilities; None where the model's own does."""
+    if not weighted and rows.soft is None:
+        return None
+    counts = np.bincount(rows.labels, minlength=classes)
+    weights = torch.tensor(len(rows.labels) / (classes * counts), dtype=torch.float32) if weighted else None
 
     def loss(outputs, labels, num_items_in_batch=None):  # type: ignore[no-untyped-def]
-        return torch.nn.functional.cross_entropy(outputs.logits.float(), labels, weights.to(labels.device))
+        on_device = None if weights is None else weights.to(labels.device)
+        return torch.nn.functional.cross_entropy(outputs.logits.float(), labels, on_device)
 
     return loss
 

@@ -59,6 +59,7 @@ def train(
     prompt_hash: str,
     strategy: Strategy | None = None,
     sample_size: int | None = None,
+    soft_labels: bool | None = None,
 ) -> Manifest:
     """Register a candidate trained on what is known as of `partition`; return its version and gold metrics in `facts`.
 
@@ -68,6 +69,9 @@ def train(
     is kept in the state folder, so that the next try registers it without training again.
     """
     started = datetime.datetime.now(datetime.UTC)
+    if soft_labels is not None:
+        encoder = task.encoder.model_copy(update={"soft_labels": soft_labels})
+        task = task.model_copy(update={"encoder": encoder})
     chosen: Strategy = strategy or task.encoder.strategy
     data = _read(task, partition, lake, prompt_hash, sample_size or task.annotator.sample)
     stages = _stages(task, chosen, data)
@@ -112,14 +116,14 @@ def _read(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: st
                 & (pl.col("revision") == task.annotator.revision)
                 & (pl.col("status") == AnnotationStatus.LABELLED)
             )
-            .select("text_hash", "label")
+            .select("text_hash", "label", "probabilities")
             .unique("text_hash")
             .collect()
         )
     # A text that gold tests on must not be learnt from, under its own id or another.
     both = chosen.join(labelled, on="text_hash").sort("text_hash")
     tested = pl.col("id").is_in(test["id"].to_list()) | pl.col("text_hash").is_in(test["text_hash"].to_list())
-    kept = both.filter(~tested).select("text", "text_hash", "label")
+    kept = both.filter(~tested).select("text", "text_hash", "label", "probabilities")
     own = gold.filter(pl.col("split") == "train")
     own = own.filter(~pl.col("text_hash").is_in(test["text_hash"].to_list()))
     return _Data(
@@ -161,7 +165,11 @@ def _stages(task: LabellingTask, strategy: Strategy, data: _Data) -> list[pl.Dat
 def _run_key(
     task: LabellingTask, partition: Partition, strategy: Strategy, stages: list[pl.DataFrame], test: pl.DataFrame
 ) -> str:
-    rows = [stage.select("text_hash", "label").rows() for stage in [*stages, test]]
+    soft = ["probabilities"] if task.encoder.soft_labels else []
+    rows = [
+        stage.select("text_hash", "label", *(name for name in soft if name in stage.columns)).rows()
+        for stage in [*stages, test]
+    ]
     recipe = task.encoder.model_dump(mode="json")
     return fingerprint([task.name, list(task.labels.items()), recipe, partition, strategy, rows])
 
@@ -204,7 +212,18 @@ def _evaluate(
 def _labelled(task: LabellingTask, rows: pl.DataFrame) -> "Labelled":
     from llambert_etl.encoder.training import Labelled
 
-    return Labelled(tuple(rows["text"].to_list()), tuple(_truth(task, rows).tolist()))
+    labels = tuple(_truth(task, rows).tolist())
+    soft = _soft(task, rows) if task.encoder.soft_labels and "probabilities" in rows.columns else None
+    return Labelled(tuple(rows["text"].to_list()), labels, soft)
+
+
+def _soft(task: LabellingTask, rows: pl.DataFrame) -> tuple[tuple[float, ...], ...]:
+    """Return the annotator's probabilities in the task's label order; its label counts as certain without them."""
+    targets = []
+    for label, given in rows.select("label", "probabilities").iter_rows():
+        known = {each["label"]: each["probability"] for each in given} if given else {label: 1.0}
+        targets.append(tuple(known.get(name, 0.0) for name in task.label_names))
+    return tuple(targets)
 
 
 def _truth(task: LabellingTask, rows: pl.DataFrame) -> npt.NDArray[np.int64]:

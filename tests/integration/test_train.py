@@ -94,6 +94,14 @@ def test_the_same_rows_give_the_version_that_is_there_already(usable: Settings) 
     assert len(school.registry.versions(school.task.name)) == 1
 
 
+def test_probabilities_are_learnt_from_where_that_is_asked_for(school: School) -> None:
+    hard, soft = school.train("combined"), school.train("combined", soft_labels=True)
+    assert soft["stages"] == hard["stages"]
+    assert soft["run_key"] != hard["run_key"]
+    assert soft["metrics"]["stage_1.ece"] != hard["metrics"]["stage_1.ece"]
+    assert school.train("combined", soft_labels=False)["run_key"] == hard["run_key"]
+
+
 class Death(logging.Handler):
     """Kills its process when training tells of the end of an epoch."""
 

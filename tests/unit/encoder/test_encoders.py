@@ -101,6 +101,20 @@ def test_a_later_stage_ends_half_way_between_its_weights_before_and_after(tmp_pa
     assert torch.allclose(embeddings("mean", 2, average=True), (before + after) / 2, atol=1e-6)
 
 
+def test_probabilities_teach_instead_of_labels(tmp_path: Path) -> None:
+    settings = Settings(lake=str(tmp_path), model_paths={"tests/bert": pretrained(tmp_path / "bert")})
+    recipe = Recipe(model="tests/bert", revision=REVISION, epochs=3, max_length=32, learning_rate=0.01)
+
+    def answers(name: str, *soft: float) -> npt.NDArray[np.int64]:
+        rows = Labelled(ROWS.texts, ROWS.labels, (soft,) * len(ROWS.texts))
+        fine_tune(recipe, LABELS, [rows], HELDOUT, settings, tmp_path / name)
+        return Encoder.load(tmp_path / name).logits(ROWS.texts).argmax(axis=1)
+
+    # The labels are half and half; the probabilities lean to one side.
+    assert set(answers("first", 0.9, 0.1)) == {0}
+    assert set(answers("second", 0.1, 0.9)) == {1}
+
+
 def test_a_stage_without_one_of_the_labels_is_refused(tmp_path: Path) -> None:
     settings = Settings(lake=str(tmp_path))
     recipe = Recipe(model="tests/bert", revision=REVISION)
