@@ -126,7 +126,7 @@ def _run_stage(
     *,
     average: bool,
 ) -> float:
-    before = _copy(model)
+    before = _copy(model) if average else {}
     keeper = _KeepBest(recipe.epochs if average else recipe.patience)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = Trainer(

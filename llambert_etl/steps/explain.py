@@ -45,9 +45,7 @@ def explain(task: LabellingTask, document: str, *, lake: Lake, partition: Partit
         document=row,
         label=label,
         model=None if label is None else _model(lake, task, day),
-        gate=None
-        if label is None
-        else f"{lake.uri}/_reports/{task.name}/{day}/labels-{fingerprint(label['run'])}.html",
+        gate=None if label is None else _gate(lake, task, day, label["run"]),
         promotions=[] if label is None else _promotions(lake, task, label["model_version"]),
         annotations=_rows(lake, "annotations", task, None, same_text),
         gold=_rows(lake, "gold", task, None, same_text),

@@ -2,6 +2,7 @@
 
 import datetime
 import sys
+from collections.abc import Callable
 
 import pyarrow as pa
 import pytest
@@ -14,7 +15,7 @@ from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.schemas import TABLES, TableName
 from llambert_etl.settings import Settings
-from llambert_etl.steps.explain import Origin, explain
+from llambert_etl.steps.explain import explain
 from llambert_etl.steps.status import status
 from tests.labelling import DAY, NEXT, Shelf, drop, label_run
 from tests.tasks import three_label_task
@@ -64,11 +65,16 @@ def append(lake: Lake, task: LabellingTask, table: TableName, row: dict[str, obj
     lake.append_once(table, task.name, DAY, rows, manifest=manifest)
 
 
-def shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, show: object, *what: object) -> str:
+@pytest.fixture
+def shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Return what a screen prints on the real stdout."""
-    monkeypatch.setattr(sys, "__stdout__", sys.stdout)
-    show(*what)  # type: ignore[operator]
-    return capsys.readouterr().out
+
+    def show(screen: Callable[..., None], *what: object) -> str:
+        monkeypatch.setattr(sys, "__stdout__", sys.stdout)
+        screen(*what)
+        return capsys.readouterr().out
+
+    return show
 
 
 def test_a_label_is_traced_to_file_llm_people_model_and_gate(labelled: Lake, task: LabellingTask) -> None:
@@ -97,10 +103,10 @@ def test_an_id_that_is_not_there_is_refused(labelled: Lake, task: LabellingTask,
 
 
 def test_the_screen_of_a_label_shows_what_others_said_as_they_said_it(
-    labelled: Lake, task: LabellingTask, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    labelled: Lake, task: LabellingTask, shown: Callable[..., str]
 ) -> None:
-    origin: Origin = explain(task, f"{DAY}-1", lake=labelled)
-    seen = " ".join(shown(capsys, monkeypatch, screens.show_origin, task, origin).split())
+    origin = explain(task, f"{DAY}-1", lake=labelled)
+    seen = " ".join(shown(screens.show_origin, task, origin).split())
     for part in (
         f"it wrote '{REPLY}'",
         "sports (train), ada",
@@ -112,11 +118,7 @@ def test_the_screen_of_a_label_shows_what_others_said_as_they_said_it(
 
 
 def test_the_screen_of_a_task_counts_everything_and_names_the_days_behind(
-    labelled: Lake,
-    task: LabellingTask,
-    shelf: Shelf,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    labelled: Lake, task: LabellingTask, shelf: Shelf, shown: Callable[..., str]
 ) -> None:
     found = status(task, lake=labelled, registry=shelf)  # type: ignore[arg-type]
     assert found.documents == {"accepted": 4, "rejected": 1}
@@ -125,19 +127,15 @@ def test_the_screen_of_a_task_counts_everything_and_names_the_days_behind(
     assert sum(found.labels.values()) == 3
     assert found.behind == [NEXT]
     assert {manifest.step for manifest in found.recent} >= {"ingest", "publish"}
-    seen = shown(capsys, monkeypatch, screens.show_status, found)
+    seen = shown(screens.show_status, found)
     assert "1 partition: 2026-11-11" in seen
     assert "llambert.topics version 3" in seen
 
 
 def test_the_screen_of_a_task_says_that_the_registry_is_down(
-    labelled: Lake,
-    task: LabellingTask,
-    shelf: Shelf,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    labelled: Lake, task: LabellingTask, shelf: Shelf, shown: Callable[..., str]
 ) -> None:
     shelf.down = True
     found = status(task, lake=labelled, registry=shelf)  # type: ignore[arg-type]
     assert found.behind == [DAY, NEXT]
-    assert "not known: registry: no answer" in shown(capsys, monkeypatch, screens.show_status, found)
+    assert "not known: registry: no answer" in shown(screens.show_status, found)
