@@ -38,7 +38,10 @@ Strategy = Literal["gold", "llm", "combined"]
 
 @dataclass(frozen=True)
 class _Data:
-    """Frames of text, text_hash and label. `leaked`: LLM-labelled rows taken out because gold tests on them."""
+    """Frames of text, text_hash and label; `llm` has probabilities too where they are what is learnt from.
+
+    `leaked`: LLM-labelled rows taken out because gold tests on them.
+    """
 
     llm: pl.DataFrame
     gold_train: pl.DataFrame
@@ -104,6 +107,7 @@ def train(
 
 def _read(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: str, size: int) -> _Data:
     versions = {table: lake.version(table) for table in ("documents", "annotations", "gold")}
+    learnt = ["text_hash", "label", *(["probabilities"] if task.encoder.soft_labels else [])]
     gold = gold_as_of(task, lake, partition)
     test = gold.filter(pl.col("split") == "test")
     with lake_faults("annotations"):
@@ -116,14 +120,14 @@ def _read(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: st
                 & (pl.col("revision") == task.annotator.revision)
                 & (pl.col("status") == AnnotationStatus.LABELLED)
             )
-            .select("text_hash", "label", "probabilities")
+            .select(learnt)
             .unique("text_hash")
             .collect()
         )
     # A text that gold tests on must not be learnt from, under its own id or another.
     both = chosen.join(labelled, on="text_hash").sort("text_hash")
     tested = pl.col("id").is_in(test["id"].to_list()) | pl.col("text_hash").is_in(test["text_hash"].to_list())
-    kept = both.filter(~tested).select("text", "text_hash", "label", "probabilities")
+    kept = both.filter(~tested).select("text", *learnt)
     own = gold.filter(pl.col("split") == "train")
     own = own.filter(~pl.col("text_hash").is_in(test["text_hash"].to_list()))
     return _Data(
@@ -165,11 +169,7 @@ def _stages(task: LabellingTask, strategy: Strategy, data: _Data) -> list[pl.Dat
 def _run_key(
     task: LabellingTask, partition: Partition, strategy: Strategy, stages: list[pl.DataFrame], test: pl.DataFrame
 ) -> str:
-    soft = ["probabilities"] if task.encoder.soft_labels else []
-    rows = [
-        stage.select("text_hash", "label", *(name for name in soft if name in stage.columns)).rows()
-        for stage in [*stages, test]
-    ]
+    rows = [stage.drop("text").rows() for stage in [*stages, test]]
     recipe = task.encoder.model_dump(mode="json")
     return fingerprint([task.name, list(task.labels.items()), recipe, partition, strategy, rows])
 
@@ -213,7 +213,7 @@ def _labelled(task: LabellingTask, rows: pl.DataFrame) -> "Labelled":
     from llambert_etl.encoder.training import Labelled
 
     labels = tuple(_truth(task, rows).tolist())
-    soft = _soft(task, rows) if task.encoder.soft_labels and "probabilities" in rows.columns else None
+    soft = _soft(task, rows) if "probabilities" in rows.columns else None
     return Labelled(tuple(rows["text"].to_list()), labels, soft)
 
 
