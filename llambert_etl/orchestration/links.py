@@ -10,7 +10,7 @@ from airflow.sdk import BaseOperator, BaseOperatorLink, conf
 from airflow.sdk.types import TaskInstanceKey
 from pydantic import JsonValue
 
-from llambert_etl.config import fingerprint
+from llambert_etl.pages import report_name
 
 PAGES = "/llambert"
 
@@ -24,11 +24,6 @@ class Step(Protocol):
     mlflow_uri: str
     partition: str
     facts: dict[str, JsonValue]
-
-
-def report_name(kind: str, run: str) -> str:
-    """Return the name of the Data Docs that `check KIND --run RUN` writes."""
-    return f"{kind}-{fingerprint(run)}.html"
 
 
 class MlflowLink(BaseOperatorLink):

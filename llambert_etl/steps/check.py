@@ -5,11 +5,12 @@ import logging
 
 import polars as pl
 
-from llambert_etl.config import LabellingTask, fingerprint
+from llambert_etl.config import LabellingTask
 from llambert_etl.documents import as_of, sample
 from llambert_etl.errors import DataError
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.manifest import Manifest
+from llambert_etl.pages import report_name
 from llambert_etl.partition import Partition
 from llambert_etl.quality import (
     MIN_ROWS_FOR_SHARES,
@@ -83,7 +84,7 @@ def _hold(kind: Kind, task: LabellingTask, partition: Partition, run: str, lake:
     suite, skipped = build_suite(task, profile)
     validation = validate(f"{task.name} {kind}", profile, suite)
     page = render(task, partition, run, profile, validation, skipped)
-    report = lake.write_report(task.name, partition, f"{kind}-{fingerprint(run)}.html", page)
+    report = lake.write_report(task.name, partition, report_name(kind, run), page)
     _log(kind, task, partition, validation, report)
     if validation.failures:
         reasons = "; ".join(outcome.sentence() for outcome in validation.failures)

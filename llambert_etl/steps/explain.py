@@ -5,9 +5,10 @@ from typing import Any
 
 import polars as pl
 
-from llambert_etl.config import LabellingTask, fingerprint
+from llambert_etl.config import LabellingTask
 from llambert_etl.errors import DataError
 from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.pages import report_name
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion
 from llambert_etl.schemas import TableName
@@ -69,7 +70,7 @@ def _model(lake: Lake, task: LabellingTask, day: Partition) -> ModelVersion | No
 
 def _gate(lake: Lake, task: LabellingTask, day: Partition, run: str) -> str:
     """Return where `check labels` keeps the report of a run."""
-    return f"{lake.uri}/_reports/{task.name}/{day}/labels-{fingerprint(run)}.html"
+    return f"{lake.uri}/_reports/{task.name}/{day}/{report_name('labels', run)}"
 
 
 def _promotions(lake: Lake, task: LabellingTask, version: int) -> list[Row]:

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
-from llambert_etl.orchestration.links import report_name
+from llambert_etl.pages import report_name
 from llambert_etl.partition import parse_partition
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import load_settings
