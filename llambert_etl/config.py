@@ -7,18 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, NamedTuple, Self
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from llambert_etl.errors import ConfigError
-
-MAX_TASK_FILE_BYTES = 1_000_000
+from llambert_etl.yaml_files import read_yaml
 
 TaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 LabelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}$")]
 ModelId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$", description="a commit, never a branch: a branch moves")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Strategy = Literal["gold", "llm", "llm+extra", "combined"]
 
 
 def _inside_include(value: str) -> str:
@@ -80,6 +79,7 @@ class Annotator(_Part):
     model: ModelId
     revision: Revision
     sample: int = Field(gt=0, description="documents to annotate, as of a partition")
+    extra: int = Field(default=0, ge=0, description="more documents, for the strategies llm+extra and combined")
     method: Literal["score", "generate"] = "score"
     max_new_tokens: int = Field(default=10, gt=0, le=256)
     parse: Literal["mention", "exact"] = "mention"
@@ -98,7 +98,7 @@ class Encoder(_Part):
 
     model: ModelId
     revision: Revision
-    strategy: Literal["gold", "llm", "combined"] = "llm"
+    strategy: Strategy = "llm"
     epochs: int = Field(default=3, gt=0)
     learning_rate: float = Field(default=2e-5, gt=0, lt=1)
     batch_size: int = Field(default=16, gt=0)
@@ -109,6 +109,7 @@ class Encoder(_Part):
     soft_labels: bool = Field(
         default=False, description="learn from the annotator's probabilities where it gives them, not from its label"
     )
+    frozen: bool = Field(default=False, description="train the head alone; set a learning_rate of about 1e-3 with it")
     average_stages: bool = Field(
         default=True, description="a stage after the first ends with the mean of its weights before and after"
     )
@@ -196,49 +197,12 @@ class TaskFiles(NamedTuple):
     problems: dict[Path, str]
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's own rule says that keys are unique; PyYAML lets the last one win without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} appears twice", key_node.start_mark)
-            seen.add(key if isinstance(key, str) else repr(key))
-        return super().construct_mapping(node, deep)
-
-
 def load_task(path: Path) -> LabellingTask:
     """Read one task file. Raise ConfigError naming the file, the field, the value and the rule."""
-    try:
-        if path.stat().st_size > MAX_TASK_FILE_BYTES:
-            raise ConfigError(f"{path}: larger than {MAX_TASK_FILE_BYTES} bytes; a task file is a page, not a data set")
-        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: must be a mapping that starts with `name:`, found {type(raw).__name__}")
-    try:
-        task = LabellingTask.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error)}") from error
+    task = read_yaml(path, LabellingTask)
     if task.name != path.stem:
         raise ConfigError(f"{path}: name: {task.name!r} must equal the file's name {path.stem!r}; rename one of them")
     return task
-
-
-def _explain(error: ValidationError) -> str:
-    lines = []
-    for fault in error.errors(include_url=False):
-        where = ".".join(str(part) for part in fault["loc"])
-        value = "" if isinstance(fault["input"], dict) else f" (found {fault['input']!r:.80})"
-        message = fault["msg"].removeprefix("Value error, ")
-        hint = "; remove it or mend its spelling" if fault["type"] == "extra_forbidden" else ""
-        lines.append(f"{where}: {message}{value}{hint}" if where else message)
-    return "; ".join(lines)
 
 
 def load_tasks(include: Path) -> TaskFiles:

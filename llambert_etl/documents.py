@@ -29,20 +29,17 @@ def sample(documents: pl.LazyFrame, n: int, seed: int) -> pl.DataFrame:
 
     A larger sample contains every smaller one, and where a document stands in the corpus does not matter.
     """
-    ranked = (
-        documents.select("id", "text_hash")
-        .sort("id")
-        .unique("text_hash", keep="first", maintain_order=True)
-        .collect()
-        .with_columns(
-            pl.col("text_hash").map_elements(lambda text: _rank(seed, text), return_dtype=pl.String).alias("rank")
-        )
-        .sort("rank")
-        .head(n)
-    )
+    distinct = documents.select("id", "text_hash").sort("id").unique("text_hash", keep="first", maintain_order=True)
+    ranked = draw(distinct.collect(), n, seed)
     # Texts are read for the chosen rows only, so memory follows the sample and not the corpus.
     texts = documents.join(ranked.lazy().select("id"), on="id", how="semi").select("id", "partition", "text").collect()
-    return ranked.join(texts, on="id").sort("rank").drop("rank")
+    return ranked.join(texts, on="id", maintain_order="left")
+
+
+def draw(rows: pl.DataFrame, n: int, seed: int) -> pl.DataFrame:
+    """Return the `n` rows with the smallest hash(seed, text_hash), smallest first. More rows contain every fewer."""
+    ranks = pl.Series([_rank(seed, text_hash) for text_hash in rows["text_hash"]], dtype=pl.String)
+    return rows[ranks.arg_sort()[:n]]
 
 
 def _rank(seed: int, text_hash: str) -> str:

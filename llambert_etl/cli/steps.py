@@ -1,14 +1,17 @@
 """The commands that run a step: `llambert STEP --task NAME --partition DAY [--run RUN]`."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from llambert_etl.cli.clients import Clients, open_step
 from llambert_etl.cli.outcome import emit, progress
+from llambert_etl.config import Strategy
 from llambert_etl.labelling import Plan, merge, read_plan, read_shards, record_check
 from llambert_etl.manifest import Manifest
+from llambert_etl.studies.plan import Kind, load_plan
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -101,9 +104,7 @@ def train(
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
-    strategy: Annotated[
-        Literal["gold", "llm", "combined"] | None, typer.Option(help="instead of the task file's")
-    ] = None,
+    strategy: Annotated[Strategy | None, typer.Option(help="instead of the task file's")] = None,
     sample: Annotated[int | None, typer.Option(min=1, help="as it was given to annotate")] = None,
     soft_labels: Annotated[
         bool | None,
@@ -153,6 +154,40 @@ def promote(
             registry=clients.registry,
             to=to,
             dry_run=dry_run,
+        )
+    )
+
+
+@app.command()
+def study(
+    kind: Annotated[Kind, typer.Argument()],
+    task: Task,
+    partition: Day,
+    run: Run = "cli",
+    expect: Expect = None,
+    seed: Annotated[list[int] | None, typer.Option(help="instead of the plan's seeds; may be given many times")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the table and the plot")] = None,
+) -> None:
+    """Compare strategies, sizes, wrong labels, prompts or annotators; include/studies/TASK.yaml says which."""
+    from llambert_etl.llm.prompts import prompt_hash
+    from llambert_etl.steps.study import study
+
+    found, day, clients = open_step(task, partition, expect)
+    settings = clients.settings
+    plan = load_plan(settings.include, found)
+    _done(
+        study(
+            found,
+            day,
+            kind,
+            run=run,
+            lake=clients.lake,
+            registry=clients.registry,
+            settings=settings,
+            prompt_hash=prompt_hash(found, settings.include),
+            plan=plan.model_copy(update={"seeds": seed}) if seed else plan,
+            out=out or settings.state / "studies" / found.name / kind,
+            progress=progress(f"study {kind}"),
         )
     )
 

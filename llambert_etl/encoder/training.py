@@ -100,6 +100,8 @@ def fine_tune(
             raise DataError(f"training stage {number}: every label needs two rows or more, found {counts}")
     set_seed(recipe.seed)
     model, tokenizer = load_pretrained(recipe, labels, settings)
+    if recipe.frozen:
+        model.base_model.requires_grad_(False)
     card, scores, dev = Card(labels, recipe.max_length), [], heldout
     for number, rows in enumerate(stages, 1):
         train, dev = split(rows, recipe.dev_share, recipe.seed)

@@ -2,6 +2,7 @@
 
 from llambert_etl.registry.cache import cached
 from llambert_etl.registry.client import Registry
+from llambert_etl.registry.runs import Measurement
 from llambert_etl.registry.versions import ModelVersion, model_name, task_name
 
-__all__ = ["ModelVersion", "Registry", "cached", "model_name", "task_name"]
+__all__ = ["Measurement", "ModelVersion", "Registry", "cached", "model_name", "task_name"]

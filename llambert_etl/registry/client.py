@@ -1,12 +1,10 @@
 """Talks to one MLflow server: registers versions, reads them back, moves the champion alias."""
 
-import contextlib
 import logging
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
@@ -17,6 +15,7 @@ from llambert_etl.partition import Partition, parse_partition
 from llambert_etl.registry.cache import cached
 from llambert_etl.registry.faults import Absent, registry_faults
 from llambert_etl.registry.packaging import ARTIFACT, PLACE, package
+from llambert_etl.registry.runs import EXISTS, Measurement, find_run, log_run
 from llambert_etl.registry.versions import (
     CARD,
     RUN_KEY,
@@ -39,7 +38,7 @@ CHAMPION = "champion"
 _DECIDED = "llambert.decided_upto"
 _DECISION = "llambert.decision"
 _MOVE = "llambert.move"
-_EXISTS = "RESOURCE_ALREADY_EXISTS"
+_STUDY = "llambert.study"
 
 
 class Registry:
@@ -200,6 +199,17 @@ class Registry:
             experiment = self._client.get_run(version.run_id).info.experiment_id
         return f"experiments/{experiment}/runs/{version.run_id}"
 
+    def log_study(
+        self, task: str, kind: str, key: str, params: Mapping[str, str], metrics: Sequence[Measurement], folder: Path
+    ) -> str:
+        """Keep a study's figures and files in a run, the same study in the same run; return the run's page."""
+        name = model_name(task)
+        with registry_faults(f"study of {task}"):
+            found = find_run(self._client, name, _STUDY, key)
+            run_id = found or log_run(self._client, name, {_STUDY: key}, f"study of {kind}", params, metrics, folder)
+            experiment = self._client.get_run(run_id).info.experiment_id
+        return f"experiments/{experiment}/runs/{run_id}"
+
     def note_decision(self, version: ModelVersion, decision: str) -> None:
         """Write a gate's decision on the version and on its run, where people look for it."""
         with registry_faults(f"{version.name} version {version.version}"):
@@ -251,44 +261,14 @@ class Registry:
         manifest: str,
     ) -> str:
         """Return a finished run that holds the model and its account."""
-        from mlflow.entities import Metric, Param
-
         with registry_faults(f"run of {name}"), tempfile.TemporaryDirectory() as scratch:
-            run_id: str = self._client.create_run(
-                self._experiment(name), tags={RUN_KEY: run_key}, run_name=run_key
-            ).info.run_id
-            try:
-                now = int(time.time() * 1000)
-                self._client.log_batch(
-                    run_id,
-                    metrics=[Metric(key, value, now, 0) for key, value in metrics.items()],
-                    params=[Param(key, str(value)) for key, value in params.items()],
-                )
-                package(folder, Path(scratch) / ARTIFACT)
-                for file_name, path in artifacts.items():
-                    shutil.copyfile(path, Path(scratch) / file_name)
-                if manifest:
-                    (Path(scratch) / "manifest.json").write_text(manifest, encoding="utf-8")
-                self._client.log_artifacts(run_id, scratch)
-                self._client.set_terminated(run_id)
-            except BaseException:
-                with contextlib.suppress(Exception):
-                    self._client.set_terminated(run_id, "FAILED")
-                raise
-        return run_id
-
-    def _experiment(self, name: str) -> str:
-        from mlflow.exceptions import MlflowException
-
-        if (found := self._client.get_experiment_by_name(name)) is not None:
-            return str(found.experiment_id)
-        try:
-            return str(self._client.create_experiment(name))
-        except MlflowException as error:
-            # Another writer may have made it between the two requests.
-            if error.error_code != _EXISTS or (found := self._client.get_experiment_by_name(name)) is None:
-                raise
-            return str(found.experiment_id)
+            package(folder, Path(scratch) / ARTIFACT)
+            for file_name, path in artifacts.items():
+                shutil.copyfile(path, Path(scratch) / file_name)
+            if manifest:
+                (Path(scratch) / "manifest.json").write_text(manifest, encoding="utf-8")
+            measured = [Measurement(key, value) for key, value in metrics.items()]
+            return log_run(self._client, name, {RUN_KEY: run_key}, run_key, params, measured, Path(scratch))
 
     def _ensure_model(self, name: str) -> None:
         from mlflow.exceptions import MlflowException
@@ -296,5 +276,5 @@ class Registry:
         try:
             self._client.create_registered_model(name)
         except MlflowException as error:
-            if error.error_code != _EXISTS:
+            if error.error_code != EXISTS:
                 raise

@@ -6,13 +6,13 @@ import logging
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from llambert_etl.config import LabellingTask, fingerprint
+from llambert_etl.config import LabellingTask, Strategy, fingerprint
 from llambert_etl.documents import as_of, sample
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.gold import gold_as_of, gold_hash
@@ -26,14 +26,11 @@ from llambert_etl.settings import Settings
 if TYPE_CHECKING:
     from llambert_etl.encoder.inference import Encoder
     from llambert_etl.encoder.metrics import Evaluation
-    from llambert_etl.encoder.training import Labelled
 
 logger = logging.getLogger(__name__)
 
 # What gold says of the encoder after each stage but the last, beside its files.
 _BEFORE = "stages.json"
-
-Strategy = Literal["gold", "llm", "combined"]
 
 
 @dataclass(frozen=True)
@@ -177,6 +174,7 @@ def _run_key(
 def _candidate(task: LabellingTask, stages: list[pl.DataFrame], data: _Data, settings: Settings, run_key: str) -> Path:
     """Return the trained folder of this run key: complete, or not there at all."""
     from llambert_etl.encoder.inference import Encoder
+    from llambert_etl.encoder.rows import labelled
     from llambert_etl.encoder.training import fine_tune
 
     target = settings.state / "candidates" / task.name / run_key
@@ -191,10 +189,11 @@ def _candidate(task: LabellingTask, stages: list[pl.DataFrame], data: _Data, set
 
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         folder = Path(scratch) / "encoder"
-        rows = [_labelled(task, stage) for stage in stages]
+        rows = [labelled(stage, task.label_names) for stage in stages]
         # Gold that was not trained on calibrates; otherwise the last dev split does.
-        heldout = _labelled(task, data.gold_train if data.gold_train is not stages[-1] else data.gold_train.clear())
-        fine_tune(task.encoder, task.label_names, rows, heldout, settings, folder, measure)
+        heldout = data.gold_train if data.gold_train is not stages[-1] else data.gold_train.clear()
+        calibration = labelled(heldout, task.label_names)
+        fine_tune(task.encoder, task.label_names, rows, calibration, settings, folder, measure)
         (folder / _BEFORE).write_text(json.dumps(before), encoding="utf-8")
         folder.rename(target)
     return target
@@ -204,31 +203,10 @@ def _evaluate(
     task: LabellingTask, encoder: "Encoder", test: pl.DataFrame
 ) -> "tuple[Evaluation, npt.NDArray[np.float64]]":
     from llambert_etl.encoder.metrics import evaluate
+    from llambert_etl.encoder.rows import truth
 
     probabilities = encoder.predict(test["text"].to_list())
-    return evaluate(task.label_names, _truth(task, test), probabilities), probabilities
-
-
-def _labelled(task: LabellingTask, rows: pl.DataFrame) -> "Labelled":
-    from llambert_etl.encoder.training import Labelled
-
-    labels = tuple(_truth(task, rows).tolist())
-    soft = _soft(task, rows) if "probabilities" in rows.columns else None
-    return Labelled(tuple(rows["text"].to_list()), labels, soft)
-
-
-def _soft(task: LabellingTask, rows: pl.DataFrame) -> tuple[tuple[float, ...], ...]:
-    """Return the annotator's probabilities in the task's label order; its label counts as certain without them."""
-    targets = []
-    for label, given in rows.select("label", "probabilities").iter_rows():
-        known = {each["label"]: each["probability"] for each in given} if given else {label: 1.0}
-        targets.append(tuple(known.get(name, 0.0) for name in task.label_names))
-    return tuple(targets)
-
-
-def _truth(task: LabellingTask, rows: pl.DataFrame) -> npt.NDArray[np.int64]:
-    index = {label: number for number, label in enumerate(task.label_names)}
-    return np.asarray([index[label] for label in rows["label"].to_list()], dtype=np.int64)
+    return evaluate(task.label_names, truth(test, task.label_names), probabilities), probabilities
 
 
 def _register(
@@ -243,6 +221,7 @@ def _register(
 ) -> ModelVersion:
     from llambert_etl.encoder.inference import Encoder
     from llambert_etl.encoder.plots import confusion_plot, reliability_plot
+    from llambert_etl.encoder.rows import truth
 
     evaluation, probabilities = _evaluate(task, Encoder.load(folder), test)
     metrics = {f"gold.{name}": value for name, value in evaluation.flat().items()}
@@ -268,7 +247,7 @@ def _register(
             artifacts={
                 "confusion.png": confusion_plot(evaluation, plots / "confusion.png"),
                 "reliability.png": reliability_plot(
-                    probabilities, _truth(task, test), evaluation.ece, plots / "reliability.png"
+                    probabilities, truth(test, task.label_names), evaluation.ece, plots / "reliability.png"
                 ),
             },
             manifest=manifest.model_copy(update={"facts": facts}).model_dump_json(indent=2),

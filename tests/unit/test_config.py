@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from llambert_etl.config import MAX_TASK_FILE_BYTES, LabellingTask, find_task, fingerprint, load_task, load_tasks
+from llambert_etl.config import LabellingTask, find_task, fingerprint, load_task, load_tasks
 from llambert_etl.errors import ConfigError
+from llambert_etl.yaml_files import MAX_FILE_BYTES
 from tests.tasks import make_task, task_fields, three_label_task
 
 INCLUDE = Path(__file__).parents[2] / "include"
@@ -79,7 +80,7 @@ def test_a_wrong_field_is_named_with_its_value_and_rule(tmp_path: Path, field: s
         ("name: !!python/object/apply:os.system ['touch /tmp/x']", "not valid YAML"),
         ("name: a\nname: b", "key 'name' appears twice"),
         ("[" * 5000, "not valid YAML"),
-        ("#" * (MAX_TASK_FILE_BYTES + 1), "larger than"),
+        ("#" * (MAX_FILE_BYTES + 1), "larger than"),
     ],
 )
 def test_what_is_not_a_task_file_is_refused(tmp_path: Path, content: str, said: str) -> None:

@@ -1,0 +1,1 @@
+"""Studies: the same task trained or asked in many ways, side by side, with seeds and intervals."""

@@ -1,0 +1,58 @@
+"""The rows that studies draw from, as of a day: gold to learn from and to test on, and what the LLM has labelled."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from llambert_etl.config import LabellingTask
+from llambert_etl.documents import as_of
+from llambert_etl.gold import gold_as_of
+from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.partition import Partition
+from llambert_etl.schemas import AnnotationStatus
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Frames of text, text_hash and label, one row for each text; no text that gold tests on is in another one.
+
+    `llm` has the LLM's probabilities too.
+
+    `judged` has the gold texts that the LLM was asked about: what people say (`label`) and what it says (`said`).
+    """
+
+    gold: pl.DataFrame
+    test: pl.DataFrame
+    llm: pl.DataFrame
+    judged: pl.DataFrame
+
+
+def read_pools(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: str) -> Pools:
+    """Read what is known as of the day; nobody is asked. Raise ConfigError for a task without gold."""
+    gold = gold_as_of(task, lake, partition).unique("text_hash", keep="first", maintain_order=True)
+    test = gold.filter(pl.col("split") == "test")
+    with lake_faults(f"annotations {task.name}"):
+        labelled = (
+            lake.scan("annotations", task.name, upto=partition)
+            .filter(
+                (pl.col("prompt_hash") == prompt_hash)
+                & (pl.col("model") == task.annotator.model)
+                & (pl.col("revision") == task.annotator.revision)
+                & (pl.col("status") == AnnotationStatus.LABELLED)
+            )
+            .select("text_hash", "label", "probabilities")
+            .unique("text_hash")
+            .collect()
+        )
+        documents = as_of(lake, task.name, partition).join(labelled.lazy(), on="text_hash").collect()
+    tested = pl.col("text_hash").is_in(test["text_hash"].to_list()) | pl.col("id").is_in(test["id"].to_list())
+    return Pools(
+        gold=_rows(gold.filter(pl.col("split") == "train")),
+        test=_rows(test),
+        llm=_rows(documents.filter(~tested).unique("text_hash"), "probabilities"),
+        judged=_rows(gold).join(labelled.select("text_hash", said="label"), on="text_hash"),
+    )
+
+
+def _rows(frame: pl.DataFrame, *more: str) -> pl.DataFrame:
+    return frame.select("text", "text_hash", "label", *more).sort("text_hash")

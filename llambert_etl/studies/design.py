@@ -1,0 +1,125 @@
+"""Which trainings each kind of study is made of."""
+
+from collections.abc import Callable, Mapping
+
+import polars as pl
+
+from llambert_etl.config import Encoder as Recipe
+from llambert_etl.config import LabellingTask, Strategy
+from llambert_etl.documents import draw
+from llambert_etl.errors import DataError
+from llambert_etl.studies.data import Pools
+from llambert_etl.studies.noise import annotator_errors, flip, uniform_errors
+from llambert_etl.studies.plan import StudyPlan
+from llambert_etl.studies.points import Point
+
+_SMALLEST = 100
+
+
+def strategies(task: LabellingTask, plan: StudyPlan, pools: Pools) -> list[Point]:
+    """Lay gold, LLM labels, more LLM labels, and one after the other side by side, as the paper's tables do."""
+    compared = plan.strategies.compare or _possible(task, pools)
+    points = []
+    for seed in plan.seeds:
+        gold = draw(pools.gold, plan.gold_rows or pools.gold.height, seed)
+        sample = draw(pools.llm, task.annotator.sample, seed)
+        extended = draw(pools.llm, task.annotator.sample + task.annotator.extra, seed)
+        stages: Mapping[Strategy, tuple[pl.DataFrame, ...]] = {
+            "gold": (gold,),
+            "llm": (sample,),
+            "llm+extra": (extended,),
+            "combined": (extended, gold),
+        }
+        for strategy in compared:
+            for targets in plan.strategies.targets if strategy != "gold" else ["hard"]:
+                soft = targets == "soft"
+                series = f"{strategy}, soft labels" if soft else strategy
+                recipe = _recipe(task, seed, soft_labels=soft)
+                points.append(Point(series, None, recipe, _taught(stages[strategy], soft=soft)))
+    return points
+
+
+def size(task: LabellingTask, plan: StudyPlan, pools: Pools) -> list[Point]:
+    """Learn from more and more rows of each kind; a larger draw holds every smaller one of its seed."""
+    chosen: Mapping[str, pl.DataFrame] = {"gold": pools.gold, "llm": pools.llm}
+    return [
+        Point(name, float(rows), _recipe(task, seed), _taught((draw(chosen[name], rows, seed),)))
+        for name in plan.size.strategies
+        for rows in _sizes(plan, chosen[name].height)
+        for seed in plan.seeds
+    ]
+
+
+def mislabelling(task: LabellingTask, plan: StudyPlan, pools: Pools) -> list[Point]:
+    """Learn from gold whose labels were made wrong, with a body that learns too and with one that is frozen."""
+    varied, points = plan.mislabelling, []
+    for seed in plan.seeds:
+        gold = draw(pools.gold, plan.gold_rows or pools.gold.height, seed)
+        labels = gold["label"].to_list()
+        for kind in varied.flips:
+            errors = uniform_errors(labels, task.label_names) if kind == "uniform" else annotator_errors(pools.judged)
+            for share in varied.shares:
+                wrong = gold.with_columns(label=pl.Series(flip(labels, share, errors, seed)))
+                for body in varied.bodies:
+                    series = f"{kind.replace('_', ' ')} errors, body {body}"
+                    points.append(Point(series, share, _bodied(task, plan, seed, body), (wrong,)))
+    return points
+
+
+DESIGNS: Mapping[str, Callable[[LabellingTask, StudyPlan, Pools], list[Point]]] = {
+    "strategies": strategies,
+    "size": size,
+    "mislabelling": mislabelling,
+}
+
+
+def check(task: LabellingTask, points: list[Point]) -> None:
+    """Raise DataError, before anything is trained, where a point could not be: each label needs two rows to learn."""
+    for point in points:
+        for stage in point.stages:
+            counts = dict.fromkeys(task.labels, 0) | dict(stage["label"].value_counts().iter_rows())
+            if min(counts.values()) < 2:
+                where = point.series if point.x is None else f"{point.series} at {point.x:g}"
+                raise DataError(
+                    f"study of {task.name}: {where} (seed {point.recipe.seed}) needs two rows or more of every label "
+                    f"to learn from, found {counts}; import more gold, annotate more, or leave it out of the plan"
+                )
+
+
+def _possible(task: LabellingTask, pools: Pools) -> list[Strategy]:
+    gold, llm = not pools.gold.is_empty(), not pools.llm.is_empty()
+    possible: dict[Strategy, bool] = {
+        "gold": gold,
+        "llm": llm,
+        "llm+extra": llm and task.annotator.extra > 0,
+        "combined": gold and llm,
+    }
+    if not (found := [strategy for strategy, has_rows in possible.items() if has_rows]):
+        raise DataError(
+            f"study of {task.name}: neither gold train rows nor LLM labels are there to learn from; run `llambert gold "
+            "import` or `llambert annotate`"
+        )
+    return found
+
+
+def _sizes(plan: StudyPlan, available: int) -> list[int]:
+    """Return the sizes that there are rows for; all rows come last where the plan names none."""
+    if plan.size.rows:
+        return sorted(rows for rows in set(plan.size.rows) if rows <= available)
+    doubled = [_SMALLEST * 2**step for step in range(32)]
+    return [rows for rows in doubled if rows < available] + ([available] if available > 1 else [])
+
+
+def _recipe(task: LabellingTask, seed: int, **changes: object) -> Recipe:
+    return task.encoder.model_copy(update={"seed": seed, "soft_labels": False, **changes})
+
+
+def _bodied(task: LabellingTask, plan: StudyPlan, seed: int, body: str) -> Recipe:
+    if body == "trained":
+        return _recipe(task, seed)
+    return _recipe(task, seed, frozen=True, learning_rate=plan.mislabelling.frozen_learning_rate)
+
+
+def _taught(stages: tuple[pl.DataFrame, ...], *, soft: bool = False) -> tuple[pl.DataFrame, ...]:
+    """Leave the LLM's probabilities out where its labels are learnt."""
+    return stages if soft else tuple(stage.drop("probabilities", strict=False) for stage in stages)

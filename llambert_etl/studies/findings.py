@@ -1,0 +1,60 @@
+"""What a study says beyond its figures: how many labels are enough, how much noise is bearable, which is better."""
+
+from collections.abc import Sequence
+
+import polars as pl
+from scipy.stats import binomtest
+
+from llambert_etl.studies.curve import Advice, advise
+from llambert_etl.studies.plan import StudyPlan
+from llambert_etl.studies.summary import Line, Outcome, differences
+
+# Accuracy that wrong labels may cost before they count as too many.
+_BEARABLE = 0.01
+
+Findings = dict[str, str]
+
+
+def of_strategies(outcomes: Sequence[Outcome]) -> Findings:
+    """Compare every strategy with the first, seed by seed."""
+    return {
+        name: f"{100 * mean:+.2f} points" + ("" if half is None else f" ± {100 * half:.2f}")
+        for name, mean, half in differences(outcomes)
+    }
+
+
+def of_size(outcomes: Sequence[Outcome], plan: StudyPlan) -> Findings:
+    """Say for each kind of label how many are enough."""
+    curves: dict[str, dict[int, list[float]]] = {}
+    for outcome in outcomes:
+        curves.setdefault(outcome.series, {}).setdefault(int(outcome.x or 0), []).append(outcome.accuracy)
+    return {name: _advice(advise(measured, plan.size.worth), plan.size.worth) for name, measured in curves.items()}
+
+
+def of_mislabelling(lines: Sequence[Line], judged: pl.DataFrame) -> Findings:
+    """Say how many wrong labels each way of training bears, and how often the annotator itself is wrong."""
+    found: Findings = {}
+    for series in dict.fromkeys(line.series for line in lines):
+        own = sorted((line for line in lines if line.series == series), key=lambda line: line.x or 0)
+        bearable = max(line.x or 0.0 for line in own if line.accuracy >= own[0].accuracy - _BEARABLE)
+        found[series] = f"bears {bearable:.0%} wrong labels at a cost of one point at most"
+    if judged.height:
+        wrong = judged.filter(pl.col("label") != pl.col("said")).height
+        bounds = binomtest(wrong, judged.height).proportion_ci(0.95, method="wilson")
+        found["annotator"] = f"wrong on {wrong / judged.height:.1%} of gold ({bounds.low:.1%} to {bounds.high:.1%})"
+    return found
+
+
+def _advice(advice: Advice | None, worth: float) -> str:
+    if advice is None:
+        return "three sizes or more are needed for a curve"
+    if advice.enough is None:
+        return (
+            f"{advice.largest:,} labels are not enough: the last doubling gained {100 * advice.gained:.2f} points, the "
+            f"next should gain {100 * advice.gain:.2f}"
+        )
+    low = "more" if advice.low is None else f"{advice.low:,}"
+    high = "more" if advice.high is None else f"{advice.high:,}"
+    return (
+        f"{advice.enough:,} labels are enough ({low} to {high}): then doubling gains less than {100 * worth:g} points"
+    )

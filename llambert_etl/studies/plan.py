@@ -1,0 +1,84 @@
+"""StudyPlan: what the studies of a task vary, in a YAML file of include/studies that has the task's name."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from llambert_etl.config import Annotator, LabellingTask, LabelName, Share, Strategy
+from llambert_etl.yaml_files import read_yaml
+
+Kind = Literal["strategies", "size", "mislabelling", "prompts", "annotators"]
+Rows = Annotated[int, Field(ge=2)]
+_SOME = Field(min_length=1)
+Template = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\.j2$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Strategies(_Part):
+    """Which strategies stand side by side; those that the task has the data for where left out.
+
+    `soft` targets are the LLM's probabilities, `hard` ones its labels.
+    """
+
+    compare: list[Strategy] = Field(default_factory=list)
+    targets: Annotated[list[Literal["hard", "soft"]], _SOME] = ["hard"]
+
+
+class Size(_Part):
+    """The learning curve: how good is an encoder that learns from so many labels?"""
+
+    strategies: Annotated[list[Literal["gold", "llm"]], _SOME] = ["gold", "llm"]
+    rows: list[Rows] = Field(default_factory=list, description="doubled from 100 up to all there are where left out")
+    worth: float = Field(default=0.002, gt=0, lt=1, description="accuracy for which more labels would be paid")
+
+
+class Mislabelling(_Part):
+    """Gold labels made wrong on purpose. `like_annotator` errs where the LLM errs, `uniform` anywhere."""
+
+    shares: Annotated[list[Share], _SOME] = [0.0, 0.05, 0.1, 0.2, 0.3, 0.4]
+    flips: Annotated[list[Literal["uniform", "like_annotator"]], _SOME] = ["uniform"]
+    bodies: Annotated[list[Literal["trained", "frozen"]], _SOME] = ["trained", "frozen"]
+    frozen_learning_rate: float = Field(default=1e-3, gt=0, lt=1, description="for the head alone: it starts random")
+
+
+class Prompts(_Part):
+    """Shots and templates, compared on gold that is learnt from; the best is then held against the test split."""
+
+    templates: list[Template] = Field(default_factory=list, description="the task's own where left out")
+    shots: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list, description="all that its examples allow")
+    documents: Rows = Field(default=250, description="gold documents that each is asked about")
+
+
+class Annotators(_Part):
+    """Annotators beside the task's own, by a name of your choice."""
+
+    compare: dict[LabelName, Annotator] = Field(default_factory=dict)
+    documents: Rows = Field(default=250, description="gold documents that each is asked about")
+
+
+class StudyPlan(_Part):
+    """What each kind of study varies. A seed decides the rows that are drawn, the new head and the order of batches."""
+
+    seeds: Annotated[list[int], _SOME] = [1, 2, 3]
+    gold_rows: Rows | None = Field(default=None, description="gold rows to learn from; all of the train split if none")
+    strategies: Strategies = Field(default_factory=Strategies)
+    size: Size = Field(default_factory=Size)
+    mislabelling: Mislabelling = Field(default_factory=Mislabelling)
+    prompts: Prompts = Field(default_factory=Prompts)
+    annotators: Annotators = Field(default_factory=Annotators)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: {self.seeds} names one twice, which would pass one result off as two")
+        return self
+
+
+def load_plan(include: Path, task: LabellingTask) -> StudyPlan:
+    """Read include/studies/<task>.yaml; return the defaults where there is none."""
+    path = include / "studies" / f"{task.name}.yaml"
+    return read_yaml(path, StudyPlan) if path.exists() else StudyPlan()

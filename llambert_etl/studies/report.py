@@ -1,0 +1,62 @@
+"""A study as people read it: a table in Markdown and a plot."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from llambert_etl.studies.plan import Kind
+from llambert_etl.studies.summary import Line
+
+_AXES = {"size": "labels to learn from", "mislabelling": "share of wrong labels", "prompts": "shots"}
+
+
+def table(kind: Kind, lines: Sequence[Line]) -> str:
+    """Return a Markdown table, accuracies in percent."""
+    named = [*(["series", _AXES[kind]] if kind in _AXES else ["series"])]
+    more = list(lines[0].details)
+    head = [*named, "accuracy, %", "95 % interval", "macro F1, %", "seeds", *more]
+    rows = [
+        [
+            line.series,
+            *([f"{line.x:g}"] if line.x is not None else []),
+            f"{100 * line.accuracy:.2f}",
+            f"{100 * line.low:.2f} to {100 * line.high:.2f}",
+            f"{100 * line.macro_f1:.2f}",
+            str(line.seeds),
+            *(_shown(line.details[name]) for name in more),
+        ]
+        for line in lines
+    ]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows]) + "\n"
+
+
+def plot(title: str, kind: Kind, lines: Sequence[Line], path: Path) -> Path:
+    """Draw accuracy with its interval: against what was varied, or one row for each name."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.6 if kind in _AXES else 1.6 + 0.5 * len(lines)), layout="constrained")
+    axes = figure.subplots()
+    for number, series in enumerate(dict.fromkeys(line.series for line in lines)):
+        own = [line for line in lines if line.series == series]
+        accuracies = [100 * line.accuracy for line in own]
+        bars = [[100 * (line.accuracy - line.low) for line in own], [100 * (line.high - line.accuracy) for line in own]]
+        if kind in _AXES:
+            axes.errorbar([line.x or 0.0 for line in own], accuracies, bars, fmt="o-", capsize=3, label=series)
+        else:
+            axes.errorbar(accuracies, [number] * len(own), xerr=bars, fmt="o", capsize=3)
+    if kind in _AXES:
+        axes.set_xscale("log" if kind == "size" else "linear")
+        axes.set_xlabel(_AXES[kind])
+        axes.set_ylabel("accuracy on gold, %")
+        axes.legend()
+    else:
+        axes.set_yticks(range(len(lines)), [line.series for line in lines])
+        axes.invert_yaxis()
+        axes.set_xlabel("accuracy on gold, %")
+    axes.grid(alpha=0.3)
+    axes.set_title(title)
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:,.4g}"

@@ -1,0 +1,46 @@
+"""A study's plan: what it says by itself, and what it refuses."""
+
+from pathlib import Path
+
+import pytest
+
+from llambert_etl.errors import ConfigError
+from llambert_etl.studies.plan import load_plan
+from tests.tasks import make_task
+
+
+def written(include: Path, content: str) -> Path:
+    path = include / "studies" / "reviews.yaml"
+    path.parent.mkdir()
+    path.write_text(content)
+    return path
+
+
+def test_a_task_without_a_plan_is_studied_by_the_defaults(tmp_path: Path) -> None:
+    assert load_plan(tmp_path, make_task()).seeds == [1, 2, 3]
+
+
+def test_a_plan_is_read_beside_the_task_that_it_is_named_after(tmp_path: Path) -> None:
+    written(tmp_path, "seeds: [7]\nsize: {strategies: [gold], rows: [50, 100]}\n")
+    plan = load_plan(tmp_path, make_task())
+    assert (plan.seeds, plan.size.strategies, plan.size.rows) == ([7], ["gold"], [50, 100])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("seeds: [1, 1]", "names one twice"),
+        ("seeds: []", "seeds"),
+        ("sizes: {}", "remove it or mend its spelling"),
+        ("mislabelling: {shares: [1.5]}", "mislabelling.shares.0"),
+        ("strategies: {compare: [silver]}", "strategies.compare.0"),
+        ("prompts: {templates: [../secret.j2]}", "prompts.templates.0"),
+        ("- seeds", "must be a mapping"),
+    ],
+)
+def test_a_wrong_plan_is_refused_with_its_file_and_field(tmp_path: Path, content: str, said: str) -> None:
+    path = written(tmp_path, content)
+    with pytest.raises(ConfigError) as refused:
+        load_plan(tmp_path, make_task())
+    assert str(path) in str(refused.value)
+    assert said in str(refused.value)
