@@ -18,6 +18,7 @@ ModelId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$", description="a commit, never a branch: a branch moves")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Strategy = Literal["gold", "llm", "llm+extra", "combined"]
+StudyKind = Literal["strategies", "size", "mislabelling", "prompts", "annotators"]
 
 
 def _inside_include(value: str) -> str:

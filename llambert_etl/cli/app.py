@@ -14,6 +14,7 @@ from llambert_etl.cli.steps import Day, Expect, Run, Task
 from llambert_etl.config import find_task, load_tasks
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.partition import parse_partition
+from llambert_etl.studies.plan import load_plan
 
 app = steps.app
 tasks_app = typer.Typer(no_args_is_help=True, help="Look at the task files.")
@@ -30,7 +31,7 @@ Include = Annotated[
 
 @tasks_app.command("validate")
 def validate(include: Include = Path("include")) -> None:
-    """Load every task file and its prompt; name each fault with its file, field and rule."""
+    """Load every task file, its prompt and its studies; name each fault with its file, field and rule."""
     from llambert_etl.llm.prompts import prompt_hash
 
     found = load_tasks(include)
@@ -38,6 +39,7 @@ def validate(include: Include = Path("include")) -> None:
     for task in found.tasks.values():
         try:
             prompt_hash(task, include)
+            load_plan(include, task)
         except ConfigError as error:
             problems.append(str(error))
         else:

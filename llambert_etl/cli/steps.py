@@ -8,10 +8,10 @@ import typer
 
 from llambert_etl.cli.clients import Clients, open_step
 from llambert_etl.cli.outcome import emit, progress
-from llambert_etl.config import Strategy
+from llambert_etl.config import Strategy, StudyKind
 from llambert_etl.labelling import Plan, merge, read_plan, read_shards, record_check
 from llambert_etl.manifest import Manifest
-from llambert_etl.studies.plan import Kind, load_plan
+from llambert_etl.studies.plan import load_plan
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -160,12 +160,12 @@ def promote(
 
 @app.command()
 def study(
-    kind: Annotated[Kind, typer.Argument()],
+    kind: Annotated[StudyKind, typer.Argument()],
     task: Task,
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
-    seed: Annotated[list[int] | None, typer.Option(help="instead of the plan's seeds; may be given many times")] = None,
+    seeds: Annotated[str | None, typer.Option(help="instead of the plan's, such as 1,2,3")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the table and the plot")] = None,
 ) -> None:
     """Compare strategies, sizes, wrong labels, prompts or annotators; include/studies/TASK.yaml says which."""
@@ -174,7 +174,6 @@ def study(
 
     found, day, clients = open_step(task, partition, expect)
     settings = clients.settings
-    plan = load_plan(settings.include, found)
     _done(
         study(
             found,
@@ -185,7 +184,7 @@ def study(
             registry=clients.registry,
             settings=settings,
             prompt_hash=prompt_hash(found, settings.include),
-            plan=plan.model_copy(update={"seeds": seed}) if seed else plan,
+            plan=load_plan(settings.include, found, seeds),
             out=out or settings.state / "studies" / found.name / kind,
             progress=progress(f"study {kind}"),
         )

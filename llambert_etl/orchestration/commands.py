@@ -29,6 +29,10 @@ def gold_import(file: str, task: LabellingTask) -> list[str]:
     return ["gold", "import", file, *step("", task)]
 
 
+def study(task: LabellingTask, kind: str, partition: str, *options: str) -> list[str]:
+    return ["study", kind, *step("", task, *options, partition=partition)]
+
+
 def option(flag: str, param: str) -> str:
     """Return a template for `flag=value` that renders to nothing while the trigger form leaves `param` empty."""
     return f"{{{{ '{flag}=' ~ params.{param} if params.{param} is not none else '' }}}}"

@@ -1,13 +1,13 @@
 """The Dags of a labelling task. Each is the flow of one kind of run; what a step does is the step's own affair."""
 
 import datetime
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG, Context, CronPartitionTimetable, CronTriggerTimetable, Param, TriggerRule, chain, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from llambert_etl.config import LabellingTask
+from llambert_etl.config import LabellingTask, StudyKind
 from llambert_etl.orchestration import commands
 from llambert_etl.orchestration.assets import assets_of, on_partition_of
 from llambert_etl.orchestration.commands import partition_of
@@ -154,6 +154,32 @@ def build_label(labelling: LabellingTask, settings: Settings) -> DAG:
             steps.light("check_labels", commands.step("check labels", labelling)),
             steps.light("publish", commands.step("publish", labelling), outlets=[assets.labels]),
         )
+    return dag
+
+
+def build_study(labelling: LabellingTask, settings: Settings) -> DAG:
+    """Compare ways to train or to ask, when somebody wants to know; nothing that is labelled changes by it."""
+    steps = Steps(labelling, settings, "")
+
+    with _dag(
+        labelling,
+        "study",
+        schedule=None,
+        params={
+            "kind": Param(
+                "strategies",
+                type="string",
+                enum=list(get_args(StudyKind)),
+                description="What to vary. include/studies says how, in a file named after the task.",
+            ),
+            "as_of": Param(
+                type="string", format="date", description="The last day of documents, annotations and gold to use."
+            ),
+            "seeds": _optional("string", "Other seeds than the plan's, such as 1,2,3.", pattern=r"^\d+(,\d+)*$"),
+        },
+    ) as dag:
+        seeds = commands.option("--seeds", "seeds")
+        steps.heavy("study", commands.study(labelling, "{{ params.kind }}", "{{ params.as_of }}", seeds))
     return dag
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from llambert_etl.config import LabellingTask, fingerprint
+from llambert_etl.config import LabellingTask, StudyKind, fingerprint
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -21,7 +21,7 @@ from llambert_etl.settings import Settings
 from llambert_etl.studies import findings
 from llambert_etl.studies.data import Pools, read_pools
 from llambert_etl.studies.design import DESIGNS, check
-from llambert_etl.studies.plan import Kind, StudyPlan
+from llambert_etl.studies.plan import StudyPlan
 from llambert_etl.studies.points import Point, Points
 from llambert_etl.studies.report import plot, table
 from llambert_etl.studies.summary import Line, Outcome, summarise
@@ -36,7 +36,7 @@ _ODD = re.compile(r"[^\w\-. /]")
 def study(
     task: LabellingTask,
     partition: Partition,
-    kind: Kind,
+    kind: StudyKind,
     *,
     run: str,
     lake: Lake,
@@ -108,7 +108,7 @@ def _measured(store: Points, points: Sequence[Point], progress: Callable[[int, i
 
 
 def _findings(
-    kind: Kind, plan: StudyPlan, pools: Pools, outcomes: Sequence[Outcome], lines: Sequence[Line]
+    kind: StudyKind, plan: StudyPlan, pools: Pools, outcomes: Sequence[Outcome], lines: Sequence[Line]
 ) -> findings.Findings:
     if kind == "size":
         return findings.of_size(outcomes, plan)
@@ -119,7 +119,7 @@ def _findings(
 
 def _write(
     title: str,
-    kind: Kind,
+    kind: StudyKind,
     outcomes: Sequence[Outcome],
     lines: Sequence[Line],
     facts: dict[str, JsonValue],
@@ -135,7 +135,7 @@ def _write(
 
 def _log(
     task: LabellingTask,
-    kind: Kind,
+    kind: StudyKind,
     partition: Partition,
     plan: StudyPlan,
     lines: Sequence[Line],
@@ -152,7 +152,7 @@ def _log(
     return registry.log_study(task.name, kind, fingerprint([partition, facts]), params, measured, folder)
 
 
-def _step(kind: Kind, x: float | None) -> int:
+def _step(kind: StudyKind, x: float | None) -> int:
     """Return a whole number for the server's charts: labels as they are, shares in percent."""
     return 0 if x is None else round(100 * x) if kind == "mislabelling" else round(x)
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from llambert_etl.config import Annotator, LabellingTask, LabelName, Share, Strategy
+from llambert_etl.errors import ConfigError
 from llambert_etl.yaml_files import read_yaml
 
-Kind = Literal["strategies", "size", "mislabelling", "prompts", "annotators"]
 Rows = Annotated[int, Field(ge=2)]
 _SOME = Field(min_length=1)
 Template = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\.j2$")]
@@ -78,7 +78,13 @@ class StudyPlan(_Part):
         return self
 
 
-def load_plan(include: Path, task: LabellingTask) -> StudyPlan:
-    """Read include/studies/<task>.yaml; return the defaults where there is none."""
+def load_plan(include: Path, task: LabellingTask, seeds: str | None = None) -> StudyPlan:
+    """Read include/studies/<task>.yaml; take the defaults where there is none. `seeds` replaces its seeds: `1,2,3`."""
     path = include / "studies" / f"{task.name}.yaml"
-    return read_yaml(path, StudyPlan) if path.exists() else StudyPlan()
+    plan = read_yaml(path, StudyPlan) if path.exists() else StudyPlan()
+    if seeds is None:
+        return plan
+    try:
+        return StudyPlan.model_validate({**plan.model_dump(), "seeds": seeds.split(",")})
+    except ValidationError as error:
+        raise ConfigError(f"--seeds {seeds!r}: whole numbers with commas between them, each once") from error

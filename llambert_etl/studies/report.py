@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from llambert_etl.studies.plan import Kind
+from llambert_etl.config import StudyKind
 from llambert_etl.studies.summary import Line
 
 _AXES = {"size": "labels to learn from", "mislabelling": "share of wrong labels", "prompts": "shots"}
 
 
-def table(kind: Kind, lines: Sequence[Line]) -> str:
+def table(kind: StudyKind, lines: Sequence[Line]) -> str:
     """Return a Markdown table, accuracies in percent."""
     named = [*(["series", _AXES[kind]] if kind in _AXES else ["series"])]
     more = list(lines[0].details)
@@ -29,7 +29,7 @@ def table(kind: Kind, lines: Sequence[Line]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows]) + "\n"
 
 
-def plot(title: str, kind: Kind, lines: Sequence[Line], path: Path) -> Path:
+def plot(title: str, kind: StudyKind, lines: Sequence[Line], path: Path) -> Path:
     """Draw accuracy with its interval: against what was varied, or one row for each name."""
     from matplotlib.figure import Figure
 

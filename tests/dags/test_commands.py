@@ -26,6 +26,8 @@ GOLDEN = {
     "{{ '--model-version=' ~ params.model_version if params.model_version is not none else '' }}",
     ("label", "check_labels"): f"check labels {WHO_AND_WHEN}",
     ("label", "publish"): f"publish {WHO_AND_WHEN}",
+    ("study", "study"): f"study {{{{ params.kind }}}} {WHO_AND_WHEN.replace('partition_key', 'params.as_of')} "
+    "{{ '--seeds=' ~ params.seeds if params.seeds is not none else '' }}",
     ("maintain", "maintain"): "maintain",
 }
 
@@ -37,6 +39,7 @@ def test_each_step_runs_exactly_this_command() -> None:
         "ingest": dags.build_ingest(task, settings),
         "retrain": dags.build_retrain(task, settings),
         "label": dags.build_label(task, settings),
+        "study": dags.build_study(task, settings),
         "maintain": dags.build_maintain(settings),
     }
     found = {

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import ParamValidationError
 
 from llambert_etl.config import find_task
 from llambert_etl.orchestration import commands, dags
@@ -171,3 +172,24 @@ def test_links_of_a_step_lead_to_mlflow_its_data_docs_and_its_partition(cli: Any
 def test_maintain_runs_without_a_partition(cli: Any, run_dag: RunDag) -> None:
     assert run_dag(dags.build_maintain(load_settings()), None).state == "success"
     assert cli.calls == [["maintain"]]
+
+
+def test_a_study_is_asked_for_by_a_form_and_needs_no_partition_key(cli: Any, run_dag: RunDag) -> None:
+    form = {"kind": "size", "as_of": DAY, "seeds": "4,5"}
+    assert run_dag(build("study"), None, run_conf=form).state == "success"
+    (call,) = cli.calls
+    assert call[:2] == ["study", "size"]
+    assert call[call.index("--partition") + 1] == DAY
+    assert call[-1] == "--seeds=4,5"
+
+
+def fill_in(params: Any, form: dict[str, str]) -> None:
+    for name, value in form.items():
+        params[name] = value
+    params.validate()
+
+
+@pytest.mark.parametrize("form", [{"kind": "colours", "as_of": DAY}, {"as_of": "today"}, {"as_of": DAY, "seeds": "a"}])
+def test_a_form_that_is_filled_in_wrong_starts_no_study(form: dict[str, str]) -> None:
+    with pytest.raises(ParamValidationError, match="Invalid input"):
+        fill_in(build("study").params, form)

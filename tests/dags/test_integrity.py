@@ -31,7 +31,7 @@ def bag(include: Path, monkeypatch: pytest.MonkeyPatch) -> DagBag:
 
 def test_every_dag_imports(bag: DagBag) -> None:
     assert bag.import_errors == {}
-    assert set(bag.dags) == {"films__ingest", "films__retrain", "films__label", "maintain"}
+    assert set(bag.dags) == {"films__ingest", "films__retrain", "films__label", "films__study", "maintain"}
 
 
 def test_every_dag_has_tags_and_documentation_and_does_not_catch_up(bag: DagBag) -> None:
@@ -60,6 +60,7 @@ def test_models_wait_for_a_device_and_promotions_for_each_other(bag: DagBag) -> 
         ("films__retrain", "annotate"): "gpu",
         ("films__retrain", "train"): "gpu",
         ("films__label", "label_shard"): "gpu",
+        ("films__study", "study"): "gpu",
         ("films__retrain", "promote"): "registry",
     }
     assert bag.dags["films__retrain"].max_active_runs == 1
@@ -90,7 +91,7 @@ def test_broken_task_file_is_one_import_error_and_hides_no_other_task(include: P
 
     (include / "tasks" / "reviews.yaml").write_text("name: reviews\nlabels: {only: one}\ncolour: red\n")
     bag = DagBag(str(ROOT / "dags"))
-    assert {"films__ingest", "films__retrain", "films__label", "maintain"} <= set(bag.dags)
+    assert {"films__ingest", "films__retrain", "films__label", "films__study", "maintain"} <= set(bag.dags)
     (place, message), *others = bag.import_errors.items()
     assert not others
     assert place.endswith("broken_tasks.py")

@@ -8,17 +8,18 @@ import polars as pl
 import pytest
 from mlflow import MlflowClient
 
+from llambert_etl.config import StudyKind
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.manifest import Manifest
 from llambert_etl.settings import Settings
 from llambert_etl.steps.study import study
-from llambert_etl.studies.plan import Kind, StudyPlan
+from llambert_etl.studies.plan import StudyPlan
 from tests.school import DAY, School
 from tests.tasks import make_task, three_label_task
 from tests.unit.quality import frames
 
 
-def run_study(school: School, kind: Kind, out: Path, **plan: Any) -> Manifest:
+def run_study(school: School, kind: StudyKind, out: Path, **plan: Any) -> Manifest:
     return study(
         school.task,
         DAY,

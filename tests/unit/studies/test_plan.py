@@ -26,6 +26,16 @@ def test_a_plan_is_read_beside_the_task_that_it_is_named_after(tmp_path: Path) -
     assert (plan.seeds, plan.size.strategies, plan.size.rows) == ([7], ["gold"], [50, 100])
 
 
+def test_seeds_of_the_command_line_replace_those_of_the_plan(tmp_path: Path) -> None:
+    assert load_plan(tmp_path, make_task(), "4,5").seeds == [4, 5]
+
+
+@pytest.mark.parametrize("seeds", ["1,1", "one", "", "1;2"])
+def test_seeds_that_are_no_different_numbers_are_refused(tmp_path: Path, seeds: str) -> None:
+    with pytest.raises(ConfigError, match="--seeds"):
+        load_plan(tmp_path, make_task(), seeds)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
