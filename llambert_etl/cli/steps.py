@@ -181,7 +181,7 @@ def study(
             kind,
             run=run,
             lake=clients.lake,
-            registry=clients.registry,
+            registry=clients.registry if settings.mlflow_uri else None,
             settings=settings,
             prompt_hash=prompt_hash(found, settings.include),
             plan=load_plan(settings.include, found, seeds),

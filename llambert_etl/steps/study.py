@@ -40,14 +40,14 @@ def study(
     *,
     run: str,
     lake: Lake,
-    registry: Registry,
+    registry: Registry | None,
     settings: Settings,
     prompt_hash: str,
     plan: StudyPlan,
     out: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Manifest:
-    """Measure what the plan varies, seed by seed, and write study.json, table.md and plot.png into `out`.
+    """Measure what the plan varies, seed by seed; write study.json, table.md and plot.png into `out` and into MLflow.
 
     A point that was measured before, by this study or by another, is not trained again: a study that was cut off goes
     on where it was. Nothing here changes what is labelled, or by which encoder.
@@ -75,7 +75,8 @@ def study(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         _write(f"{task.name}: {kind}", kind, outcomes, lines, facts, found, folder)
-        facts["mlflow_run"] = _log(task, kind, partition, plan, lines, facts, registry, folder)
+        if registry is not None:
+            facts["mlflow_run"] = _log(task, kind, partition, plan, lines, facts, registry, folder)
         shutil.copytree(folder, out, dirs_exist_ok=True)
     return Manifest(
         step="study",

@@ -1,0 +1,119 @@
+"""Run the studies of benchmarks/imdb/study.yaml and keep their tables, plots and figures in docs/evidence/imdb."""
+
+import argparse
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import polars as pl
+
+from benchmarks.evidence import EVIDENCE, write
+from llambert_etl.cli.outcome import progress
+from llambert_etl.config import LabellingTask, StudyKind
+from llambert_etl.lake import Lake
+from llambert_etl.llm.annotators import open_annotator
+from llambert_etl.llm.prompts import prompt_hash
+from llambert_etl.partition import Partition
+from llambert_etl.settings import Settings
+from llambert_etl.stack.environment import model_paths
+from llambert_etl.stack.stack import REPOSITORY
+from llambert_etl.steps.annotate import annotate
+from llambert_etl.steps.gold import import_gold
+from llambert_etl.steps.ingest import ingest
+from llambert_etl.steps.study import study
+from llambert_etl.studies.plan import StudyPlan
+from llambert_etl.yaml_files import read_yaml
+
+_HERE = Path(__file__).parent
+_STATE = REPOSITORY / ".state" / "benchmarks" / "imdb"
+_DAY = Partition("2026-11-01")
+_TESTED, _JUDGED = 4_000, 2_000  # gold rows to test on, and to learn from or to hold the LLM against
+_KINDS: tuple[StudyKind, ...] = ("strategies", "size", "mislabelling")
+
+
+class World(NamedTuple):
+    task: LabellingTask
+    settings: Settings
+    lake: Lake
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.imdb", description=__doc__)
+    parser.add_argument("kinds", nargs="*", default=list(_KINDS), help=f"of {', '.join(get_args(StudyKind))}")
+    parser.add_argument("--out", type=Path, default=EVIDENCE / "imdb")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M")
+    world, plan = open_world(_corpus()), read_yaml(_HERE / "study.yaml", StudyPlan)
+    for kind in arguments.kinds:
+        done = study(
+            world.task,
+            _DAY,
+            kind,
+            run="benchmarks",
+            lake=world.lake,
+            registry=None,
+            settings=world.settings,
+            prompt_hash=prompt_hash(world.task, world.settings.include),
+            plan=plan,
+            out=arguments.out / kind,
+            progress=progress(f"study {kind}"),
+        )
+        study_file = arguments.out / kind / "study.json"
+        results = json.loads(study_file.read_text(encoding="utf-8"))
+        study_file.unlink()
+        command = f"LLAMBERT_BENCH_DATA=FOLDER python -m benchmarks.imdb {kind}"
+        write(f"imdb/{kind}", seeds=plan.seeds, results=results, out=arguments.out.parent, command=command)
+        print(done.model_dump_json(indent=2), flush=True)
+
+
+def _corpus() -> Path:
+    folder = os.environ.get("LLAMBERT_BENCH_DATA")
+    if folder is None:
+        raise SystemExit("set LLAMBERT_BENCH_DATA to a folder with imdb/train.parquet: id, text, gold, llama2_70b")
+    return Path(folder) / "imdb" / "train.parquet"
+
+
+def open_world(corpus: Path) -> World:
+    """Ingest, import and annotate what was not done before."""
+    include, landing = _STATE / "include", _STATE / "drops"
+    for folder in (include / "prompts", landing / _DAY):
+        folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(REPOSITORY / "include" / "prompts" / "imdb_sentiment.j2", include / "prompts")
+    reviews = pl.read_parquet(corpus).sample(fraction=1.0, shuffle=True, seed=1)
+    gold, rest = reviews.head(_TESTED + _JUDGED), reviews.slice(_TESTED + _JUDGED)
+    split = pl.when(pl.int_range(pl.len()) < _TESTED).then(pl.lit("test")).otherwise(pl.lit("train"))
+    gold.select("id", "text", label="gold", split=split).write_parquet(include / "gold.parquet")
+    replies = reviews.select("text", "llama2_70b").unique("text", maintain_order=True)
+    replies.write_parquet(include / "replies.parquet")
+    drop = landing / _DAY / "reviews.parquet"
+    # The LLM's errors on gold are what a study of wrong labels copies, so the documents hold the gold to learn from too.
+    documents = pl.concat([gold.slice(_TESTED), rest]).select("id", "text")
+    if not drop.exists():
+        documents.write_parquet(drop)
+    task = read_yaml(_HERE / "task.yaml", LabellingTask)
+    task = task.model_copy(update={"source": task.source.model_copy(update={"uri": f"{landing}/{{partition}}/*"})})
+    models = model_paths(REPOSITORY)
+    settings = Settings(
+        lake=str(_STATE / "lake"), include=include, state=_STATE / "work", sources=[str(landing)], model_paths=models
+    )
+    lake = Lake.from_settings(settings)
+    lake.create_tables()
+    ingest(task, _DAY, run="benchmarks", lake=lake, settings=settings)
+    import_gold(task, include / "gold.parquet", _DAY, run="benchmarks", lake=lake, settings=settings)
+    annotate(
+        task,
+        _DAY,
+        run="benchmarks",
+        lake=lake,
+        annotator=open_annotator(task, settings),
+        prompt_hash=prompt_hash(task, include),
+        sample=documents.height,
+    )
+    return World(task, settings, lake)
+
+
+if __name__ == "__main__":
+    main()
