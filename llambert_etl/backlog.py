@@ -1,25 +1,26 @@
-"""Let the LLM annotate the stable sample as of a partition; what it has answered before is never asked again."""
+"""Backlog: the sampled documents that an annotator has not answered, and the answers on their way to the lake."""
 
 import datetime
 import logging
 import signal
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 import polars as pl
 import pyarrow as pa
+from pydantic import JsonValue
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.documents import as_of
 from llambert_etl.documents import sample as take_sample
-from llambert_etl.errors import TransientError
+from llambert_etl.errors import DataError, TransientError
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.llm import Annotator, Reply
 from llambert_etl.llm.parsing import PARSER_VERSION
+from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, AnnotationStatus
@@ -27,94 +28,79 @@ from llambert_etl.signals import handling
 
 logger = logging.getLogger(__name__)
 
-# A batch is committed when it has this age or, where one call of the annotator takes longer, after the call.
-COMMIT_SECONDS = 60.0
 _ANSWERED = (AnnotationStatus.LABELLED, AnnotationStatus.UNPARSED)
 
 
-def annotate(
-    task: LabellingTask,
-    partition: Partition,
-    *,
-    run: str,
-    lake: Lake,
-    annotator: Annotator,
-    prompt_hash: str,
-    sample: int | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    clock: Callable[[], float] = time.monotonic,
-) -> Manifest:
-    """Ask about every sampled text that this prompt, model and revision have not answered; commit batch by batch.
-
-    A failed answer is kept as such and asked again by the next run. On SIGTERM the batch in flight is finished and
-    committed, then TransientError is raised; a second SIGTERM, or a kill, loses that batch and no other.
-    """
-    work = _Annotation(task, partition, run, lake, annotator, prompt_hash, sample or task.annotator.sample)
-    with _stop_signal() as stop:
-        committed = clock()
-        for asked in work.batches():
-            work.ask(asked)
-            progress(work.done, work.backlog.height)
-            if clock() - committed >= COMMIT_SECONDS or stop.is_set():
-                work.commit()
-                committed = clock()
-            if stop.is_set() and work.done < work.backlog.height:
-                raise TransientError(
-                    f"annotate {task.name} {partition}: asked to stop after {work.done} of {work.backlog.height} "
-                    "documents; they are committed, run it again for the rest"
-                )
-        work.commit()
-    return work.finish()
-
-
-class _Annotation:
-    """One run's sample, its backlog, and what has been answered so far."""
+class Backlog:
+    """One run's sample, the `documents` of it that are still to be asked, and what has been answered so far."""
 
     def __init__(
         self,
         task: LabellingTask,
         partition: Partition,
+        *,
         run: str,
         lake: Lake,
         annotator: Annotator,
         prompt_hash: str,
         wanted: int,
+        spending: Spending,
+        step: str = "annotate",
     ) -> None:
-        self._task, self._partition, self._run, self._lake = task, partition, run, lake
-        self._annotator, self._prompt_hash, self._wanted = annotator, prompt_hash, wanted
+        self._task, self._partition, self._run, self._lake, self._step = task, partition, run, lake, step
+        self._annotator, self._prompt_hash, self._wanted, self._spending = annotator, prompt_hash, wanted, spending
         self._started = datetime.datetime.now(datetime.UTC)
         self._documents_version = lake.version("documents")
         with lake_faults(f"documents {task.name} {partition}"):
             self._sample = take_sample(as_of(lake, task.name, partition), wanted, task.annotator.seed)
-            self.backlog = self._sample.join(self._answered().select("text_hash").collect(), on="text_hash", how="anti")
+        self.documents = self.unanswered(self._sample)
+        if spending.limited:
+            spending.resume(self._spent_before())
         self._pending: list[tuple[dict[str, str], Reply]] = []
-        self._rows, self._reasons, self._tokens = Counter[str](), Counter[str](), 0
+        self._rows, self._reasons, self._answered_by = Counter[str](), Counter[str](), Counter[str]()
         self._version: int | None = None
         logger.info(
-            "annotate %s %s: sample of %s (%s asked for), %s answered before",
+            "%s %s %s: sample of %s (%s asked for), %s answered before",
+            step,
             task.name,
             partition,
             self._sample.height,
             wanted,
-            self._sample.height - self.backlog.height,
+            self._sample.height - self.documents.height,
         )
 
     @property
     def done(self) -> int:
         return self._rows.total()
 
-    def batches(self) -> Iterator[pl.DataFrame]:
-        return self.backlog.iter_slices(self._annotator.batch_size)
+    def unanswered(self, documents: pl.DataFrame) -> pl.DataFrame:
+        """Return the documents that this prompt, model and revision have not answered."""
+        with lake_faults(f"annotations {self._task.name}"):
+            answered = self._answered().select("text_hash").collect()
+        return documents.join(answered, on="text_hash", how="anti")
 
-    def ask(self, documents: pl.DataFrame) -> None:
-        """Get the replies of one batch and keep them for the next commit."""
-        replies = self._annotator.annotate(documents["text"].to_list())
+    def check_budget(self) -> None:
+        """Raise DataError where the run has spent what its task allows; what is answered is committed before."""
+        spent = self._spending.used_up()
+        if spent is None:
+            return
+        self.commit()
+        raise DataError(
+            f"{self._step} {self._task.name} {self._partition}: the budget is used up: {spent} in run {self._run!r}; "
+            f"{self.documents.height - self.done} documents are left to ask and what is answered is committed: raise "
+            "annotator.budget and run it again, and it goes on from there"
+        )
+
+    def keep(self, documents: pl.DataFrame, replies: Sequence[Reply]) -> None:
+        """Keep the replies about some documents, in their order, for the next commit."""
         for document, reply in zip(documents.select("id", "text_hash").to_dicts(), replies, strict=True):
             self._pending.append((document, reply))
             self._rows[reply.status.value] += 1
-            self._tokens += reply.tokens
+            self._spending.add(reply)
             if reply.reason is not None:
                 self._reasons[reply.reason] += 1
+            if reply.answered_by is not None:
+                self._answered_by[reply.answered_by] += 1
 
     def commit(self) -> None:
         if not self._pending:
@@ -123,7 +109,7 @@ class _Annotation:
             [self._row(document, reply) for document, reply in self._pending], schema=TABLES["annotations"].schema
         )
         done = self._lake.append_once("annotations", self._task.name, self._partition, rows, manifest=self._manifest())
-        logger.info("annotate %s %s: committed version %s", self._task.name, self._partition, done.version)
+        logger.info("%s %s %s: committed version %s", self._step, self._task.name, self._partition, done.version)
         self._version, self._pending = done.version, []
 
     def finish(self) -> Manifest:
@@ -143,14 +129,24 @@ class _Annotation:
             & pl.col("status").is_in([status.value for status in _ANSWERED])
         )
 
+    def _spent_before(self) -> dict[str, JsonValue]:
+        """Return what earlier tries of this run have spent: its newest commit tells for all of them."""
+        mine = (self._task.name, self._partition, self._run)
+        for commit in self._lake.commits("annotations", self._task.name):
+            manifest = commit.manifest
+            if manifest is not None and (manifest.task, manifest.partition, manifest.run) == mine:
+                spent = manifest.facts.get("spent")
+                return spent if isinstance(spent, dict) else {}
+        return {}
+
     def _manifest(self, facts: dict[str, object] | None = None) -> Manifest:
         """Account for the documents done so far; the last commit's manifest accounts for all."""
-        reused = self._sample.height - self.backlog.height
+        reused = self._sample.height - self.documents.height
         statuses = {status.value: self._rows[status.value] for status in AnnotationStatus}
         elapsed = (datetime.datetime.now(datetime.UTC) - self._started).total_seconds()
         return Manifest.model_validate(
             {
-                "step": "annotate",
+                "step": self._step,
                 "task": self._task.name,
                 "partition": self._partition,
                 "run": self._run,
@@ -159,7 +155,8 @@ class _Annotation:
                 "versions_read": {"documents": self._documents_version},
                 "versions_written": {} if self._version is None else {"annotations": self._version},
                 "config_hash": self._task.config_hash,
-                "tokens": self._tokens,
+                "tokens": self._spending.tokens_in + self._spending.tokens_out,
+                "cost": round(self._spending.usd, 6),
                 "facts": {
                     "sample_wanted": self._wanted,
                     "sample": self._sample.height,
@@ -169,6 +166,10 @@ class _Annotation:
                     "prompt_hash": self._prompt_hash,
                     "model": self._annotator.model,
                     "revision": self._annotator.revision,
+                    "answered_by": dict(self._answered_by),
+                    "tokens_in": self._spending.tokens_in,
+                    "tokens_out": self._spending.tokens_out,
+                    "spent": self._spending.spent(),
                     **(facts or {}),
                 },
             }
@@ -197,7 +198,7 @@ class _Annotation:
 
 
 @contextmanager
-def _stop_signal() -> Iterator[threading.Event]:
+def stop_signal() -> Iterator[threading.Event]:
     """Turn SIGTERM into an event for as long as the context lasts."""
     stop = threading.Event()
 

@@ -1,0 +1,65 @@
+"""Let the LLM annotate the stable sample as of a partition; what it has answered before is never asked again."""
+
+import time
+from collections.abc import Callable
+
+from llambert_etl.backlog import Backlog, stop_signal
+from llambert_etl.config import LabellingTask
+from llambert_etl.errors import TransientError
+from llambert_etl.lake import Lake
+from llambert_etl.llm import Annotator
+from llambert_etl.llm.spending import Spending
+from llambert_etl.manifest import Manifest
+from llambert_etl.partition import Partition
+
+# A batch is committed when it has this age or, where one call of the annotator takes longer, after the call.
+COMMIT_SECONDS = 60.0
+
+
+def annotate(
+    task: LabellingTask,
+    partition: Partition,
+    *,
+    run: str,
+    lake: Lake,
+    annotator: Annotator,
+    prompt_hash: str,
+    sample: int | None = None,
+    spending: Spending | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Manifest:
+    """Ask about every sampled text that this prompt, model and revision have not answered; commit batch by batch.
+
+    A failed answer is kept as such and asked again by the next run. On SIGTERM the batch in flight is finished and
+    committed, then TransientError is raised; a second SIGTERM, or a kill, loses that batch and no other. Raise
+    DataError, before the next batch, where the task's budget is used up.
+    """
+    work = Backlog(
+        task,
+        partition,
+        run=run,
+        lake=lake,
+        annotator=annotator,
+        prompt_hash=prompt_hash,
+        wanted=sample or task.annotator.sample,
+        spending=spending or Spending(task.annotator),
+    )
+    # What a server has answered is paid for, so it is committed at once.
+    age = COMMIT_SECONDS if task.annotator.server is None else 0.0
+    with stop_signal() as stop:
+        committed = clock()
+        for asked in work.documents.iter_slices(annotator.batch_size):
+            work.check_budget()
+            work.keep(asked, annotator.annotate(asked["text"].to_list()))
+            progress(work.done, work.documents.height)
+            if clock() - committed >= age or stop.is_set():
+                work.commit()
+                committed = clock()
+            if stop.is_set() and work.done < work.documents.height:
+                raise TransientError(
+                    f"annotate {task.name} {partition}: asked to stop after {work.done} of {work.documents.height} "
+                    "documents; they are committed, run it again for the rest"
+                )
+        work.commit()
+    return work.finish()
