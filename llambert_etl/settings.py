@@ -5,7 +5,12 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from llambert_etl.errors import ConfigError
 
@@ -27,6 +32,31 @@ class Kubernetes(BaseModel):
     scratch: str = "50Gi"
     node_selector: dict[str, str] = Field(default_factory=dict)
     tolerations: list[dict[str, str]] = Field(default_factory=list)
+
+
+class Server(BaseModel):
+    """An OpenAI-compatible server. A task file names it; where it is and with which key only the deployment says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$", description="up to /v1; without user or password")
+    api_key: SecretStr | None = None
+    concurrency: int = Field(default=16, gt=0, le=256, description="requests at a time")
+    timeout_seconds: float = Field(default=60.0, gt=0, description="for one request")
+    patience_seconds: float = Field(default=120.0, gt=0, description="for one document, retries and waits included")
+    top_logprobs: int = Field(default=5, ge=0, le=20, description="tokens to ask probabilities of; 0 asks for none")
+    batch_poll_seconds: float = Field(default=30.0, gt=0)
+    batch_wait_seconds: float = Field(default=8 * 3600.0, gt=0, description="then the step fails and may try again")
+
+
+class Price(BaseModel):
+    """USD per million tokens; in a provider's batch file, `batch_share` of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    batch_share: float = Field(default=0.5, ge=0, le=1)
 
 
 class Settings(BaseSettings):
@@ -52,6 +82,8 @@ class Settings(BaseSettings):
     model_paths: dict[str, Path] = Field(
         default_factory=dict, description="hub id -> mirrored folder or GGUF file; such a model is never fetched"
     )
+    servers: dict[str, Server] = Field(default_factory=dict, description="name -> server that tasks may ask")
+    prices: dict[str, Price] = Field(default_factory=dict, description="annotator model -> what its tokens cost")
     compute: Literal["local", "kubernetes"] = "local"
     kubernetes: Kubernetes = Field(default_factory=Kubernetes)
     shard_rows: Annotated[int, Field(gt=0)] = 50_000
@@ -72,7 +104,7 @@ class Settings(BaseSettings):
         directory = env_settings().get("secrets_dir") or init_settings().get("secrets_dir")
         if directory is None:
             return init_settings, env_settings
-        return init_settings, SecretsSettingsSource(settings_cls, secrets_dir=directory), env_settings
+        return init_settings, NestedSecretsSettingsSource(file_secret_settings, secrets_dir=directory), env_settings
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
@@ -99,6 +131,15 @@ class Settings(BaseSettings):
         if mirrored is not None and not mirrored.exists():
             raise ConfigError(f"model {model!r}: no {mirrored}; mend LLAMBERT_MODEL_PATHS or mirror the model there")
         return mirrored
+
+    def server(self, name: str) -> Server:
+        """Return the server of that name; raise ConfigError with the known names otherwise."""
+        if name not in self.servers:
+            raise ConfigError(
+                f"annotator.server {name!r}: the servers here are {sorted(self.servers)}; name one of them, or set "
+                f"LLAMBERT_SERVERS__{name.upper()}__URL"
+            )
+        return self.servers[name]
 
     @cached_property
     def storage_options(self) -> dict[str, str]:

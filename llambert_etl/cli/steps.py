@@ -45,6 +45,7 @@ def annotate(
     """Let the LLM annotate the sample as of the day, into `annotations`."""
     from llambert_etl.llm.annotators import open_annotator
     from llambert_etl.llm.prompts import prompt_hash
+    from llambert_etl.llm.spending import Spending
     from llambert_etl.steps.annotate import annotate
 
     found, day, clients = open_step(task, partition, expect)
@@ -57,6 +58,7 @@ def annotate(
             annotator=open_annotator(found, clients.settings),
             prompt_hash=prompt_hash(found, clients.settings.include),
             sample=sample,
+            spending=Spending.load(found, clients.settings),
             progress=progress("annotate"),
         )
     )

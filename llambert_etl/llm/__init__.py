@@ -12,8 +12,8 @@ class Reply:
     """One document's answer.
 
     `raw` is what the model said (scoring: the label it found most likely), `tokens` what prompt and answer count
-    together. `reason` says why there is no label; with a label it can only be `truncated`: the model saw no more than
-    the document's beginning.
+    together, `answer_tokens` what the answer counts. `reason` says why there is no label; with a label it can only be
+    `truncated`: the model saw no more than the document's beginning. `answered_by` is whom a server says it was.
     """
 
     label: str | None
@@ -22,6 +22,8 @@ class Reply:
     status: AnnotationStatus
     reason: str | None
     tokens: int
+    answer_tokens: int = 0
+    answered_by: str | None = None
 
 
 class Annotator(Protocol):

@@ -93,7 +93,7 @@ class LocalModel:
         ]
 
     def _written(self, document: Document, written: Written, tokens: int) -> Reply:
-        reply = read_reply(self._task, written.text, tokens)
+        reply = replace(read_reply(self._task, written.text, tokens), answer_tokens=written.tokens)
         return reply if reply.label is None else replace(reply, reason=_seen(document))
 
 

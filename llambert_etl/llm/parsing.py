@@ -29,7 +29,7 @@ def parse(reply: str, labels: Sequence[str], *, exact: bool = False) -> Parsed:
 
     `exact` accepts the label alone, as the replies that LlamBERT published were parsed.
     """
-    said = reply.strip(_AROUND).casefold()
+    said = bare(reply)
     if not said:
         return Parsed(None, "empty")
     known = {label.casefold(): label for label in labels}
@@ -41,6 +41,11 @@ def parse(reply: str, labels: Sequence[str], *, exact: bool = False) -> Parsed:
     if len(named) > 1 or _negates(said, named):
         return Parsed(None, "ambiguous")
     return Parsed(known[named.pop()], None)
+
+
+def bare(said: str) -> str:
+    """Return what was said without white space and punctuation around it, in lower case."""
+    return said.strip(_AROUND).casefold()
 
 
 def _named(said: str, labels: list[str]) -> list[str]:

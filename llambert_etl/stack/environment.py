@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from llambert_etl.settings import Settings
 from llambert_etl.stack.mlflow import MlflowServer
@@ -53,4 +53,10 @@ def _text(value: object) -> str:
         return value.get_secret_value()
     if isinstance(value, str | Path):
         return str(value)
-    return json.dumps(value, default=str)
+    return json.dumps(value, default=_plain)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return value.model_dump() if isinstance(value, BaseModel) else str(value)

@@ -11,7 +11,7 @@ import pytest
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.documents import hash_text
-from llambert_etl.errors import TransientError
+from llambert_etl.errors import DataError, TransientError
 from llambert_etl.lake import Lake
 from llambert_etl.llm import Reply
 from llambert_etl.manifest import Manifest
@@ -285,6 +285,12 @@ def test_the_last_commit_carries_the_account_of_the_run(lake: Lake) -> None:
     assert commit.manifest is not None
     assert commit.manifest.rows == done.rows
     assert done.versions_written == {"annotations": commit.version}
+
+
+def test_any_annotator_stops_when_its_tokens_are_used_up(lake: Lake) -> None:
+    _ingest(lake, make_task(), DAY, range(10))
+    with pytest.raises(DataError, match="24 of 20 tokens in run .r1.; 2 documents are left to ask"):
+        _annotate(lake, RuleAnnotator(_even), task=make_task(annotator={"budget": {"tokens": 20}}))
 
 
 def test_progress_is_told_after_each_batch(lake: Lake) -> None:

@@ -9,6 +9,7 @@ import yaml
 from llambert_etl.config import LabellingTask, find_task, fingerprint, load_task, load_tasks
 from llambert_etl.errors import ConfigError
 from llambert_etl.yaml_files import MAX_FILE_BYTES
+from tests.served import served_fields
 from tests.tasks import make_task, task_fields, three_label_task
 
 INCLUDE = Path(__file__).parents[2] / "include"
@@ -56,6 +57,14 @@ def test_a_task_may_have_three_labels() -> None:
         ("source.uri", "s3://landing/all/*", r"source: uri must contain \{partition\}"),
         ("annotator.revision", "main", r"annotator\.revision: String should match pattern.*found 'main'"),
         ("annotator.model", "../../etc/passwd", r"annotator\.model: String should match pattern"),
+        ("annotator.server", "http://169.254.169.254", r"annotator\.server: String should match pattern"),
+        ("annotator.budget", {"usd": 0}, r"annotator\.budget\.usd: must be above 0; .*leave it out.*\(found 0\)"),
+        ("annotator.budget", {"tokens": -1}, r"annotator\.budget\.tokens: must be above 0"),
+        ("annotator.budget", 0, r"annotator\.budget: name what it is of, such as \{usd: 20\}"),
+        ("annotator.budget", {}, r"annotator\.budget: name what it is of"),
+        ("annotator.budget", {"euro": 5}, r"annotator\.budget: name what it is of"),
+        ("annotator.budget", {"usd": float("nan")}, r"annotator\.budget\.usd: Input should be a finite number"),
+        ("annotator.batch", True, r"annotator: batch: only a server takes batch files"),
         ("annotator.sample", 0, r"annotator\.sample: Input should be greater than 0"),
         ("encoder.image", "evil:latest", r"encoder\.image: Extra inputs are not permitted"),
         ("encoder.learning_rate", 1e6, r"encoder\.learning_rate: Input should be less than 1"),
@@ -69,6 +78,31 @@ def test_a_wrong_field_is_named_with_its_value_and_rule(tmp_path: Path, field: s
     path = write_task(tmp_path, changed(field, value))
     with pytest.raises(ConfigError, match=f"(?s){path}: .*{said}"):
         load_task(path)
+
+
+@pytest.mark.parametrize(
+    ("annotator", "said"),
+    [
+        ({"method": "score"}, r"annotator: server: replies are parsed, so set method: generate"),
+        ({"recorded": {"file": "x.csv"}}, r"annotator: recorded and server: replies come from one of the two"),
+        ({"model": "gpt 4"}, r"annotator\.model: String should match pattern"),
+        ({"revision": "a b"}, r"annotator\.revision: String should match pattern"),
+        ({"api_key": "sk-1"}, r"annotator\.api_key: Extra inputs are not permitted"),
+        ({"url": "http://localhost"}, r"annotator\.url: Extra inputs are not permitted"),
+    ],
+)
+def test_a_wrong_field_beside_a_server_is_named(tmp_path: Path, annotator: dict[str, Any], said: str) -> None:
+    path = write_task(tmp_path, served_fields(**annotator))
+    with pytest.raises(ConfigError, match=said):
+        load_task(path)
+
+
+@pytest.mark.parametrize("model", ["gpt-4-0613", "llama3:70b", "meta-llama/Llama-2-70b-chat-hf", "models/a/b.gguf"])
+def test_a_servers_model_has_its_name_there_and_the_servers_name_as_revision(tmp_path: Path, model: str) -> None:
+    served = load_task(write_task(tmp_path, served_fields(model=model))).annotator
+    assert (served.model, served.revision) == (model, "fake")
+    pinned = load_task(write_task(tmp_path, served_fields(model=model, revision="2024-05-13"))).annotator
+    assert pinned.revision == "2024-05-13"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,211 @@
+"""Backlog: the sampled documents that an annotator has not answered, and the answers on their way to the lake."""
+
+import datetime
+import logging
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+import polars as pl
+import pyarrow as pa
+from pydantic import JsonValue
+
+from llambert_etl.config import LabellingTask
+from llambert_etl.documents import as_of
+from llambert_etl.documents import sample as take_sample
+from llambert_etl.errors import DataError, TransientError
+from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.llm import Annotator, Reply
+from llambert_etl.llm.parsing import PARSER_VERSION
+from llambert_etl.llm.spending import Spending
+from llambert_etl.manifest import Manifest
+from llambert_etl.partition import Partition
+from llambert_etl.schemas import TABLES, AnnotationStatus
+from llambert_etl.signals import handling
+
+logger = logging.getLogger(__name__)
+
+_ANSWERED = (AnnotationStatus.LABELLED, AnnotationStatus.UNPARSED)
+
+
+class Backlog:
+    """One run's sample, the `documents` of it that are still to be asked, and what has been answered so far."""
+
+    def __init__(
+        self,
+        task: LabellingTask,
+        partition: Partition,
+        *,
+        run: str,
+        lake: Lake,
+        annotator: Annotator,
+        prompt_hash: str,
+        wanted: int,
+        spending: Spending,
+        step: str = "annotate",
+    ) -> None:
+        self._task, self._partition, self._run, self._lake, self._step = task, partition, run, lake, step
+        self._annotator, self._prompt_hash, self._wanted, self._spending = annotator, prompt_hash, wanted, spending
+        self._started = datetime.datetime.now(datetime.UTC)
+        self._documents_version = lake.version("documents")
+        with lake_faults(f"documents {task.name} {partition}"):
+            self._sample = take_sample(as_of(lake, task.name, partition), wanted, task.annotator.seed)
+        self.documents = self.unanswered(self._sample)
+        if spending.limited:
+            spending.resume(self._spent_before())
+        self._pending: list[tuple[dict[str, str], Reply]] = []
+        self._rows, self._reasons, self._answered_by = Counter[str](), Counter[str](), Counter[str]()
+        self._version: int | None = None
+        logger.info(
+            "%s %s %s: sample of %s (%s asked for), %s answered before",
+            step,
+            task.name,
+            partition,
+            self._sample.height,
+            wanted,
+            self._sample.height - self.documents.height,
+        )
+
+    @property
+    def done(self) -> int:
+        return self._rows.total()
+
+    def unanswered(self, documents: pl.DataFrame) -> pl.DataFrame:
+        """Return the documents that this prompt, model and revision have not answered."""
+        with lake_faults(f"annotations {self._task.name}"):
+            answered = self._answered().select("text_hash").collect()
+        return documents.join(answered, on="text_hash", how="anti")
+
+    def check_budget(self) -> None:
+        """Raise DataError where the run has spent what its task allows; what is answered is committed before."""
+        spent = self._spending.used_up()
+        if spent is None:
+            return
+        self.commit()
+        raise DataError(
+            f"{self._step} {self._task.name} {self._partition}: the budget is used up: {spent} in run {self._run!r}; "
+            f"{self.documents.height - self.done} documents are left to ask and what is answered is committed: raise "
+            "annotator.budget and run it again, and it goes on from there"
+        )
+
+    def keep(self, documents: pl.DataFrame, replies: Sequence[Reply]) -> None:
+        """Keep the replies about some documents, in their order, for the next commit."""
+        for document, reply in zip(documents.select("id", "text_hash").to_dicts(), replies, strict=True):
+            self._pending.append((document, reply))
+            self._rows[reply.status.value] += 1
+            self._spending.add(reply)
+            if reply.reason is not None:
+                self._reasons[reply.reason] += 1
+            if reply.answered_by is not None:
+                self._answered_by[reply.answered_by] += 1
+
+    def commit(self) -> None:
+        if not self._pending:
+            return
+        rows = pa.Table.from_pylist(
+            [self._row(document, reply) for document, reply in self._pending], schema=TABLES["annotations"].schema
+        )
+        done = self._lake.append_once("annotations", self._task.name, self._partition, rows, manifest=self._manifest())
+        logger.info("%s %s %s: committed version %s", self._step, self._task.name, self._partition, done.version)
+        self._version, self._pending = done.version, []
+
+    def finish(self) -> Manifest:
+        """Return the run's account, with the label shares of the whole sample: this run's answers and older ones."""
+        with lake_faults(f"annotations {self._task.name}"):
+            mine = self._answered().join(self._sample.lazy().select("text_hash"), on="text_hash", how="semi")
+            labels = mine.filter(pl.col("status") == AnnotationStatus.LABELLED).select("label").collect()["label"]
+        shares = {label: int((labels == label).sum()) / max(len(labels), 1) for label in self._task.labels}
+        return self._manifest({"label_shares": shares})
+
+    def _answered(self) -> pl.LazyFrame:
+        """Return the answers that this prompt, model and revision have given about any text of the task."""
+        return self._lake.scan("annotations", self._task.name).filter(
+            (pl.col("prompt_hash") == self._prompt_hash)
+            & (pl.col("model") == self._annotator.model)
+            & (pl.col("revision") == self._annotator.revision)
+            & pl.col("status").is_in([status.value for status in _ANSWERED])
+        )
+
+    def _spent_before(self) -> dict[str, JsonValue]:
+        """Return what earlier tries of this run have spent: its newest commit tells for all of them."""
+        mine = (self._task.name, self._partition, self._run)
+        for commit in self._lake.commits("annotations", self._task.name):
+            manifest = commit.manifest
+            if manifest is not None and (manifest.task, manifest.partition, manifest.run) == mine:
+                spent = manifest.facts.get("spent")
+                return spent if isinstance(spent, dict) else {}
+        return {}
+
+    def _manifest(self, facts: dict[str, object] | None = None) -> Manifest:
+        """Account for the documents done so far; the last commit's manifest accounts for all."""
+        reused = self._sample.height - self.documents.height
+        statuses = {status.value: self._rows[status.value] for status in AnnotationStatus}
+        elapsed = (datetime.datetime.now(datetime.UTC) - self._started).total_seconds()
+        return Manifest.model_validate(
+            {
+                "step": self._step,
+                "task": self._task.name,
+                "partition": self._partition,
+                "run": self._run,
+                "rows": {"read": reused + self.done, **statuses, "reused": reused},
+                "reasons": dict(self._reasons),
+                "versions_read": {"documents": self._documents_version},
+                "versions_written": {} if self._version is None else {"annotations": self._version},
+                "config_hash": self._task.config_hash,
+                "tokens": self._spending.tokens_in + self._spending.tokens_out,
+                "cost": round(self._spending.usd, 6),
+                "facts": {
+                    "sample_wanted": self._wanted,
+                    "sample": self._sample.height,
+                    "sample_is_short": self._sample.height < self._wanted,
+                    "asked": self.done,
+                    "seconds_per_document": round(elapsed / self.done, 4) if self.done else None,
+                    "prompt_hash": self._prompt_hash,
+                    "model": self._annotator.model,
+                    "revision": self._annotator.revision,
+                    "answered_by": dict(self._answered_by),
+                    "tokens_in": self._spending.tokens_in,
+                    "tokens_out": self._spending.tokens_out,
+                    "spent": self._spending.spent(),
+                    **(facts or {}),
+                },
+            }
+        ).finished(self._started)
+
+    def _row(self, document: dict[str, str], reply: Reply) -> dict[str, object]:
+        probabilities = reply.probabilities and [
+            {"label": label, "probability": probability} for label, probability in reply.probabilities.items()
+        ]
+        return {
+            "task": self._task.name,
+            "partition": str(self._partition),
+            **document,
+            "prompt_hash": self._prompt_hash,
+            "model": self._annotator.model,
+            "revision": self._annotator.revision,
+            "parser_version": PARSER_VERSION,
+            "status": reply.status.value,
+            "reason": reply.reason,
+            "label": reply.label,
+            "probabilities": probabilities,
+            "reply": reply.raw,
+            "tokens": reply.tokens,
+            "run": self._run,
+        }
+
+
+@contextmanager
+def stop_signal() -> Iterator[threading.Event]:
+    """Turn SIGTERM into an event for as long as the context lasts."""
+    stop = threading.Event()
+
+    def ask_to_stop(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise SystemExit(TransientError.exit_code)  # no error of a step: nothing on the way may catch it
+        stop.set()
+
+    with handling(ask_to_stop, signal.SIGTERM):
+        yield stop

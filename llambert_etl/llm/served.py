@@ -1,0 +1,156 @@
+"""ServedAnnotator: asks an OpenAI-compatible server, many documents at a time, each with retries of its own."""
+
+import asyncio
+import datetime
+import email.utils
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+import httpx
+
+from llambert_etl.config import LabellingTask
+from llambert_etl.errors import ConfigError, TransientError
+from llambert_etl.llm import Reply
+from llambert_etl.llm.chat import Questions, failed, refusal
+from llambert_etl.schemas import AnnotationStatus
+from llambert_etl.settings import Server, Settings
+
+logger = logging.getLogger(__name__)
+
+# Enough that slots seldom stand empty behind a slow request, few enough that a kill or a used-up budget wastes little.
+_BATCHES_PER_SLOT = 4
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_BUSY = {408, 409, 425, 429}
+_OUT_OF_MONEY = "insufficient_quota"
+
+
+class ServedAnnotator:
+    """Answers with what a server says. A document that it refuses is `failed`, and the others go on."""
+
+    def __init__(self, task: LabellingTask, name: str, server: Server, questions: Questions) -> None:
+        self.name, self.server, self.questions = name, server, questions
+        self.model, self.revision = task.annotator.model, task.annotator.revision
+        self.batch_size = _BATCHES_PER_SLOT * server.concurrency
+
+    @classmethod
+    def load(cls, task: LabellingTask, name: str, settings: Settings) -> "ServedAnnotator":
+        """Check what needs no server: raise ConfigError for an unknown name and for a template without turns."""
+        server = settings.server(name)
+        questions = Questions.load(task, settings.include, top_logprobs=server.top_logprobs)
+        return cls(task, name, server, questions)
+
+    def annotate(self, texts: Sequence[str]) -> list[Reply]:
+        """Return one reply for each text, in order.
+
+        Raise ConfigError where the server refuses all of us, TransientError where it answers nobody. Where it ceases
+        to answer half-way, what it did answer is returned, for it is paid; the next call raises.
+        """
+        return asyncio.run(self._ask_all(texts))
+
+    async def _ask_all(self, texts: Sequence[str]) -> list[Reply]:
+        async with httpx.AsyncClient(
+            base_url=self.server.url,
+            headers=authorization(self.server),
+            timeout=self.server.timeout_seconds,
+            limits=httpx.Limits(max_connections=self.server.concurrency),
+            follow_redirects=False,  # they could lead anywhere
+        ) as client:
+            batch = _Batch(client, self.name, self.server, self.questions)
+            replies = await asyncio.gather(*(batch.ask(text) for text in texts))
+        if batch.retries:
+            logger.warning("server %s: %s", self.name, batch.retries)
+        reasons = Counter(reply.reason for reply in replies if reply.status == AnnotationStatus.FAILED)
+        seen = ", ".join(sorted(map(str, reasons)))
+        if texts and batch.unanswered == len(texts):
+            raise TransientError(
+                f"server {self.name!r}: no answer about any of {len(texts)} documents ({seen}); run the step again "
+                "when it is up, what it answered before is kept"
+            )
+        if reasons.total() == self.batch_size:
+            raise ConfigError(
+                f"server {self.name!r}: refused all of {len(texts)} documents ({seen}); see whether the model has room "
+                "for them and the server takes what it is asked"
+            )
+        return replies
+
+
+class _Batch:
+    """One call's requests. A server that is silent for longer than our patience is given up for all of them."""
+
+    def __init__(self, client: httpx.AsyncClient, name: str, server: Server, questions: Questions) -> None:
+        self._client, self._name, self._server, self._questions = client, name, server, questions
+        self._slots = asyncio.Semaphore(server.concurrency)
+        self._heard = time.monotonic()
+        self.retries, self.unanswered = Counter[str](), 0
+
+    async def ask(self, text: str) -> Reply:
+        async with self._slots:
+            pause, started = _FIRST_PAUSE, time.monotonic()
+            while True:
+                found = await self._attempt(text)
+                if isinstance(found, Reply):
+                    self._heard = time.monotonic()
+                    return found
+                reason, asked_for = found
+                wait = max(asked_for, pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, keeps no secret
+                if time.monotonic() + wait > min(started, self._heard) + self._server.patience_seconds:
+                    self.unanswered += 1
+                    return failed(reason)
+                self.retries[reason] += 1
+                await asyncio.sleep(wait)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _attempt(self, text: str) -> Reply | tuple[str, float]:
+        """Return the reply, or why there is none yet and how many seconds the server wants us to wait."""
+        try:
+            async with asyncio.timeout(self._server.timeout_seconds):
+                response = await self._client.post("chat/completions", json=self._questions.body(text))
+        except (httpx.TransportError, TimeoutError) as error:
+            return "too_slow" if isinstance(error, TimeoutError | httpx.TimeoutException) else "unreachable", 0.0
+        status, code = response.status_code, refusal(response.status_code, response.content)
+        check_access(self._name, status, code)
+        if status in _BUSY or status >= 500:
+            return f"http_{status}", _retry_after(response.headers)
+        if status >= 400:
+            return failed(code)
+        return self._questions.reply(text, response.content) or ("unreadable", 0.0)
+
+
+def authorization(server: Server) -> dict[str, str]:
+    """Return the header that holds a server's key."""
+    return {} if server.api_key is None else {"Authorization": f"Bearer {server.api_key.get_secret_value()}"}
+
+
+def check_access(name: str, status: int, code: str) -> None:
+    """Raise ConfigError for a status that no request to this server can escape."""
+    if status in (401, 403):
+        raise ConfigError(
+            f"server {name!r}: refuses the key ({status}, {code}); mend LLAMBERT_SERVERS__{name.upper()}__API_KEY, or "
+            "ask for access to this model"
+        )
+    if status in (404, 405) or 300 <= status < 400:
+        raise ConfigError(
+            f"server {name!r}: no such address or model there ({status}, {code}); redirects are not followed; mend "
+            f"LLAMBERT_SERVERS__{name.upper()}__URL or annotator.model"
+        )
+    if code == _OUT_OF_MONEY:
+        raise ConfigError(f"server {name!r}: the account has no credit left ({status}, {code}); top it up")
+
+
+def _retry_after(headers: httpx.Headers) -> float:
+    """Return the seconds that a server asks to wait, given as a number or as a date; 0 where it does not say."""
+    value = headers.get("Retry-After", "")
+    try:
+        return max(float(value), 0.0)
+    except ValueError:
+        pass
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return 0.0
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    return max((moment - datetime.datetime.now(datetime.UTC)).total_seconds(), 0.0)

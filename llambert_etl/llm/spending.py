@@ -1,0 +1,73 @@
+"""Spending: what a run's annotator has cost so far, against the budget of its task."""
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from llambert_etl.config import Annotator, LabellingTask
+from llambert_etl.errors import ConfigError
+from llambert_etl.llm import Reply
+from llambert_etl.settings import Price, Settings
+
+_MILLION = 1_000_000
+
+
+class Spending:
+    """Tokens and USD of this try and of the run's earlier ones. A model without a price costs nothing that we know."""
+
+    def __init__(self, annotator: Annotator, price: Price | None = None) -> None:
+        self._budget, self._price = annotator.budget, price
+        self._share = price.batch_share if price is not None and annotator.batch else 1.0
+        self.tokens_in = self.tokens_out = 0
+        self._earlier_tokens, self._earlier_usd = 0, 0.0
+        if price is None and self._budget is not None and self._budget.usd is not None:
+            raise ConfigError(
+                f"annotator.budget: {self._budget.usd} USD, but {annotator.model!r} has no price here; add it to "
+                "LLAMBERT_PRICES, or give the budget in tokens"
+            )
+
+    @classmethod
+    def load(cls, task: LabellingTask, settings: Settings) -> "Spending":
+        return cls(task.annotator, settings.prices.get(task.annotator.model))
+
+    @property
+    def usd(self) -> float:
+        return self.price_of(self.tokens_in, self.tokens_out)
+
+    @property
+    def limited(self) -> bool:
+        return self._budget is not None
+
+    def price_of(self, tokens_in: float, tokens_out: float) -> float:
+        if self._price is None:
+            return 0.0
+        return self._share * (tokens_in * self._price.input + tokens_out * self._price.output) / _MILLION
+
+    def add(self, reply: Reply) -> None:
+        self.tokens_in += reply.tokens - reply.answer_tokens
+        self.tokens_out += reply.answer_tokens
+
+    def resume(self, spent: Mapping[str, JsonValue]) -> None:
+        """Go on from what an earlier try of the run had spent, as its last commit tells."""
+        tokens, usd = spent.get("tokens"), spent.get("usd")
+        self._earlier_tokens = tokens if isinstance(tokens, int) else 0
+        self._earlier_usd = float(usd) if isinstance(usd, int | float) else 0.0
+
+    def spent(self) -> dict[str, JsonValue]:
+        """Return what the run has spent in all its tries."""
+        return {
+            "tokens": self._earlier_tokens + self.tokens_in + self.tokens_out,
+            "usd": round(self._earlier_usd + self.usd, 6),
+        }
+
+    def used_up(self, more_tokens: int = 0, more_usd: float = 0.0) -> str | None:
+        """Say of what budget how much is spent, where there is none left, or would be none beyond what more costs."""
+        if self._budget is None:
+            return None
+        tokens = self._earlier_tokens + self.tokens_in + self.tokens_out
+        usd = self._earlier_usd + self.usd
+        if self._budget.tokens is not None and tokens + more_tokens >= self._budget.tokens:
+            return f"{tokens:,} of {self._budget.tokens:,} tokens"
+        if self._budget.usd is not None and usd + more_usd >= self._budget.usd:
+            return f"{usd:.4f} of {self._budget.usd:.4f} USD"
+        return None

@@ -1,0 +1,149 @@
+"""A paid LLM that costs nothing: an OpenAI-compatible server on loopback that counts its requests, and has faults."""
+
+import contextlib
+import json
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+KEY = "sk-tests-only"
+SNAPSHOT, FINGERPRINT = "fake-1-0613", "fp_1"
+# What its answers say that they cost.
+PROMPT_TOKENS, ANSWER_TOKENS = 20, 2
+
+Answer = tuple[int, dict[str, str], bytes]  # status, headers, body
+
+
+def chat_answer(said: str | None, **changes: Any) -> dict[str, Any]:
+    """Return the body of an answer as OpenAI, vLLM, TGI and llama.cpp write it."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop", "logprobs": None}
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": SNAPSHOT,
+        "system_fingerprint": FINGERPRINT,
+        "choices": [{**choice, **changes}],
+        "usage": {
+            "prompt_tokens": PROMPT_TOKENS,
+            "completion_tokens": ANSWER_TOKENS,
+            "total_tokens": PROMPT_TOKENS + ANSWER_TOKENS,
+        },
+    }
+
+
+def error(status: int, code: str | None = None, *, message: str = "no", **headers: str) -> Answer:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return status, named, json.dumps({"error": {"message": message, "type": code, "code": code}}).encode()
+
+
+HTML = (200, {}, b"<html><body>502 Bad Gateway</body></html>")
+HALF = (200, {}, json.dumps(chat_answer("positive")).encode()[:-40])
+
+
+class FakeLlm:
+    """Says positive about texts with an even number in them, negative about others.
+
+    `fault(text, nth)` may return another answer to the nth time that a text is asked about; `asked` counts requests
+    and `answered` paid answers, by the last user message.
+    """
+
+    def __init__(self) -> None:
+        self.fault: Callable[[str, int], Answer | None] = lambda text, nth: None
+        self.say: Callable[[str], dict[str, Any]] = lambda text: chat_answer(by_number(text))
+        self.asked, self.answered = Counter[str](), Counter[str]()
+        self.bodies: list[dict[str, Any]] = []
+        self.at_once = self.most_at_once = 0
+        self.pause = 0.0
+        self.key = KEY
+        self.lock = threading.Lock()
+        self.reached = threading.Condition(self.lock)
+        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"fake": self}))
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def wait_for(self, answers: int) -> None:
+        """Wait until so many answers are paid."""
+        with self.reached:
+            assert self.reached.wait_for(lambda: self.answered.total() >= answers, 60)
+
+    def route(self, method: str, path: str, headers: Any, body: bytes) -> Answer:
+        if headers.get("Authorization") != f"Bearer {self.key}":
+            return error(401, "invalid_api_key")
+        if (method, path) == ("POST", "/v1/chat/completions"):
+            return self.chat(json.loads(body))
+        return error(404, "not_found")
+
+    def chat(self, body: dict[str, Any]) -> Answer:
+        text = body["messages"][-1]["content"]
+        with self.lock:
+            self.bodies.append(body)
+            self.asked[text] += 1
+            nth = self.asked[text]
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            time.sleep(self.pause)
+            answer = self.fault(text, nth)
+            if answer is None:
+                with self.reached:
+                    self.answered[text] += 1
+                    self.reached.notify_all()
+                answer = 200, {}, json.dumps(self.say(text)).encode()
+            return answer
+        finally:
+            with self.lock:
+                self.at_once -= 1
+
+
+def by_number(text: str) -> str:
+    found = re.search(r"\d+", text)
+    assert found, text
+    return "negative" if int(found.group()) % 2 else "positive"
+
+
+@contextlib.contextmanager
+def fake_llm() -> Iterator[FakeLlm]:
+    fake = FakeLlm()
+    try:
+        yield fake
+    finally:
+        fake.stop()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed is what tests want."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    fake: FakeLlm
+
+    def _do(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        status, headers, content = self.fake.route(self.command, self.path, self.headers, body)
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = _do
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass

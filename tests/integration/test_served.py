@@ -1,0 +1,190 @@
+"""Annotate with a server: paid once, whatever is killed; stopped by its budget, and continued when that is raised."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from llambert_etl.config import LabellingTask
+from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.lake import Lake
+from llambert_etl.llm.annotators import open_annotator
+from llambert_etl.llm.prompts import prompt_hash
+from llambert_etl.llm.spending import Spending
+from llambert_etl.manifest import Manifest
+from llambert_etl.partition import Partition
+from llambert_etl.settings import Price, Settings
+from llambert_etl.stack.environment import variables
+from llambert_etl.stack.host import server_environment
+from llambert_etl.steps.annotate import annotate
+from tests.fake_llm import ANSWER_TOKENS, FINGERPRINT, PROMPT_TOKENS, SNAPSHOT, FakeLlm, error, fake_llm
+from tests.served import MODEL, served_fields, served_task, server, write_template
+from tests.unit.quality import frames
+
+DAY = Partition(frames.DAY)
+DOCUMENTS, BATCH = 40, 8
+ASKED_ONCE = {f"text {number}": 1 for number in range(DOCUMENTS)}
+TOKENS = PROMPT_TOKENS + ANSWER_TOKENS
+PRICE = Price(input=30.0, output=60.0)
+USD = (PROMPT_TOKENS * PRICE.input + ANSWER_TOKENS * PRICE.output) / 1e6
+
+
+@pytest.fixture
+def llm() -> Iterator[FakeLlm]:
+    with fake_llm() as llm:
+        yield llm
+
+
+@pytest.fixture
+def here(llm: FakeLlm, tmp_path: Path) -> Settings:
+    write_template(tmp_path)
+    return Settings(
+        lake=str(tmp_path / "lake"),
+        include=tmp_path,
+        state=tmp_path / "state",
+        servers={"fake": server(llm, concurrency=BATCH // 4)},
+        prices={MODEL: PRICE},
+    )
+
+
+@pytest.fixture
+def corpus(here: Settings) -> Lake:
+    lake = Lake.from_settings(here)
+    lake.create_tables()
+    frames.put(lake, "documents", frames.documents(served_task(), DOCUMENTS), served_task())
+    return lake
+
+
+def run_annotate(lake: Lake, here: Settings, task: LabellingTask, run: str = "r1") -> Manifest:
+    return annotate(
+        task,
+        DAY,
+        run=run,
+        lake=lake,
+        annotator=open_annotator(task, here),
+        prompt_hash=prompt_hash(task, here.include),
+        spending=Spending.load(task, here),
+    )
+
+
+def rows(lake: Lake) -> list[dict[str, Any]]:
+    return lake.scan("annotations", "reviews").collect().to_dicts()
+
+
+def start(here: Settings, **annotator: Any) -> "subprocess.Popen[str]":
+    (here.include / "tasks").mkdir(exist_ok=True)
+    (here.include / "tasks" / "reviews.yaml").write_text(yaml.safe_dump(served_fields(**annotator), sort_keys=False))
+    return subprocess.Popen(
+        [sys.executable, "-c", "from llambert_etl.cli import main; main()"]
+        + ["annotate", "--task", "reviews", "--partition", DAY],
+        env={**server_environment(), **variables(here)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_rows_say_who_was_asked_and_the_manifest_what_answered_and_what_it_cost(
+    corpus: Lake, here: Settings, llm: FakeLlm
+) -> None:
+    done = run_annotate(corpus, here, served_task())
+    assert done.rows == {"read": 40, "labelled": 40, "unparsed": 0, "failed": 0, "reused": 0}
+    assert {(row["model"], row["revision"], row["tokens"]) for row in rows(corpus)} == {(MODEL, "fake", TOKENS)}
+    assert done.facts["answered_by"] == {f"{SNAPSHOT} {FINGERPRINT}": DOCUMENTS}
+    assert (done.facts["tokens_in"], done.facts["tokens_out"]) == (40 * PROMPT_TOKENS, 40 * ANSWER_TOKENS)
+    assert (done.tokens, done.cost) == (40 * TOKENS, pytest.approx(40 * USD))
+    assert llm.asked == ASKED_ONCE
+
+
+def test_another_snapshot_behind_the_same_name_is_not_asked_again(corpus: Lake, here: Settings, llm: FakeLlm) -> None:
+    run_annotate(corpus, here, served_task())
+    llm.say = lambda text: pytest.fail("asked again")
+    assert run_annotate(corpus, here, served_task(), "r2").rows["reused"] == DOCUMENTS
+
+
+def test_a_process_that_is_killed_has_paid_for_one_batch_that_is_paid_again(
+    corpus: Lake, here: Settings, llm: FakeLlm
+) -> None:
+    llm.pause = 0.02
+    with start(here) as killed:
+        llm.wait_for(answers=3 * BATCH + 2)
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.communicate()
+    kept = len(rows(corpus))
+    assert kept >= 2 * BATCH
+    with start(here) as again:
+        said = again.communicate(timeout=60)
+    assert again.returncode == 0, said[1]
+    assert len({row["text_hash"] for row in rows(corpus)}) == len(rows(corpus)) == DOCUMENTS
+    twice = [text for text, times in llm.asked.items() if times > 1]
+    assert set(llm.asked) == set(ASKED_ONCE)
+    assert len(twice) <= BATCH
+    assert max(llm.asked.values()) <= 2
+
+
+def test_a_process_that_is_asked_to_stop_keeps_what_it_has_paid_for(corpus: Lake, here: Settings, llm: FakeLlm) -> None:
+    llm.pause = 0.02
+    with start(here) as stopped:
+        llm.wait_for(answers=BATCH + 2)
+        stopped.terminate()
+        said = stopped.communicate(timeout=20)[1]
+    assert stopped.returncode == 75, said
+    assert "they are committed, run it again for the rest" in said
+    with start(here) as again:
+        again.communicate(timeout=60)
+    assert (again.returncode, llm.asked) == (0, ASKED_ONCE)
+
+
+def test_neither_key_nor_address_is_shown_when_the_server_refuses(corpus: Lake, here: Settings, llm: FakeLlm) -> None:
+    llm.fault = lambda text, nth: error(401, "invalid_api_key")
+    with start(here) as refused:
+        out, said = refused.communicate(timeout=60)
+    assert (refused.returncode, out) == (78, "")
+    assert "refuses the key" in said
+    assert llm.key not in said
+    assert llm.url not in said
+
+
+@pytest.mark.parametrize(
+    ("budget", "spent"),
+    [({"tokens": 12 * TOKENS}, "352 of 264 tokens"), ({"usd": round(12 * USD, 6)}, "0.0115 of 0.0086 USD")],
+    ids=["tokens", "money"],
+)
+def test_a_used_up_budget_stops_after_the_batch_in_flight_and_a_higher_one_goes_on(
+    corpus: Lake, here: Settings, llm: FakeLlm, budget: dict[str, float], spent: str
+) -> None:
+    with pytest.raises(DataError, match=f"the budget is used up: {spent} in run 'r1'; 24 documents are left"):
+        run_annotate(corpus, here, served_task(budget=budget))
+    assert len(rows(corpus)) == llm.asked.total() == 2 * BATCH
+    higher = {name: 10 * amount for name, amount in budget.items()}
+    assert run_annotate(corpus, here, served_task(budget=higher)).rows["reused"] == 2 * BATCH
+    assert llm.asked == ASKED_ONCE
+
+
+def test_tries_of_one_run_share_its_budget_and_another_run_has_its_own(
+    corpus: Lake, here: Settings, llm: FakeLlm
+) -> None:
+    task = served_task(budget={"tokens": 12 * TOKENS})
+    for left in (24, 24):
+        with pytest.raises(DataError, match=rf"in run 'r1'; {left} documents are left"):
+            run_annotate(corpus, here, task)
+    assert llm.asked.total() == 2 * BATCH
+    with pytest.raises(DataError, match="in run 'r2'; 8 documents are left"):
+        run_annotate(corpus, here, task, "r2")
+
+
+def test_a_budget_that_suffices_is_no_error(corpus: Lake, here: Settings) -> None:
+    done = run_annotate(corpus, here, served_task(budget={"tokens": DOCUMENTS * TOKENS}))
+    assert done.rows["labelled"] == DOCUMENTS
+
+
+def test_a_budget_in_money_needs_a_price_before_anything_is_asked(corpus: Lake, here: Settings, llm: FakeLlm) -> None:
+    with pytest.raises(ConfigError, match=r"'fake-1' has no price here; add it to LLAMBERT_PRICES"):
+        run_annotate(corpus, here.model_copy(update={"prices": {}}), served_task(budget={"usd": 5}))
+    assert not llm.asked

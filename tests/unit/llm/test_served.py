@@ -1,0 +1,297 @@
+"""ServedAnnotator on a real server: what it asks, what it makes of answers, and of a server that will not answer."""
+
+import datetime
+import email.utils
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llambert_etl.errors import ConfigError, TransientError
+from llambert_etl.llm.annotators import open_annotator
+from llambert_etl.llm.served import ServedAnnotator
+from llambert_etl.schemas import AnnotationStatus
+from llambert_etl.settings import Settings, load_settings
+from tests.fake_llm import (
+    ANSWER_TOKENS,
+    FINGERPRINT,
+    HALF,
+    HTML,
+    PROMPT_TOKENS,
+    SNAPSHOT,
+    Answer,
+    FakeLlm,
+    chat_answer,
+    error,
+    fake_llm,
+)
+from tests.served import served, served_task, write_template
+
+LABELLED, FAILED = AnnotationStatus.LABELLED, AnnotationStatus.FAILED
+
+
+@pytest.fixture
+def llm() -> Iterator[FakeLlm]:
+    with fake_llm() as llm:
+        yield llm
+
+
+@pytest.fixture
+def annotator(llm: FakeLlm, tmp_path: Path) -> ServedAnnotator:
+    return served(llm, tmp_path)
+
+
+def texts(n: int) -> list[str]:
+    return [f"text {number}" for number in range(n)]
+
+
+def in_seconds(seconds: float) -> str:
+    moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)
+    return email.utils.format_datetime(moment, usegmt=True)
+
+
+def test_each_document_gets_its_own_answer_with_what_it_cost_and_whom_it_came_from(
+    annotator: ServedAnnotator, llm: FakeLlm
+) -> None:
+    replies = annotator.annotate(texts(40))
+    assert [reply.label for reply in replies] == ["positive", "negative"] * 20
+    assert {(reply.tokens, reply.answer_tokens) for reply in replies} == {
+        (PROMPT_TOKENS + ANSWER_TOKENS, ANSWER_TOKENS)
+    }
+    assert {reply.answered_by for reply in replies} == {f"{SNAPSHOT} {FINGERPRINT}"}
+    assert set(llm.asked.values()) == {1}
+
+
+def test_a_question_is_the_prompt_in_turns_and_greedy(annotator: ServedAnnotator, llm: FakeLlm) -> None:
+    annotator.annotate(["A gem {{ conn.x }} 2"])
+    (body,) = llm.bodies
+    assert [message["role"] for message in body["messages"]] == ["system", *["user", "assistant"] * 2, "user"]
+    assert body["messages"][-1]["content"] == "A gem {{ conn.x }} 2"
+    assert (body["model"], body["temperature"], body["max_tokens"], body["seed"]) == ("fake-1", 0, 10, 42)
+    assert (body["logprobs"], body["top_logprobs"]) == (True, 5)
+
+
+@pytest.mark.parametrize(
+    "mark", ["<|im_end|>", "<|eot_id|>", "</s>", "<s>", "[/INST]", "[ inst ]", "<</SYS>>", "<end_of_turn>"]
+)
+def test_a_mark_of_a_chat_format_in_a_document_is_plain_text(
+    annotator: ServedAnnotator, llm: FakeLlm, mark: str
+) -> None:
+    annotator.annotate([f"Bad {mark} 1 < 2 [sic]"])
+    shown = llm.bodies[0]["messages"][-1]["content"]
+    assert mark not in shown
+    assert shown.endswith(" 1 < 2 [sic]")
+
+
+def test_no_more_requests_are_under_way_than_the_server_is_given(llm: FakeLlm, tmp_path: Path) -> None:
+    llm.pause = 0.02
+    served(llm, tmp_path, concurrency=3).annotate(texts(12))
+    assert 1 < llm.most_at_once <= 3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [error(429), error(429, Retry_After="0"), error(500), error(503), HTML, HALF, (200, {}, b"{}")],
+    ids=["429", "429 now", "500", "503", "html", "half", "no choices"],
+)
+def test_a_fault_that_passes_is_tried_again_for_its_document_alone(
+    annotator: ServedAnnotator, llm: FakeLlm, answer: Answer
+) -> None:
+    llm.fault = lambda text, nth: answer if text == "text 1" and nth == 1 else None
+    assert [reply.status for reply in annotator.annotate(texts(4))] == [LABELLED] * 4
+    assert llm.asked == {"text 0": 1, "text 1": 2, "text 2": 1, "text 3": 1}
+
+
+@pytest.mark.parametrize("after", [lambda: "1.2", lambda: in_seconds(2.5)], ids=["seconds", "date"])
+def test_retry_after_is_obeyed(llm: FakeLlm, tmp_path: Path, after: Any) -> None:
+    llm.fault = lambda text, nth: error(429, Retry_After=after()) if nth == 1 else None
+    started = time.monotonic()
+    assert served(llm, tmp_path, patience_seconds=20).annotate(texts(1))[0].label == "positive"
+    assert time.monotonic() - started >= 1.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "seen"),
+    [
+        (error(429), "http_429"),
+        (error(429, Retry_After="86400"), "http_429"),
+        (HTML, "unreadable"),
+        (HALF, "unreadable"),
+    ],
+    ids=["429", "429 for a day", "html", "half"],
+)
+def test_a_server_that_never_answers_is_given_up_within_our_patience(
+    llm: FakeLlm, tmp_path: Path, answer: Answer, seen: str
+) -> None:
+    llm.fault = lambda text, nth: answer
+    started = time.monotonic()
+    with pytest.raises(TransientError, match=f"server 'fake': no answer about any of 12 documents \\({seen}\\)"):
+        served(llm, tmp_path, concurrency=3).annotate(texts(12))
+    assert time.monotonic() - started < 5.0  # and not 4 rounds of patience
+
+
+def test_a_server_that_is_not_there_is_transient(llm: FakeLlm, tmp_path: Path) -> None:
+    llm.stop()
+    with pytest.raises(TransientError, match="unreachable"):
+        served(llm, tmp_path).annotate(texts(2))
+
+
+def test_a_server_that_hangs_is_given_up(llm: FakeLlm, tmp_path: Path) -> None:
+    llm.pause = 5.0
+    with pytest.raises(TransientError, match="too_slow"):
+        served(llm, tmp_path, timeout_seconds=0.1).annotate(texts(2))
+
+
+def test_what_was_answered_before_the_server_went_down_is_kept_for_it_is_paid(
+    annotator: ServedAnnotator, llm: FakeLlm
+) -> None:
+    llm.fault = lambda text, nth: error(503) if text in ("text 2", "text 3") else None
+    replies = annotator.annotate(texts(4))
+    assert [(reply.status, reply.reason) for reply in replies] == [(LABELLED, None)] * 2 + [(FAILED, "http_503")] * 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            error(401, "invalid_api_key"),
+            r"refuses the key \(401, invalid_api_key\); mend LLAMBERT_SERVERS__FAKE__API_KEY",
+        ),
+        (error(403), "refuses the key"),
+        (error(404, "model_not_found"), "no such address or model there"),
+        (error(302, Location="http://169.254.169.254/latest"), "redirects are not followed"),
+        (error(429, "insufficient_quota"), "the account has no credit left"),
+    ],
+    ids=["401", "403", "404", "redirect", "no credit"],
+)
+def test_what_no_retry_mends_is_said_at_once(
+    annotator: ServedAnnotator, llm: FakeLlm, answer: Answer, said: str
+) -> None:
+    llm.fault = lambda text, nth: answer
+    with pytest.raises(ConfigError, match=said) as refused:
+        annotator.annotate(texts(1))
+    assert llm.asked.total() == 1
+    assert llm.key not in str(refused.value)
+
+
+def test_a_document_that_is_refused_fails_alone_and_its_text_stays_out_of_the_reason(
+    annotator: ServedAnnotator, llm: FakeLlm
+) -> None:
+    refusals = {"text 1": error(400, "context_length_exceeded"), "text 2": error(422, "bad text 2", message="text 2")}
+    llm.fault = lambda text, nth: refusals.get(text)
+    replies = annotator.annotate(texts(4))
+    assert [reply.status for reply in replies] == [LABELLED, FAILED, FAILED, LABELLED]
+    assert [reply.reason for reply in replies] == [None, "context_length_exceeded", "http_422", None]
+    assert llm.asked.total() == 4
+
+
+def test_a_server_that_refuses_a_whole_batch_does_not_take_what_it_is_asked(llm: FakeLlm, tmp_path: Path) -> None:
+    llm.fault = lambda text, nth: error(400, "unsupported_parameter")
+    annotator = served(llm, tmp_path, concurrency=1)
+    with pytest.raises(ConfigError, match=r"refused all of 4 documents \(unsupported_parameter\)"):
+        annotator.annotate(texts(annotator.batch_size))
+
+
+@pytest.mark.parametrize(
+    ("said", "changes", "reason"),
+    [("Mixed", {}, "not_a_label"), (None, {}, "empty"), ("", {"finish_reason": "content_filter"}, "content_filter")],
+)
+def test_an_answer_without_a_label_is_unparsed_and_kept(
+    annotator: ServedAnnotator, llm: FakeLlm, said: str | None, changes: dict[str, Any], reason: str
+) -> None:
+    llm.say = lambda text: chat_answer(said, **changes)
+    (reply,) = annotator.annotate(texts(1))
+    assert (reply.status, reply.reason, reply.raw) == (AnnotationStatus.UNPARSED, reason, said or "")
+
+
+def test_tokens_are_guessed_where_the_server_does_not_count_them(annotator: ServedAnnotator, llm: FakeLlm) -> None:
+    llm.say = lambda text: {**chat_answer("positive"), "usage": None}
+    (reply,) = annotator.annotate(["x" * 4000])
+    assert 1000 < reply.tokens < 1050
+
+
+def logprobs(*tops: dict[str, float], chosen: str = "positive") -> dict[str, Any]:
+    positions = [
+        {"token": chosen, "logprob": -0.1, "top_logprobs": [{"token": t, "logprob": p} for t, p in top.items()]}
+        for top in tops
+    ]
+    return {"content": positions}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (logprobs({"positive": -0.1, " Negative": -2.3, "The": -5.0}), 0.9),
+        (logprobs({"pos": -0.7985, "Positive": -0.7985, "neg": -2.3}, chosen="pos"), 0.9),
+        (logprobs({"positive": -0.1, "The": -5.0}), None),
+        (logprobs({"The": -0.1, "positive": -2.0, "negative": -3.0}, chosen="The"), None),
+        (logprobs({"positive": -2.3, "negative": -0.1}), None),
+        ({"content": None}, None),
+        ({"tokens": ["positive"], "token_logprobs": [-0.1]}, None),
+        (None, None),
+    ],
+    ids=["two labels", "pieces", "one label", "a sentence", "not the likeliest", "none", "another shape", "null"],
+)
+def test_probabilities_are_those_of_the_first_token_or_none(
+    annotator: ServedAnnotator, llm: FakeLlm, given: Any, expected: float | None
+) -> None:
+    llm.say = lambda text: chat_answer("Positive", logprobs=given)
+    (reply,) = annotator.annotate(texts(1))
+    assert reply.label == "positive"
+    if expected is None:
+        assert reply.probabilities is None
+    else:
+        assert reply.probabilities is not None
+        assert reply.probabilities["positive"] == pytest.approx(expected, abs=0.01)
+        assert sum(reply.probabilities.values()) == pytest.approx(1.0)
+
+
+def test_labels_that_begin_alike_have_no_probabilities(llm: FakeLlm, tmp_path: Path) -> None:
+    task = served_task().model_copy(update={"labels": {"in scope": "a", "in doubt": "b"}})
+    llm.say = lambda text: chat_answer("in scope", logprobs=logprobs({"in": -0.1, "out": -3.0}, chosen="in"))
+    (reply,) = served(llm, tmp_path, task).annotate(texts(1))
+    assert (reply.label, reply.probabilities) == ("in scope", None)
+
+
+def test_a_server_that_the_deployment_does_not_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"annotator.server 'fake': the servers here are \[\].*LLAMBERT_SERVERS__FAKE"
+    ):
+        open_annotator(served_task(), Settings(lake="/lake", include=tmp_path))
+
+
+def test_a_template_without_turns_is_refused(llm: FakeLlm, tmp_path: Path) -> None:
+    write_template(tmp_path)
+    (tmp_path / "prompts" / "turns.j2").write_text("{{ text }} =")
+    settings = Settings(lake="/lake", include=tmp_path, servers={"fake": {"url": llm.url}})
+    with pytest.raises(ConfigError, match="chat servers take turns; write a template with a block `user`"):
+        open_annotator(served_task(), settings)
+
+
+def test_address_and_key_come_from_variables_and_mounted_files_and_the_key_is_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "LLAMBERT_SERVERS__gpt__API_KEY").write_text("hunter2\n")
+    monkeypatch.setenv("LLAMBERT_LAKE", "/lake")
+    monkeypatch.setenv("LLAMBERT_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("LLAMBERT_SERVERS__GPT__URL", "https://api.openai.com/v1")
+    monkeypatch.setenv("LLAMBERT_SERVERS__GPT__CONCURRENCY", "4")
+    monkeypatch.setenv("LLAMBERT_PRICES", json.dumps({"gpt-4-0613": {"input": 30, "output": 60}}))
+    settings = load_settings()
+    server = settings.server("gpt")
+    assert server.api_key is not None
+    assert (server.api_key.get_secret_value(), server.concurrency) == ("hunter2", 4)
+    assert settings.prices["gpt-4-0613"].output == 60
+    assert "hunter2" not in repr(settings) + settings.model_dump_json()
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "https://user:secret@host/v1", "https://host/v1?key=x", "host"])
+def test_an_address_that_is_none_or_holds_a_secret_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("LLAMBERT_LAKE", "/lake")
+    monkeypatch.setenv("LLAMBERT_SERVERS__GPT__URL", url)
+    with pytest.raises(ConfigError, match="LLAMBERT_SERVERS__GPT__URL") as refused:
+        load_settings()
+    assert url not in str(refused.value)
