@@ -4,8 +4,9 @@ import datetime
 import logging
 import signal
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -28,6 +29,8 @@ from llambert_etl.signals import handling
 
 logger = logging.getLogger(__name__)
 
+# A batch is committed when it has this age or, where one call of the annotator takes longer, after the call.
+COMMIT_SECONDS = 60.0
 _ANSWERED = (AnnotationStatus.LABELLED, AnnotationStatus.UNPARSED)
 
 
@@ -45,14 +48,17 @@ class Backlog:
         prompt_hash: str,
         wanted: int,
         spending: Spending,
+        chosen: pl.DataFrame | None = None,
         step: str = "annotate",
     ) -> None:
-        self._task, self._partition, self._run, self._lake, self._step = task, partition, run, lake, step
+        self.task, self.partition, self._run, self._lake, self.step = task, partition, run, lake, step
         self._annotator, self._prompt_hash, self._wanted, self._spending = annotator, prompt_hash, wanted, spending
         self._started = datetime.datetime.now(datetime.UTC)
         self._documents_version = lake.version("documents")
         with lake_faults(f"documents {task.name} {partition}"):
-            self._sample = take_sample(as_of(lake, task.name, partition), wanted, task.annotator.seed)
+            if chosen is None:
+                chosen = take_sample(as_of(lake, task.name, partition), wanted, task.annotator.seed)
+        self._sample = chosen
         self.documents = self.unanswered(self._sample)
         if spending.limited:
             spending.resume(self._spent_before())
@@ -75,8 +81,8 @@ class Backlog:
 
     def unanswered(self, documents: pl.DataFrame) -> pl.DataFrame:
         """Return the documents that this prompt, model and revision have not answered."""
-        with lake_faults(f"annotations {self._task.name}"):
-            answered = self._answered().select("text_hash").collect()
+        with lake_faults(f"annotations {self.task.name}"):
+            answered = self.answered().select("text_hash").collect()
         return documents.join(answered, on="text_hash", how="anti")
 
     def check_budget(self) -> None:
@@ -86,7 +92,7 @@ class Backlog:
             return
         self.commit()
         raise DataError(
-            f"{self._step} {self._task.name} {self._partition}: the budget is used up: {spent} in run {self._run!r}; "
+            f"{self.step} {self.task.name} {self.partition}: the budget is used up: {spent} in run {self._run!r}; "
             f"{self.documents.height - self.done} documents are left to ask and what is answered is committed: raise "
             "annotator.budget and run it again, and it goes on from there"
         )
@@ -108,21 +114,21 @@ class Backlog:
         rows = pa.Table.from_pylist(
             [self._row(document, reply) for document, reply in self._pending], schema=TABLES["annotations"].schema
         )
-        done = self._lake.append_once("annotations", self._task.name, self._partition, rows, manifest=self._manifest())
-        logger.info("%s %s %s: committed version %s", self._step, self._task.name, self._partition, done.version)
+        done = self._lake.append_once("annotations", self.task.name, self.partition, rows, manifest=self._manifest())
+        logger.info("%s %s %s: committed version %s", self.step, self.task.name, self.partition, done.version)
         self._version, self._pending = done.version, []
 
     def finish(self) -> Manifest:
         """Return the run's account, with the label shares of the whole sample: this run's answers and older ones."""
-        with lake_faults(f"annotations {self._task.name}"):
-            mine = self._answered().join(self._sample.lazy().select("text_hash"), on="text_hash", how="semi")
+        with lake_faults(f"annotations {self.task.name}"):
+            mine = self.answered().join(self._sample.lazy().select("text_hash"), on="text_hash", how="semi")
             labels = mine.filter(pl.col("status") == AnnotationStatus.LABELLED).select("label").collect()["label"]
-        shares = {label: int((labels == label).sum()) / max(len(labels), 1) for label in self._task.labels}
+        shares = {label: int((labels == label).sum()) / max(len(labels), 1) for label in self.task.labels}
         return self._manifest({"label_shares": shares})
 
-    def _answered(self) -> pl.LazyFrame:
+    def answered(self) -> pl.LazyFrame:
         """Return the answers that this prompt, model and revision have given about any text of the task."""
-        return self._lake.scan("annotations", self._task.name).filter(
+        return self._lake.scan("annotations", self.task.name).filter(
             (pl.col("prompt_hash") == self._prompt_hash)
             & (pl.col("model") == self._annotator.model)
             & (pl.col("revision") == self._annotator.revision)
@@ -131,8 +137,8 @@ class Backlog:
 
     def _spent_before(self) -> dict[str, JsonValue]:
         """Return what earlier tries of this run have spent: its newest commit tells for all of them."""
-        mine = (self._task.name, self._partition, self._run)
-        for commit in self._lake.commits("annotations", self._task.name):
+        mine = (self.task.name, self.partition, self._run)
+        for commit in self._lake.commits("annotations", self.task.name):
             manifest = commit.manifest
             if manifest is not None and (manifest.task, manifest.partition, manifest.run) == mine:
                 spent = manifest.facts.get("spent")
@@ -146,15 +152,15 @@ class Backlog:
         elapsed = (datetime.datetime.now(datetime.UTC) - self._started).total_seconds()
         return Manifest.model_validate(
             {
-                "step": self._step,
-                "task": self._task.name,
-                "partition": self._partition,
+                "step": self.step,
+                "task": self.task.name,
+                "partition": self.partition,
                 "run": self._run,
                 "rows": {"read": reused + self.done, **statuses, "reused": reused},
                 "reasons": dict(self._reasons),
                 "versions_read": {"documents": self._documents_version},
                 "versions_written": {} if self._version is None else {"annotations": self._version},
-                "config_hash": self._task.config_hash,
+                "config_hash": self.task.config_hash,
                 "tokens": self._spending.tokens_in + self._spending.tokens_out,
                 "cost": round(self._spending.usd, 6),
                 "facts": {
@@ -180,8 +186,8 @@ class Backlog:
             {"label": label, "probability": probability} for label, probability in reply.probabilities.items()
         ]
         return {
-            "task": self._task.name,
-            "partition": str(self._partition),
+            "task": self.task.name,
+            "partition": str(self.partition),
             **document,
             "prompt_hash": self._prompt_hash,
             "model": self._annotator.model,
@@ -195,6 +201,36 @@ class Backlog:
             "tokens": reply.tokens,
             "run": self._run,
         }
+
+
+def answer(
+    work: Backlog,
+    annotator: Annotator,
+    progress: Callable[[int, int], None],
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Ask about every document of the backlog and commit batch by batch.
+
+    On SIGTERM the batch in flight is finished and committed, then TransientError is raised; a second SIGTERM, or a
+    kill, loses that batch and no other. Raise DataError, before the next batch, where the task's budget is used up.
+    """
+    # What a server has answered is paid for, so it is committed at once.
+    age = COMMIT_SECONDS if work.task.annotator.server is None else 0.0
+    with stop_signal() as stop:
+        committed = clock()
+        for asked in work.documents.iter_slices(annotator.batch_size):
+            work.check_budget()
+            work.keep(asked, annotator.annotate(asked["text"].to_list()))
+            progress(work.done, work.documents.height)
+            if clock() - committed >= age or stop.is_set():
+                work.commit()
+                committed = clock()
+            if stop.is_set() and work.done < work.documents.height:
+                raise TransientError(
+                    f"{work.step} {work.task.name} {work.partition}: asked to stop after {work.done} of "
+                    f"{work.documents.height} documents; they are committed, run it again for the rest"
+                )
+        work.commit()
 
 
 @contextmanager

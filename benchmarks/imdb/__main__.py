@@ -25,6 +25,7 @@ from llambert_etl.steps.gold import import_gold
 from llambert_etl.steps.ingest import ingest
 from llambert_etl.steps.study import study
 from llambert_etl.studies.plan import StudyPlan
+from llambert_etl.studies.subject import Subject
 from llambert_etl.yaml_files import read_yaml
 
 _HERE = Path(__file__).parent
@@ -47,21 +48,19 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M")
     world, plan = open_world(_corpus()), read_yaml(_HERE / "study.yaml", StudyPlan)
+    subject = Subject(
+        task=world.task,
+        partition=_DAY,
+        run="benchmarks",
+        plan=plan,
+        prompt_hash=prompt_hash(world.task, world.settings.include),
+        lake=world.lake,
+        settings=world.settings,
+    )
     for kind in arguments.kinds:
-        done = study(
-            world.task,
-            _DAY,
-            kind,
-            run="benchmarks",
-            lake=world.lake,
-            registry=None,
-            settings=world.settings,
-            prompt_hash=prompt_hash(world.task, world.settings.include),
-            plan=plan,
-            out=arguments.out / kind,
-            progress=progress(f"study {kind}"),
-        )
-        study_file = arguments.out / kind / "study.json"
+        out = arguments.out / kind
+        done = study(kind, subject, registry=None, out=out, progress=progress(f"study {kind}"))
+        study_file = out / "study.json"
         results = json.loads(study_file.read_text(encoding="utf-8"))
         study_file.unlink()
         command = f"LLAMBERT_BENCH_DATA=FOLDER python -m benchmarks.imdb {kind}"
@@ -89,7 +88,7 @@ def open_world(corpus: Path) -> World:
     replies = reviews.select("text", "llama2_70b").unique("text", maintain_order=True)
     replies.write_parquet(include / "replies.parquet")
     drop = landing / _DAY / "reviews.parquet"
-    # The LLM's errors on gold are what a study of wrong labels copies, so the documents hold the gold to learn from too.
+    # With the gold to learn from among them: the LLM's errors on it are what a study of wrong labels copies.
     documents = pl.concat([gold.slice(_TESTED), rest]).select("id", "text")
     if not drop.exists():
         documents.write_parquet(drop)

@@ -173,24 +173,22 @@ def study(
     """Compare strategies, sizes, wrong labels, prompts or annotators; include/studies/TASK.yaml says which."""
     from llambert_etl.llm.prompts import prompt_hash
     from llambert_etl.steps.study import study
+    from llambert_etl.studies.subject import Subject
 
     found, day, clients = open_step(task, partition, expect)
     settings = clients.settings
-    _done(
-        study(
-            found,
-            day,
-            kind,
-            run=run,
-            lake=clients.lake,
-            registry=clients.registry if settings.mlflow_uri else None,
-            settings=settings,
-            prompt_hash=prompt_hash(found, settings.include),
-            plan=load_plan(settings.include, found, seeds),
-            out=out or settings.state / "studies" / found.name / kind,
-            progress=progress(f"study {kind}"),
-        )
+    subject = Subject(
+        task=found,
+        partition=day,
+        run=run,
+        plan=load_plan(settings.include, found, seeds),
+        prompt_hash=prompt_hash(found, settings.include),
+        lake=clients.lake,
+        settings=settings,
     )
+    registry = clients.registry if settings.mlflow_uri else None
+    folder = out or settings.state / "studies" / found.name / kind
+    _done(study(kind, subject, registry=registry, out=folder, progress=progress(f"study {kind}")))
 
 
 @app.command("training-due")

@@ -3,17 +3,13 @@
 import time
 from collections.abc import Callable
 
-from llambert_etl.backlog import Backlog, stop_signal
+from llambert_etl.backlog import Backlog, answer
 from llambert_etl.config import LabellingTask
-from llambert_etl.errors import TransientError
 from llambert_etl.lake import Lake
 from llambert_etl.llm import Annotator
 from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
-
-# A batch is committed when it has this age or, where one call of the annotator takes longer, after the call.
-COMMIT_SECONDS = 60.0
 
 
 def annotate(
@@ -45,21 +41,5 @@ def annotate(
         wanted=sample or task.annotator.sample,
         spending=spending or Spending(task.annotator),
     )
-    # What a server has answered is paid for, so it is committed at once.
-    age = COMMIT_SECONDS if task.annotator.server is None else 0.0
-    with stop_signal() as stop:
-        committed = clock()
-        for asked in work.documents.iter_slices(annotator.batch_size):
-            work.check_budget()
-            work.keep(asked, annotator.annotate(asked["text"].to_list()))
-            progress(work.done, work.documents.height)
-            if clock() - committed >= age or stop.is_set():
-                work.commit()
-                committed = clock()
-            if stop.is_set() and work.done < work.documents.height:
-                raise TransientError(
-                    f"annotate {task.name} {partition}: asked to stop after {work.done} of {work.documents.height} "
-                    "documents; they are committed, run it again for the rest"
-                )
-        work.commit()
+    answer(work, annotator, progress, clock)
     return work.finish()

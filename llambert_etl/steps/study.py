@@ -2,31 +2,23 @@
 
 import datetime
 import json
-import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import JsonValue
 
-from llambert_etl.config import LabellingTask, StudyKind, fingerprint
-from llambert_etl.lake import Lake
+from llambert_etl.config import StudyKind, fingerprint
 from llambert_etl.manifest import Manifest
-from llambert_etl.partition import Partition
 from llambert_etl.registry import Measurement, Registry
 from llambert_etl.schemas import TableName
-from llambert_etl.settings import Settings
-from llambert_etl.studies import findings
-from llambert_etl.studies.data import Pools, read_pools
-from llambert_etl.studies.design import DESIGNS, check
-from llambert_etl.studies.plan import StudyPlan
-from llambert_etl.studies.points import Point, Points
+from llambert_etl.studies.asked import ASKED, ask
 from llambert_etl.studies.report import plot, table
-from llambert_etl.studies.summary import Line, Outcome, summarise
-
-logger = logging.getLogger(__name__)
+from llambert_etl.studies.subject import Progress, Result, Subject
+from llambert_etl.studies.summary import Line, summarise
+from llambert_etl.studies.trained import train
 
 _READ: tuple[TableName, ...] = ("documents", "annotations", "gold")
 # What MLflow refuses in the name of a metric.
@@ -34,18 +26,12 @@ _ODD = re.compile(r"[^\w\-. /]")
 
 
 def study(
-    task: LabellingTask,
-    partition: Partition,
     kind: StudyKind,
+    subject: Subject,
     *,
-    run: str,
-    lake: Lake,
     registry: Registry | None,
-    settings: Settings,
-    prompt_hash: str,
-    plan: StudyPlan,
     out: Path,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> Manifest:
     """Measure what the plan varies, seed by seed; write study.json, table.md and plot.png into `out` and into MLflow.
 
@@ -53,98 +39,61 @@ def study(
     on where it was. Nothing here changes what is labelled, or by which encoder.
     """
     started = datetime.datetime.now(datetime.UTC)
-    pools = read_pools(task, partition, lake, prompt_hash)
-    points = DESIGNS[kind](task, plan, pools)
-    check(task, points)
-    store = Points(task, pools.test, lake, settings)
-    known = sum(store.known(point) for point in points)
-    logger.info("study of %s for %s: %s points, %s measured before", kind, task.name, len(points), known)
-    outcomes = _measured(store, points, progress)
-    lines = summarise(outcomes)
-    found = _findings(kind, plan, pools, outcomes, lines)
+    result = (ask if kind in ASKED else train)(kind, subject, progress)
+    lines = summarise(result.outcomes)
+    task, plan = subject.task, subject.plan
     facts: dict[str, JsonValue] = {
         "kind": kind,
         "seeds": list(plan.seeds),
-        "findings": dict(found),
+        "findings": dict(result.findings),
         "encoder": task.encoder.model,
         "annotator": task.annotator.model,
-        "rows": {"gold": pools.gold.height, "tested": pools.test.height, "llm": pools.llm.height},
         "accuracy": {_named(line): round(line.accuracy, 4) for line in lines},
         "folder": str(out),
     }
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        _write(f"{task.name}: {kind}", kind, outcomes, lines, facts, found, folder)
+        _write(f"{task.name}: {kind}", kind, result, lines, facts, folder)
         if registry is not None:
-            facts["mlflow_run"] = _log(task, kind, partition, plan, lines, facts, registry, folder)
+            facts["mlflow_run"] = _log(kind, subject, lines, facts, registry, folder)
         shutil.copytree(folder, out, dirs_exist_ok=True)
     return Manifest(
         step="study",
         task=task.name,
-        partition=partition,
-        run=run,
+        partition=subject.partition,
+        run=subject.run,
         config_hash=task.config_hash,
-        rows={"read": len(points), "measured": len(points) - known, "measured_before": known},
-        versions_read={name: lake.version(name) for name in _READ},
+        rows=result.rows,
+        versions_read={name: subject.lake.version(name) for name in _READ},
+        tokens=result.tokens,
+        cost=result.usd,
     ).finished(started, facts=facts)
 
 
-def _measured(store: Points, points: Sequence[Point], progress: Callable[[int, int], None]) -> list[Outcome]:
-    """Measure the longest trainings first: what one stage of them gives is a point of its own, and comes for free."""
-    found = {}
-    for number in sorted(range(len(points)), key=lambda number: -len(points[number].stages)):
-        point = points[number]
-        measured = store.measure(point)
-        found[number] = Outcome(
-            series=point.series,
-            x=point.x,
-            seed=point.recipe.seed,
-            accuracy=measured.accuracy,
-            macro_f1=measured.macro_f1,
-            tested=measured.tested,
-            details={"rows": " then ".join(f"{stage.height:,}" for stage in point.stages)},
-        )
-        progress(len(found), len(points))
-    return [found[number] for number in range(len(points))]
-
-
-def _findings(
-    kind: StudyKind, plan: StudyPlan, pools: Pools, outcomes: Sequence[Outcome], lines: Sequence[Line]
-) -> findings.Findings:
-    if kind == "size":
-        return findings.of_size(outcomes, plan)
-    if kind == "mislabelling":
-        return findings.of_mislabelling(lines, pools.judged)
-    return findings.of_strategies(outcomes)
-
-
 def _write(
-    title: str,
-    kind: StudyKind,
-    outcomes: Sequence[Outcome],
-    lines: Sequence[Line],
-    facts: dict[str, JsonValue],
-    found: findings.Findings,
-    folder: Path,
+    title: str, kind: StudyKind, result: Result, lines: Sequence[Line], facts: dict[str, JsonValue], folder: Path
 ) -> None:
-    shown = f"# {title}\n\n{table(kind, lines)}\n" + "".join(f"- {name}: {said}\n" for name, said in found.items())
-    record = {**facts, "lines": [line._asdict() for line in lines], "outcomes": [each._asdict() for each in outcomes]}
-    (folder / "table.md").write_text(shown, encoding="utf-8")
+    said = "".join(f"- {name}: {finding}\n" for name, finding in result.findings.items())
+    record = {
+        **facts,
+        "lines": [line._asdict() for line in lines],
+        "outcomes": [each._asdict() for each in result.outcomes],
+    }
+    (folder / "table.md").write_text(f"# {title}\n\n{table(kind, lines)}\n{said}", encoding="utf-8")
     (folder / "study.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     plot(title, kind, lines, folder / "plot.png")
 
 
 def _log(
-    task: LabellingTask,
     kind: StudyKind,
-    partition: Partition,
-    plan: StudyPlan,
+    subject: Subject,
     lines: Sequence[Line],
     facts: dict[str, JsonValue],
     registry: Registry,
     folder: Path,
 ) -> str:
-    params = {"kind": kind, "partition": partition, "seeds": str(plan.seeds), "encoder": task.encoder.model}
+    task, partition = subject.task, subject.partition
+    params = {"kind": kind, "partition": partition, "seeds": str(subject.plan.seeds), "encoder": task.encoder.model}
     measured = [
         Measurement(f"{name}.{_ODD.sub('_', line.series)}", value, _step(kind, line.x))
         for line in lines

@@ -29,7 +29,7 @@ class Pools:
 
 def read_pools(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: str) -> Pools:
     """Read what is known as of the day; nobody is asked. Raise ConfigError for a task without gold."""
-    gold = gold_as_of(task, lake, partition).unique("text_hash", keep="first", maintain_order=True)
+    gold = read_gold(task, partition, lake)
     test = gold.filter(pl.col("split") == "test")
     with lake_faults(f"annotations {task.name}"):
         labelled = (
@@ -52,6 +52,12 @@ def read_pools(task: LabellingTask, partition: Partition, lake: Lake, prompt_has
         llm=_rows(documents.filter(~tested).unique("text_hash"), "probabilities"),
         judged=_rows(gold).join(labelled.select("text_hash", said="label"), on="text_hash"),
     )
+
+
+def read_gold(task: LabellingTask, partition: Partition, lake: Lake) -> pl.DataFrame:
+    """Return gold as of the day: id, text, text_hash, label, split. One row a text; a text of both splits is tested."""
+    by_test_first = gold_as_of(task, lake, partition).sort("split", "id")
+    return by_test_first.unique("text_hash", keep="first", maintain_order=True)
 
 
 def _rows(frame: pl.DataFrame, *more: str) -> pl.DataFrame:

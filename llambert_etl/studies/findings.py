@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 
 from llambert_etl.studies.curve import Advice, advise
 from llambert_etl.studies.plan import StudyPlan
-from llambert_etl.studies.summary import Line, Outcome, differences
+from llambert_etl.studies.summary import Line, Outcome, differences, interval
 
 # Accuracy that wrong labels may cost before they count as too many.
 _BEARABLE = 0.01
@@ -43,6 +43,27 @@ def of_mislabelling(lines: Sequence[Line], judged: pl.DataFrame) -> Findings:
         bounds = binomtest(wrong, judged.height).proportion_ci(0.95, method="wilson")
         found["annotator"] = f"wrong on {wrong / judged.height:.1%} of gold ({bounds.low:.1%} to {bounds.high:.1%})"
     return found
+
+
+def of_prompts(name: str, shots: float | None, best: pl.DataFrame, own: pl.DataFrame) -> Findings:
+    """Say which prompt was best, and how good it is on the test split beside the task's own (McNemar's exact test)."""
+    better, worse = int((_right(best) & ~_right(own)).sum()), int((_right(own) & ~_right(best)).sum())
+    p = binomtest(better, better + worse).pvalue if better + worse else 1.0
+    low, high = interval([right(best)], best.height)
+    return {
+        "best by the train split": f"{name} with {shots or 0:g} shots",
+        "on the test split": f"{right(best):.1%} right ({low:.1%} to {high:.1%}, n = {best.height:,})",
+        "the task's own prompt": f"{right(own):.1%} right on the same documents; McNemar p = {p:.3g}",
+    }
+
+
+def right(answers: pl.DataFrame) -> float:
+    """Return the share of documents of which the label that was `said` is that of people; no label is not right."""
+    return int(_right(answers).sum()) / answers.height
+
+
+def _right(answers: pl.DataFrame) -> pl.Series:
+    return (answers["label"] == answers["said"]).fill_null(value=False)
 
 
 def _advice(advice: Advice | None, worth: float) -> str:

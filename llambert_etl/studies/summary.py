@@ -10,6 +10,9 @@ from scipy.stats import binomtest, t
 _CONFIDENCE = 0.95
 
 
+Details = dict[str, float | str]
+
+
 class Outcome(NamedTuple):
     """One measured point: accuracy and macro F1 on `tested` gold rows, with one seed (None: nothing is random)."""
 
@@ -19,7 +22,7 @@ class Outcome(NamedTuple):
     accuracy: float
     macro_f1: float
     tested: int
-    details: dict[str, float | str]
+    details: Details
 
 
 class Line(NamedTuple):
@@ -32,7 +35,7 @@ class Line(NamedTuple):
     low: float
     high: float
     macro_f1: float
-    details: dict[str, float | str]
+    details: Details
 
 
 def summarise(outcomes: Sequence[Outcome]) -> list[Line]:

@@ -14,24 +14,23 @@ from llambert_etl.manifest import Manifest
 from llambert_etl.settings import Settings
 from llambert_etl.steps.study import study
 from llambert_etl.studies.plan import StudyPlan
+from llambert_etl.studies.subject import Progress, Subject
 from tests.school import DAY, School
 from tests.tasks import make_task, three_label_task
 from tests.unit.quality import frames
 
 
-def run_study(school: School, kind: StudyKind, out: Path, **plan: Any) -> Manifest:
-    return study(
-        school.task,
-        DAY,
-        kind,
+def run_study(school: School, kind: StudyKind, out: Path, progress: Progress | None = None, **plan: Any) -> Manifest:
+    subject = Subject(
+        task=school.task,
+        partition=DAY,
         run="night",
-        lake=school.lake,
-        registry=school.registry,
-        settings=school.settings,
-        prompt_hash="p",
         plan=StudyPlan.model_validate(plan),
-        out=out,
+        prompt_hash="p",
+        lake=school.lake,
+        settings=school.settings,
     )
+    return study(kind, subject, registry=school.registry, out=out, progress=progress or (lambda done, total: None))
 
 
 def told(out: Path) -> dict[str, Any]:
@@ -80,13 +79,12 @@ def test_a_study_that_was_cut_off_goes_on_with_the_point_it_was_at(school: Schoo
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
-    plan = StudyPlan.model_validate({"seeds": [1], "size": {"strategies": ["gold"], "rows": [8, 10, 12]}})
-    options: dict[str, Any] = {"run": "r", "lake": school.lake, "registry": school.registry, "prompt_hash": "p"}
-    options |= {"settings": school.settings, "plan": plan, "out": tmp_path}
+    plan: dict[str, Any] = {"seeds": [1], "size": {"strategies": ["gold"], "rows": [8, 10, 12]}}
     with pytest.raises(KeyboardInterrupt):
-        study(school.task, DAY, "size", **options, progress=stop)
+        run_study(school, "size", tmp_path, stop, **plan)
     assert not (tmp_path / "study.json").exists()
-    assert study(school.task, DAY, "size", **options).rows == {"read": 3, "measured": 2, "measured_before": 1}
+    again = run_study(school, "size", tmp_path, **plan)
+    assert again.rows == {"read": 3, "measured": 2, "measured_before": 1}
 
 
 def test_wrong_labels_are_learnt_by_a_body_that_learns_and_by_one_that_is_frozen(

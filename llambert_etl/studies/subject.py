@@ -1,0 +1,37 @@
+"""What a study is of, and what every kind of study comes to."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from llambert_etl.config import LabellingTask
+from llambert_etl.lake import Lake
+from llambert_etl.partition import Partition
+from llambert_etl.settings import Settings
+from llambert_etl.studies.plan import StudyPlan
+from llambert_etl.studies.summary import Outcome
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A labelling task as of a partition, and what its plan varies. `run` is written into what is asked for it."""
+
+    task: LabellingTask
+    partition: Partition
+    run: str
+    plan: StudyPlan
+    prompt_hash: str
+    lake: Lake
+    settings: Settings
+
+
+class Result(NamedTuple):
+    """`rows` accounts for points or documents as a manifest does; `findings` are for people."""
+
+    outcomes: list[Outcome]
+    findings: Mapping[str, str]
+    rows: dict[str, int]
+    tokens: int = 0
+    usd: float = 0.0

@@ -1,0 +1,55 @@
+"""The studies that train: strategies, sizes and wrong labels."""
+
+import logging
+from collections.abc import Sequence
+
+from llambert_etl.config import StudyKind
+from llambert_etl.studies import findings
+from llambert_etl.studies.data import Pools, read_pools
+from llambert_etl.studies.design import DESIGNS, check
+from llambert_etl.studies.points import Point, Points
+from llambert_etl.studies.subject import Progress, Result, Subject
+from llambert_etl.studies.summary import Outcome, summarise
+
+logger = logging.getLogger(__name__)
+
+
+def train(kind: StudyKind, subject: Subject, progress: Progress) -> Result:
+    """Train what was not trained before for this or another study, and measure it on the test split of gold."""
+    task = subject.task
+    pools = read_pools(task, subject.partition, subject.lake, subject.prompt_hash)
+    points = DESIGNS[kind](task, subject.plan, pools)
+    check(task, points)
+    store = Points(task, pools.test, subject.lake, subject.settings)
+    known = sum(store.known(point) for point in points)
+    logger.info("study of %s for %s: %s points, %s measured before", kind, task.name, len(points), known)
+    outcomes = _measured(store, points, progress)
+    rows = {"read": len(points), "measured": len(points) - known, "measured_before": known}
+    return Result(outcomes, _findings(kind, subject, pools, outcomes), rows)
+
+
+def _measured(store: Points, points: Sequence[Point], progress: Progress) -> list[Outcome]:
+    """Measure the longest trainings first: what one stage of them gives is a point of its own, and comes for free."""
+    found = {}
+    for number in sorted(range(len(points)), key=lambda number: -len(points[number].stages)):
+        point = points[number]
+        measured = store.measure(point)
+        found[number] = Outcome(
+            series=point.series,
+            x=point.x,
+            seed=point.recipe.seed,
+            accuracy=measured.accuracy,
+            macro_f1=measured.macro_f1,
+            tested=measured.tested,
+            details={"rows": " then ".join(f"{stage.height:,}" for stage in point.stages)},
+        )
+        progress(len(found), len(points))
+    return [found[number] for number in range(len(points))]
+
+
+def _findings(kind: StudyKind, subject: Subject, pools: Pools, outcomes: Sequence[Outcome]) -> findings.Findings:
+    if kind == "size":
+        return findings.of_size(outcomes, subject.plan)
+    if kind == "mislabelling":
+        return findings.of_mislabelling(summarise(outcomes), pools.judged)
+    return findings.of_strategies(outcomes)
