@@ -5,9 +5,9 @@ import logging
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, MappingProxyType
 
 import polars as pl
 import pyarrow as pa
@@ -43,16 +43,17 @@ class Backlog:
         lake: Lake,
         annotator: Annotator,
         prompt_hash: str,
-        wanted: int,
         spending: Spending,
+        sample: int | None = None,
         step: str = "annotate",
     ) -> None:
-        self._task, self._partition, self._run, self._lake, self._step = task, partition, run, lake, step
-        self._annotator, self._prompt_hash, self._wanted, self._spending = annotator, prompt_hash, wanted, spending
+        self.task, self.partition, self.lake, self.spending = task, partition, lake, spending
+        self.question = {"prompt_hash": prompt_hash, "model": annotator.model, "revision": annotator.revision}
+        self._run, self._step, self._wanted = run, step, sample or task.annotator.sample
         self._started = datetime.datetime.now(datetime.UTC)
         self._documents_version = lake.version("documents")
         with lake_faults(f"documents {task.name} {partition}"):
-            self._sample = take_sample(as_of(lake, task.name, partition), wanted, task.annotator.seed)
+            self._sample = take_sample(as_of(lake, task.name, partition), self._wanted, task.annotator.seed)
         self.documents = self.unanswered(self._sample)
         if spending.limited:
             spending.resume(self._spent_before())
@@ -65,7 +66,7 @@ class Backlog:
             task.name,
             partition,
             self._sample.height,
-            wanted,
+            self._wanted,
             self._sample.height - self.documents.height,
         )
 
@@ -75,18 +76,18 @@ class Backlog:
 
     def unanswered(self, documents: pl.DataFrame) -> pl.DataFrame:
         """Return the documents that this prompt, model and revision have not answered."""
-        with lake_faults(f"annotations {self._task.name}"):
+        with lake_faults(f"annotations {self.task.name}"):
             answered = self._answered().select("text_hash").collect()
         return documents.join(answered, on="text_hash", how="anti")
 
     def check_budget(self) -> None:
         """Raise DataError where the run has spent what its task allows; what is answered is committed before."""
-        spent = self._spending.used_up()
+        spent = self.spending.used_up()
         if spent is None:
             return
         self.commit()
         raise DataError(
-            f"{self._step} {self._task.name} {self._partition}: the budget is used up: {spent} in run {self._run!r}; "
+            f"{self._step} {self.task.name} {self.partition}: the budget is used up: {spent} in run {self._run!r}; "
             f"{self.documents.height - self.done} documents are left to ask and what is answered is committed: raise "
             "annotator.budget and run it again, and it goes on from there"
         )
@@ -96,7 +97,7 @@ class Backlog:
         for document, reply in zip(documents.select("id", "text_hash").to_dicts(), replies, strict=True):
             self._pending.append((document, reply))
             self._rows[reply.status.value] += 1
-            self._spending.add(reply)
+            self.spending.add(reply)
             if reply.reason is not None:
                 self._reasons[reply.reason] += 1
             if reply.answered_by is not None:
@@ -108,38 +109,41 @@ class Backlog:
         rows = pa.Table.from_pylist(
             [self._row(document, reply) for document, reply in self._pending], schema=TABLES["annotations"].schema
         )
-        done = self._lake.append_once("annotations", self._task.name, self._partition, rows, manifest=self._manifest())
-        logger.info("%s %s %s: committed version %s", self._step, self._task.name, self._partition, done.version)
+        done = self.lake.append_once("annotations", self.task.name, self.partition, rows, manifest=self._manifest())
+        logger.info("%s %s %s: committed version %s", self._step, self.task.name, self.partition, done.version)
         self._version, self._pending = done.version, []
 
-    def finish(self) -> Manifest:
-        """Return the run's account, with the label shares of the whole sample: this run's answers and older ones."""
-        with lake_faults(f"annotations {self._task.name}"):
+    def finish(self, facts: Mapping[str, object] = MappingProxyType({}), **others: int) -> Manifest:
+        """Return the run's account, with the label shares of the whole sample: this run's answers and older ones.
+
+        `others` counts documents that became neither: `left` for a later run, say.
+        """
+        with lake_faults(f"annotations {self.task.name}"):
             mine = self._answered().join(self._sample.lazy().select("text_hash"), on="text_hash", how="semi")
             labels = mine.filter(pl.col("status") == AnnotationStatus.LABELLED).select("label").collect()["label"]
-        shares = {label: int((labels == label).sum()) / max(len(labels), 1) for label in self._task.labels}
-        return self._manifest({"label_shares": shares})
+        shares = {label: int((labels == label).sum()) / max(len(labels), 1) for label in self.task.labels}
+        return self._manifest({"label_shares": shares, **facts}, others)
 
     def _answered(self) -> pl.LazyFrame:
         """Return the answers that this prompt, model and revision have given about any text of the task."""
-        return self._lake.scan("annotations", self._task.name).filter(
-            (pl.col("prompt_hash") == self._prompt_hash)
-            & (pl.col("model") == self._annotator.model)
-            & (pl.col("revision") == self._annotator.revision)
-            & pl.col("status").is_in([status.value for status in _ANSWERED])
+        return self.lake.scan("annotations", self.task.name).filter(
+            *(pl.col(name) == value for name, value in self.question.items()),
+            pl.col("status").is_in([status.value for status in _ANSWERED]),
         )
 
     def _spent_before(self) -> dict[str, JsonValue]:
         """Return what earlier tries of this run have spent: its newest commit tells for all of them."""
-        mine = (self._task.name, self._partition, self._run)
-        for commit in self._lake.commits("annotations", self._task.name):
+        mine = (self.task.name, self.partition, self._run)
+        for commit in self.lake.commits("annotations", self.task.name):
             manifest = commit.manifest
             if manifest is not None and (manifest.task, manifest.partition, manifest.run) == mine:
                 spent = manifest.facts.get("spent")
                 return spent if isinstance(spent, dict) else {}
         return {}
 
-    def _manifest(self, facts: dict[str, object] | None = None) -> Manifest:
+    def _manifest(
+        self, facts: Mapping[str, object] = MappingProxyType({}), others: Mapping[str, int] = MappingProxyType({})
+    ) -> Manifest:
         """Account for the documents done so far; the last commit's manifest accounts for all."""
         reused = self._sample.height - self.documents.height
         statuses = {status.value: self._rows[status.value] for status in AnnotationStatus}
@@ -147,30 +151,28 @@ class Backlog:
         return Manifest.model_validate(
             {
                 "step": self._step,
-                "task": self._task.name,
-                "partition": self._partition,
+                "task": self.task.name,
+                "partition": self.partition,
                 "run": self._run,
-                "rows": {"read": reused + self.done, **statuses, "reused": reused},
+                "rows": {"read": reused + self.done + sum(others.values()), **statuses, "reused": reused, **others},
                 "reasons": dict(self._reasons),
                 "versions_read": {"documents": self._documents_version},
                 "versions_written": {} if self._version is None else {"annotations": self._version},
-                "config_hash": self._task.config_hash,
-                "tokens": self._spending.tokens_in + self._spending.tokens_out,
-                "cost": round(self._spending.usd, 6),
+                "config_hash": self.task.config_hash,
+                "tokens": self.spending.tokens_in + self.spending.tokens_out,
+                "cost": round(self.spending.usd, 6),
                 "facts": {
                     "sample_wanted": self._wanted,
                     "sample": self._sample.height,
                     "sample_is_short": self._sample.height < self._wanted,
                     "asked": self.done,
                     "seconds_per_document": round(elapsed / self.done, 4) if self.done else None,
-                    "prompt_hash": self._prompt_hash,
-                    "model": self._annotator.model,
-                    "revision": self._annotator.revision,
+                    **self.question,
                     "answered_by": dict(self._answered_by),
-                    "tokens_in": self._spending.tokens_in,
-                    "tokens_out": self._spending.tokens_out,
-                    "spent": self._spending.spent(),
-                    **(facts or {}),
+                    "tokens_in": self.spending.tokens_in,
+                    "tokens_out": self.spending.tokens_out,
+                    "spent": self.spending.spent(),
+                    **facts,
                 },
             }
         ).finished(self._started)
@@ -180,12 +182,10 @@ class Backlog:
             {"label": label, "probability": probability} for label, probability in reply.probabilities.items()
         ]
         return {
-            "task": self._task.name,
-            "partition": str(self._partition),
+            "task": self.task.name,
+            "partition": str(self.partition),
             **document,
-            "prompt_hash": self._prompt_hash,
-            "model": self._annotator.model,
-            "revision": self._annotator.revision,
+            **self.question,
             "parser_version": PARSER_VERSION,
             "status": reply.status.value,
             "reason": reply.reason,

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from llambert_etl.cli.clients import Clients, open_step
+from llambert_etl.cli.clients import Clients, open_batch, open_step
 from llambert_etl.cli.outcome import emit, progress
 from llambert_etl.labelling import Plan, merge, read_plan, read_shards, record_check
 from llambert_etl.manifest import Manifest
@@ -16,6 +16,7 @@ Task = Annotated[str, typer.Option("--task", help="name of a file in include/tas
 Day = Annotated[str, typer.Option("--partition", help="UTC day, YYYY-MM-DD")]
 Run = Annotated[str, typer.Option("--run", help="name of the run, written into every row")]
 Expect = Annotated[str | None, typer.Option("--expect", help="config hash; a task file with another one is refused")]
+Sample = Annotated[int | None, typer.Option("--sample", min=1, help="instead of the task file's")]
 
 
 def _done(manifest: Manifest) -> None:
@@ -37,7 +38,7 @@ def annotate(
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
-    sample: Annotated[int | None, typer.Option(min=1, help="instead of the task file's")] = None,
+    sample: Sample = None,
 ) -> None:
     """Let the LLM annotate the sample as of the day, into `annotations`."""
     from llambert_etl.llm.annotators import open_annotator
@@ -45,7 +46,13 @@ def annotate(
     from llambert_etl.llm.spending import Spending
     from llambert_etl.steps.annotate import annotate
 
-    found, day, clients = open_step(task, partition, expect)
+    found, day, clients = opened = open_step(task, partition, expect)
+    if found.annotator.batch:
+        from llambert_etl.steps.batch import annotate_in_batches
+
+        work, served = open_batch(opened, run=run, sample=sample)
+        _done(annotate_in_batches(work, served, progress=progress("annotate")))
+        return
     _done(
         annotate(
             found,

@@ -42,8 +42,8 @@ def annotate(
         lake=lake,
         annotator=annotator,
         prompt_hash=prompt_hash,
-        wanted=sample or task.annotator.sample,
         spending=spending or Spending(task.annotator),
+        sample=sample,
     )
     # What a server has answered is paid for, so it is committed at once.
     age = COMMIT_SECONDS if task.annotator.server is None else 0.0
