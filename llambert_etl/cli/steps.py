@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from llambert_etl.cli.clients import Clients, open_batch, open_step
+from llambert_etl.cli.clients import Clients, open_backlog, open_batch, open_step
 from llambert_etl.cli.outcome import emit, progress
 from llambert_etl.labelling import Plan, merge, read_plan, read_shards, record_check
 from llambert_etl.manifest import Manifest
@@ -66,6 +66,26 @@ def annotate(
             progress=progress("annotate"),
         )
     )
+
+
+@app.command()
+def estimate(
+    task: Task,
+    partition: Day,
+    run: Run = "cli",
+    expect: Expect = None,
+    sample: Annotated[int | None, typer.Option(min=1, help="as it will be given to annotate")] = None,
+    probe: Annotated[int, typer.Option(min=0, help="documents to ask about now; their answers are kept")] = 20,
+) -> None:
+    """Say what annotating the sample as of the day would take: documents, tokens, seconds and money."""
+    from llambert_etl.llm.annotators import open_annotator
+    from llambert_etl.llm.prompts import render
+    from llambert_etl.steps.estimate import estimate
+
+    found, _, clients = opened = open_step(task, partition, expect)
+    annotator = open_annotator(found, clients.settings)
+    work = open_backlog(opened, annotator, run=run, sample=sample, step="estimate")
+    _done(estimate(work, annotator, render(found, clients.settings.include), probe=probe))
 
 
 @app.command()
