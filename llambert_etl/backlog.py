@@ -6,9 +6,9 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, MappingProxyType
 
 import polars as pl
 import pyarrow as pa
@@ -35,7 +35,10 @@ _ANSWERED = (AnnotationStatus.LABELLED, AnnotationStatus.UNPARSED)
 
 
 class Backlog:
-    """One run's sample, the `documents` of it that are still to be asked, and what has been answered so far."""
+    """One run's sample, the `documents` of it that are still to be asked, and what has been answered so far.
+
+    `chosen` documents (id, text, text_hash) stand for the sample where a study asks about some of its own.
+    """
 
     def __init__(
         self,
@@ -46,18 +49,19 @@ class Backlog:
         lake: Lake,
         annotator: Annotator,
         prompt_hash: str,
-        wanted: int,
         spending: Spending,
+        sample: int | None = None,
         chosen: pl.DataFrame | None = None,
         step: str = "annotate",
     ) -> None:
-        self.task, self.partition, self._run, self._lake, self.step = task, partition, run, lake, step
-        self._annotator, self._prompt_hash, self._wanted, self._spending = annotator, prompt_hash, wanted, spending
+        self.task, self.partition, self.lake, self.spending = task, partition, lake, spending
+        self.question = {"prompt_hash": prompt_hash, "model": annotator.model, "revision": annotator.revision}
+        self._run, self.step, self._wanted = run, step, sample or task.annotator.sample
         self._started = datetime.datetime.now(datetime.UTC)
         self._documents_version = lake.version("documents")
         with lake_faults(f"documents {task.name} {partition}"):
             if chosen is None:
-                chosen = take_sample(as_of(lake, task.name, partition), wanted, task.annotator.seed)
+                chosen = take_sample(as_of(lake, task.name, partition), self._wanted, task.annotator.seed)
         self._sample = chosen
         self.documents = self.unanswered(self._sample)
         if spending.limited:
@@ -71,7 +75,7 @@ class Backlog:
             task.name,
             partition,
             self._sample.height,
-            wanted,
+            self._wanted,
             self._sample.height - self.documents.height,
         )
 
@@ -87,7 +91,7 @@ class Backlog:
 
     def check_budget(self) -> None:
         """Raise DataError where the run has spent what its task allows; what is answered is committed before."""
-        spent = self._spending.used_up()
+        spent = self.spending.used_up()
         if spent is None:
             return
         self.commit()
@@ -102,7 +106,7 @@ class Backlog:
         for document, reply in zip(documents.select("id", "text_hash").to_dicts(), replies, strict=True):
             self._pending.append((document, reply))
             self._rows[reply.status.value] += 1
-            self._spending.add(reply)
+            self.spending.add(reply)
             if reply.reason is not None:
                 self._reasons[reply.reason] += 1
             if reply.answered_by is not None:
@@ -114,38 +118,41 @@ class Backlog:
         rows = pa.Table.from_pylist(
             [self._row(document, reply) for document, reply in self._pending], schema=TABLES["annotations"].schema
         )
-        done = self._lake.append_once("annotations", self.task.name, self.partition, rows, manifest=self._manifest())
+        done = self.lake.append_once("annotations", self.task.name, self.partition, rows, manifest=self._manifest())
         logger.info("%s %s %s: committed version %s", self.step, self.task.name, self.partition, done.version)
         self._version, self._pending = done.version, []
 
-    def finish(self) -> Manifest:
-        """Return the run's account, with the label shares of the whole sample: this run's answers and older ones."""
+    def finish(self, facts: Mapping[str, object] = MappingProxyType({}), **others: int) -> Manifest:
+        """Return the run's account, with the label shares of the whole sample: this run's answers and older ones.
+
+        `others` counts documents that became neither: `left` for a later run, say.
+        """
         with lake_faults(f"annotations {self.task.name}"):
             mine = self.answered().join(self._sample.lazy().select("text_hash"), on="text_hash", how="semi")
             labels = mine.filter(pl.col("status") == AnnotationStatus.LABELLED).select("label").collect()["label"]
         shares = {label: int((labels == label).sum()) / max(len(labels), 1) for label in self.task.labels}
-        return self._manifest({"label_shares": shares})
+        return self._manifest({"label_shares": shares, **facts}, others)
 
     def answered(self) -> pl.LazyFrame:
         """Return the answers that this prompt, model and revision have given about any text of the task."""
-        return self._lake.scan("annotations", self.task.name).filter(
-            (pl.col("prompt_hash") == self._prompt_hash)
-            & (pl.col("model") == self._annotator.model)
-            & (pl.col("revision") == self._annotator.revision)
-            & pl.col("status").is_in([status.value for status in _ANSWERED])
+        return self.lake.scan("annotations", self.task.name).filter(
+            *(pl.col(name) == value for name, value in self.question.items()),
+            pl.col("status").is_in([status.value for status in _ANSWERED]),
         )
 
     def _spent_before(self) -> dict[str, JsonValue]:
         """Return what earlier tries of this run have spent: its newest commit tells for all of them."""
         mine = (self.task.name, self.partition, self._run)
-        for commit in self._lake.commits("annotations", self.task.name):
+        for commit in self.lake.commits("annotations", self.task.name):
             manifest = commit.manifest
             if manifest is not None and (manifest.task, manifest.partition, manifest.run) == mine:
                 spent = manifest.facts.get("spent")
                 return spent if isinstance(spent, dict) else {}
         return {}
 
-    def _manifest(self, facts: dict[str, object] | None = None) -> Manifest:
+    def _manifest(
+        self, facts: Mapping[str, object] = MappingProxyType({}), others: Mapping[str, int] = MappingProxyType({})
+    ) -> Manifest:
         """Account for the documents done so far; the last commit's manifest accounts for all."""
         reused = self._sample.height - self.documents.height
         statuses = {status.value: self._rows[status.value] for status in AnnotationStatus}
@@ -156,27 +163,25 @@ class Backlog:
                 "task": self.task.name,
                 "partition": self.partition,
                 "run": self._run,
-                "rows": {"read": reused + self.done, **statuses, "reused": reused},
+                "rows": {"read": reused + self.done + sum(others.values()), **statuses, "reused": reused, **others},
                 "reasons": dict(self._reasons),
                 "versions_read": {"documents": self._documents_version},
                 "versions_written": {} if self._version is None else {"annotations": self._version},
                 "config_hash": self.task.config_hash,
-                "tokens": self._spending.tokens_in + self._spending.tokens_out,
-                "cost": round(self._spending.usd, 6),
+                "tokens": self.spending.tokens_in + self.spending.tokens_out,
+                "cost": round(self.spending.usd, 6),
                 "facts": {
                     "sample_wanted": self._wanted,
                     "sample": self._sample.height,
                     "sample_is_short": self._sample.height < self._wanted,
                     "asked": self.done,
                     "seconds_per_document": round(elapsed / self.done, 4) if self.done else None,
-                    "prompt_hash": self._prompt_hash,
-                    "model": self._annotator.model,
-                    "revision": self._annotator.revision,
+                    **self.question,
                     "answered_by": dict(self._answered_by),
-                    "tokens_in": self._spending.tokens_in,
-                    "tokens_out": self._spending.tokens_out,
-                    "spent": self._spending.spent(),
-                    **(facts or {}),
+                    "tokens_in": self.spending.tokens_in,
+                    "tokens_out": self.spending.tokens_out,
+                    "spent": self.spending.spent(),
+                    **facts,
                 },
             }
         ).finished(self._started)
@@ -189,9 +194,7 @@ class Backlog:
             "task": self.task.name,
             "partition": str(self.partition),
             **document,
-            "prompt_hash": self._prompt_hash,
-            "model": self._annotator.model,
-            "revision": self._annotator.revision,
+            **self.question,
             "parser_version": PARSER_VERSION,
             "status": reply.status.value,
             "reason": reply.reason,

@@ -59,7 +59,6 @@ class FakeLlm:
         self.bodies: list[dict[str, Any]] = []
         self.at_once = self.most_at_once = 0
         self.pause = 0.0
-        self.key = KEY
         self.lock = threading.Lock()
         self.reached = threading.Condition(self.lock)
         self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"fake": self}))
@@ -79,7 +78,7 @@ class FakeLlm:
             assert self.reached.wait_for(lambda: self.answered.total() >= answers, 60)
 
     def route(self, method: str, path: str, headers: Any, body: bytes) -> Answer:
-        if headers.get("Authorization") != f"Bearer {self.key}":
+        if headers.get("Authorization") != f"Bearer {KEY}":
             return error(401, "invalid_api_key")
         if (method, path) == ("POST", "/v1/chat/completions"):
             return self.chat(json.loads(body))

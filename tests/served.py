@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from llambert_etl.config import LabellingTask
 from llambert_etl.llm.served import ServedAnnotator
 from llambert_etl.settings import Server, Settings
-from tests.fake_llm import FakeLlm
+from tests.fake_llm import KEY, FakeLlm
 from tests.tasks import task_fields
 
 MODEL = "fake-1"
@@ -27,8 +27,9 @@ def served_task(**annotator: Any) -> LabellingTask:
     return LabellingTask.model_validate(served_fields(**annotator))
 
 
-def server(llm: FakeLlm, **changes: Any) -> Server:
-    given = {"url": llm.url, "api_key": SecretStr(llm.key), "patience_seconds": 1.0, "batch_poll_seconds": 0.02}
+def server(url: str, **changes: Any) -> Server:
+    """Return a fake's address and key, with waits short enough for tests."""
+    given = {"url": url, "api_key": SecretStr(KEY), "patience_seconds": 1.0, "batch_poll_seconds": 0.02}
     return Server.model_validate({**given, **changes})
 
 
@@ -39,5 +40,5 @@ def write_template(include: Path) -> None:
 
 def served(llm: FakeLlm, include: Path, task: LabellingTask | None = None, **changes: Any) -> ServedAnnotator:
     write_template(include)
-    settings = Settings(lake=str(include / "lake"), include=include, servers={"fake": server(llm, **changes)})
+    settings = Settings(lake=str(include / "lake"), include=include, servers={"fake": server(llm.url, **changes)})
     return ServedAnnotator.load(task or served_task(), "fake", settings)

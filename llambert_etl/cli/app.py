@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from llambert_etl.cli import steps
-from llambert_etl.cli.clients import Clients, open_step
+from llambert_etl.cli.clients import Clients, open_batch, open_step
 from llambert_etl.cli.outcome import emit
-from llambert_etl.cli.steps import Day, Expect, Run, Task
+from llambert_etl.cli.steps import Day, Expect, Run, Sample, Task
 from llambert_etl.config import find_task, load_tasks
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.partition import parse_partition
@@ -20,7 +20,9 @@ app = steps.app
 tasks_app = typer.Typer(no_args_is_help=True, help="Look at the task files.")
 models_app = typer.Typer(no_args_is_help=True, help="Models before they are used.")
 gold_app = typer.Typer(no_args_is_help=True, help="Labels given by people.")
+batch_app = typer.Typer(no_args_is_help=True, help="Batch files of a provider, carried by hand.")
 app.add_typer(tasks_app, name="tasks")
+app.add_typer(batch_app, name="batch")
 app.add_typer(gold_app, name="gold")
 app.add_typer(models_app, name="models")
 
@@ -75,6 +77,40 @@ def import_gold(
         raise ConfigError(f"task {found.name!r}: names no gold file; give FILE, or set `gold:` in its task file")
     path = file or clients.settings.include / str(found.gold)
     emit(import_gold(found, path, day, run=run, lake=clients.lake, settings=clients.settings).model_dump_json())
+
+
+@batch_app.command("write")
+def write_batch(
+    task: Task,
+    partition: Day,
+    file: Annotated[Path, typer.Argument(help="a new JSON lines file of requests, for the provider's batch API")],
+    run: Run = "cli",
+    expect: Expect = None,
+    sample: Sample = None,
+) -> None:
+    """Write requests about the documents of the sample that are not answered yet."""
+    from llambert_etl.steps.batch import write_batch
+
+    opened = open_step(task, partition, expect)
+    work, annotator = open_batch(opened, run=run, sample=sample, step="batch write")
+    emit(write_batch(work, annotator, file).model_dump_json())
+
+
+@batch_app.command("read")
+def read_batch(
+    task: Task,
+    partition: Day,
+    file: Annotated[Path, typer.Argument(help="the JSON lines file of results that the provider gave back")],
+    run: Run = "cli",
+    expect: Expect = None,
+    sample: Sample = None,
+) -> None:
+    """Read results into `annotations`; a document of the sample without one is `failed`."""
+    from llambert_etl.steps.batch import read_batch
+
+    opened = open_step(task, partition, expect)
+    work, annotator = open_batch(opened, run=run, sample=sample, step="batch read")
+    emit(read_batch(work, annotator, file).model_dump_json())
 
 
 @models_app.command("unpack")

@@ -11,6 +11,9 @@ from llambert_etl.partition import Partition, parse_partition
 from llambert_etl.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from llambert_etl.backlog import Backlog
+    from llambert_etl.llm import Annotator
+    from llambert_etl.llm.served import ServedAnnotator
     from llambert_etl.registry import Registry
 
 
@@ -57,3 +60,38 @@ def open_step(task: str, partition: str, expect: str | None) -> Opened:
             f"{found.config_hash}: scheduler and worker must have the same task files; deploy them again, then rerun"
         )
     return Opened(found, day, clients)
+
+
+def open_backlog(
+    opened: Opened, annotator: "Annotator", *, run: str, sample: int | None, step: str = "annotate"
+) -> "Backlog":
+    """Read what is left to ask of an annotator. Raise ConfigError for a budget that cannot be kept."""
+    from llambert_etl.backlog import Backlog
+    from llambert_etl.llm.prompts import prompt_hash
+    from llambert_etl.llm.spending import Spending
+
+    task, day, clients = opened
+    return Backlog(
+        task,
+        day,
+        run=run,
+        lake=clients.lake,
+        annotator=annotator,
+        prompt_hash=prompt_hash(task, clients.settings.include),
+        spending=Spending.load(task, clients.settings),
+        sample=sample,
+        step=step,
+    )
+
+
+def open_batch(
+    opened: Opened, *, run: str, sample: int | None, step: str = "annotate"
+) -> tuple["Backlog", "ServedAnnotator"]:
+    """Read what is left to ask of the task's server. Raise ConfigError where the task asks none."""
+    from llambert_etl.llm.served import ServedAnnotator
+
+    task, _, clients = opened
+    if task.annotator.server is None:
+        raise ConfigError(f"task {task.name!r}: batch files are for servers; set annotator.server in its task file")
+    annotator = ServedAnnotator.load(task, task.annotator.server, clients.settings)
+    return open_backlog(opened, annotator, run=run, sample=sample, step=step), annotator

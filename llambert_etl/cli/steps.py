@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from llambert_etl.cli.clients import Clients, open_step
+from llambert_etl.cli.clients import Clients, open_backlog, open_batch, open_step
 from llambert_etl.cli.outcome import emit, progress
 from llambert_etl.config import Strategy, StudyKind
 from llambert_etl.labelling import Plan, merge, read_plan, read_shards, record_check
@@ -19,6 +19,7 @@ Task = Annotated[str, typer.Option("--task", help="name of a file in include/tas
 Day = Annotated[str, typer.Option("--partition", help="UTC day, YYYY-MM-DD")]
 Run = Annotated[str, typer.Option("--run", help="name of the run, written into every row")]
 Expect = Annotated[str | None, typer.Option("--expect", help="config hash; a task file with another one is refused")]
+Sample = Annotated[int | None, typer.Option("--sample", min=1, help="instead of the task file's")]
 
 
 def _done(manifest: Manifest) -> None:
@@ -40,7 +41,7 @@ def annotate(
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
-    sample: Annotated[int | None, typer.Option(min=1, help="instead of the task file's")] = None,
+    sample: Sample = None,
 ) -> None:
     """Let the LLM annotate the sample as of the day, into `annotations`."""
     from llambert_etl.llm.annotators import open_annotator
@@ -48,7 +49,13 @@ def annotate(
     from llambert_etl.llm.spending import Spending
     from llambert_etl.steps.annotate import annotate
 
-    found, day, clients = open_step(task, partition, expect)
+    found, day, clients = opened = open_step(task, partition, expect)
+    if found.annotator.batch:
+        from llambert_etl.steps.batch import annotate_in_batches
+
+        work, served = open_batch(opened, run=run, sample=sample)
+        _done(annotate_in_batches(work, served, progress=progress("annotate")))
+        return
     _done(
         annotate(
             found,
@@ -62,6 +69,26 @@ def annotate(
             progress=progress("annotate"),
         )
     )
+
+
+@app.command()
+def estimate(
+    task: Task,
+    partition: Day,
+    run: Run = "cli",
+    expect: Expect = None,
+    sample: Annotated[int | None, typer.Option(min=1, help="as it will be given to annotate")] = None,
+    probe: Annotated[int, typer.Option(min=0, help="documents to ask about now; their answers are kept")] = 20,
+) -> None:
+    """Say what annotating the sample as of the day would take: documents, tokens, seconds and money."""
+    from llambert_etl.llm.annotators import open_annotator
+    from llambert_etl.llm.prompts import render
+    from llambert_etl.steps.estimate import estimate
+
+    found, _, clients = opened = open_step(task, partition, expect)
+    annotator = open_annotator(found, clients.settings)
+    work = open_backlog(opened, annotator, run=run, sample=sample, step="estimate")
+    _done(estimate(work, annotator, render(found, clients.settings.include), probe=probe))
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import pyarrow as pa
@@ -19,6 +19,8 @@ from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, TableName
 from llambert_etl.settings import Settings
+
+NoteFolder = Literal["_staging", "_batches"]
 
 _ATTEMPTS = 10
 # Manifests live in the log, so the log is kept for a year; the default of 30 days would forget them.
@@ -211,13 +213,14 @@ class Lake:
 
     # Small files beside the tables
 
-    def write_note(self, key: str, content: str) -> None:
-        with lake_faults(f"{self.uri}/{key}"):
-            self.storage.write(safe_key("_staging", key), [content.encode()])
+    def write_note(self, key: str, content: str, *, folder: NoteFolder = "_staging") -> None:
+        """Write a small file. What lies in `_staging` is dropped when it is old, what lies elsewhere is kept."""
+        with lake_faults(f"{self.uri}/{folder}/{key}"):
+            self.storage.write(safe_key(folder, key), [content.encode()])
 
-    def read_note(self, key: str) -> str | None:
-        with lake_faults(f"{self.uri}/{key}"):
-            found = self.storage.read(safe_key("_staging", key))
+    def read_note(self, key: str, *, folder: NoteFolder = "_staging") -> str | None:
+        with lake_faults(f"{self.uri}/{folder}/{key}"):
+            found = self.storage.read(safe_key(folder, key))
         return None if found is None else found.decode()
 
     def drop_notes(self, before: datetime.datetime) -> int:

@@ -12,7 +12,7 @@ from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError
 from llambert_etl.llm import Reply
 from llambert_etl.llm.parsing import bare, read_reply
-from llambert_etl.llm.prompts import DOCUMENT, Chat, render
+from llambert_etl.llm.prompts import DOCUMENT, Chat, Completion, render
 from llambert_etl.schemas import AnnotationStatus
 
 # The server puts documents into a chat format that is not known here: nothing in them may look like a mark of one.
@@ -106,8 +106,7 @@ class Questions:
         return body
 
     def tokens(self, text: str) -> int:
-        """Guess how many tokens the request about a document has, from its characters."""
-        return (sum(len(message.content) for message in self.prompt.messages) + len(text)) // _CHARACTERS_PER_TOKEN
+        return guess_tokens(self.prompt, text)
 
     def reply(self, text: str, content: bytes) -> Reply | None:
         """Return what a server answered about a document; None where it is no answer: HTML, or half a JSON."""
@@ -127,6 +126,12 @@ class Questions:
         if reply.label is None:
             return replace(reply, reason="content_filter") if said.finish_reason == "content_filter" else reply
         return replace(reply, probabilities=_probabilities(said.logprobs, reply.label, self.task.label_names))
+
+
+def guess_tokens(prompt: Chat | Completion, text: str) -> int:
+    """Guess how many tokens a question about a document has, from its characters."""
+    shown = [prompt.content] if isinstance(prompt, Completion) else [message.content for message in prompt.messages]
+    return (sum(map(len, shown)) + len(text)) // _CHARACTERS_PER_TOKEN
 
 
 def failed(reason: str) -> Reply:

@@ -112,7 +112,7 @@ class _Batch:
             return "too_slow" if isinstance(error, TimeoutError | httpx.TimeoutException) else "unreachable", 0.0
         status, code = response.status_code, refusal(response.status_code, response.content)
         check_access(self._name, status, code)
-        if status in _BUSY or status >= 500:
+        if is_passing(status):
             return f"http_{status}", _retry_after(response.headers)
         if status >= 400:
             return failed(code)
@@ -122,6 +122,11 @@ class _Batch:
 def authorization(server: Server) -> dict[str, str]:
     """Return the header that holds a server's key."""
     return {} if server.api_key is None else {"Authorization": f"Bearer {server.api_key.get_secret_value()}"}
+
+
+def is_passing(status: int) -> bool:
+    """Tell whether the same request may succeed later."""
+    return status in _BUSY or status >= 500
 
 
 def check_access(name: str, status: int, code: str) -> None:

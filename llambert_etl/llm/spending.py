@@ -38,6 +38,10 @@ class Spending:
     def limited(self) -> bool:
         return self._budget is not None
 
+    @property
+    def priced(self) -> bool:
+        return self._price is not None
+
     def price_of(self, tokens_in: float, tokens_out: float) -> float:
         if self._price is None:
             return 0.0
@@ -60,14 +64,14 @@ class Spending:
             "usd": round(self._earlier_usd + self.usd, 6),
         }
 
-    def used_up(self, more_tokens: int = 0, more_usd: float = 0.0) -> str | None:
-        """Say of what budget how much is spent, where there is none left, or would be none beyond what more costs."""
+    def used_up(self, more_in: int = 0, more_out: int = 0) -> str | None:
+        """Say how much of the budget is spent, where none is left or would be left beside so many tokens more."""
         if self._budget is None:
             return None
         tokens = self._earlier_tokens + self.tokens_in + self.tokens_out
         usd = self._earlier_usd + self.usd
-        if self._budget.tokens is not None and tokens + more_tokens >= self._budget.tokens:
+        if self._budget.tokens is not None and tokens + more_in + more_out >= self._budget.tokens:
             return f"{tokens:,} of {self._budget.tokens:,} tokens"
-        if self._budget.usd is not None and usd + more_usd >= self._budget.usd:
+        if self._budget.usd is not None and usd + self.price_of(more_in, more_out) >= self._budget.usd:
             return f"{usd:.4f} of {self._budget.usd:.4f} USD"
         return None

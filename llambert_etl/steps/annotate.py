@@ -38,8 +38,8 @@ def annotate(
         lake=lake,
         annotator=annotator,
         prompt_hash=prompt_hash,
-        wanted=sample or task.annotator.sample,
         spending=spending or Spending(task.annotator),
+        sample=sample,
     )
     answer(work, annotator, progress, clock)
     return work.finish()

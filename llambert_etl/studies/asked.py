@@ -121,7 +121,7 @@ class _Exam:
             annotator=annotator,
             prompt_hash=hashed,
             spending=spending,
-            wanted=documents.height,
+            sample=documents.height,
             chosen=documents,
             step="study",
         )

@@ -1,11 +1,14 @@
 """Fixtures that several of these tests share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from llambert_etl.settings import Settings
+from tests.batches import BatchHouse
 from tests.encoders import crafted, pretrained, taught
+from tests.fake_provider import FakeProvider, fake_provider
 from tests.promotion import RIGHT, House
 
 
@@ -31,3 +34,14 @@ def house(registry_settings: Settings, encoders: dict[str, Path], tmp_path: Path
 def usable(registry_settings: Settings, tmp_path: Path) -> Settings:
     mirror = pretrained(tmp_path / "encoder")
     return registry_settings.model_copy(update={"model_paths": {"tests/tiny-bert": mirror}})
+
+
+@pytest.fixture
+def provider() -> Iterator[FakeProvider]:
+    with fake_provider() as provider:
+        yield provider
+
+
+@pytest.fixture
+def batches(provider: FakeProvider, tmp_path: Path) -> BatchHouse:
+    return BatchHouse(provider.url, tmp_path)

@@ -23,7 +23,7 @@ from llambert_etl.settings import Price, Settings
 from llambert_etl.stack.environment import variables
 from llambert_etl.stack.host import server_environment
 from llambert_etl.steps.annotate import annotate
-from tests.fake_llm import ANSWER_TOKENS, FINGERPRINT, PROMPT_TOKENS, SNAPSHOT, FakeLlm, error, fake_llm
+from tests.fake_llm import ANSWER_TOKENS, FINGERPRINT, KEY, PROMPT_TOKENS, SNAPSHOT, FakeLlm, error, fake_llm
 from tests.served import MODEL, served_fields, served_task, server, write_template
 from tests.unit.quality import frames
 
@@ -48,7 +48,7 @@ def here(llm: FakeLlm, tmp_path: Path) -> Settings:
         lake=str(tmp_path / "lake"),
         include=tmp_path,
         state=tmp_path / "state",
-        servers={"fake": server(llm, concurrency=BATCH // 4)},
+        servers={"fake": server(llm.url, concurrency=BATCH // 4)},
         prices={MODEL: PRICE},
     )
 
@@ -147,7 +147,7 @@ def test_neither_key_nor_address_is_shown_when_the_server_refuses(corpus: Lake, 
         out, said = refused.communicate(timeout=60)
     assert (refused.returncode, out) == (78, "")
     assert "refuses the key" in said
-    assert llm.key not in said
+    assert KEY not in said
     assert llm.url not in said
 
 

@@ -20,6 +20,7 @@ from tests.fake_llm import (
     FINGERPRINT,
     HALF,
     HTML,
+    KEY,
     PROMPT_TOKENS,
     SNAPSHOT,
     Answer,
@@ -174,7 +175,7 @@ def test_what_no_retry_mends_is_said_at_once(
     with pytest.raises(ConfigError, match=said) as refused:
         annotator.annotate(texts(1))
     assert llm.asked.total() == 1
-    assert llm.key not in str(refused.value)
+    assert KEY not in str(refused.value)
 
 
 def test_a_document_that_is_refused_fails_alone_and_its_text_stays_out_of_the_reason(

@@ -1,0 +1,176 @@
+"""Provider: the files and batches of a server that takes requests by the file and answers them within a day."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import httpx
+from pydantic import BaseModel, Field, ValidationError
+
+from llambert_etl.errors import ConfigError, TransientError
+from llambert_etl.llm.chat import refusal
+from llambert_etl.llm.served import authorization, check_access, is_passing
+from llambert_etl.settings import Server
+
+logger = logging.getLogger(__name__)
+
+_OVER = {"completed", "failed", "expired", "cancelled"}
+# Under this name a batch carries the intent that it was made for.
+_INTENT = "llambert"
+_TOLD_SECONDS = 600.0
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class _File(BaseModel):
+    id: str
+
+
+class _Fault(BaseModel):
+    code: str | None = None
+
+
+class _Faults(BaseModel):
+    data: list[_Fault] = Field(default_factory=list)
+
+
+class _Counts(BaseModel):
+    total: int = 0
+    completed: int = 0
+
+
+class Batch(BaseModel):
+    """A batch as the provider describes it. One that expired or was cancelled has results too, fewer."""
+
+    id: str
+    status: str
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    metadata: dict[str, str] | None = None
+    request_counts: _Counts | None = None
+    errors: _Faults | None = None
+
+    @property
+    def fault(self) -> str:
+        """Say why the provider refused the whole file."""
+        return ", ".join(fault.code or "no reason" for fault in self.errors.data) if self.errors else "no reason"
+
+
+class _Page(BaseModel):
+    data: list[Batch]
+    has_more: bool = False
+
+
+class Provider:
+    """A connection to one server's `/files` and `/batches`."""
+
+    def __init__(self, client: httpx.Client, name: str, server: Server) -> None:
+        self._client, self._name, self._server = client, name, server
+
+    @classmethod
+    @contextmanager
+    def open(cls, name: str, server: Server) -> Iterator[Self]:
+        with httpx.Client(
+            base_url=server.url,
+            headers=authorization(server),
+            timeout=server.timeout_seconds,
+            follow_redirects=False,
+        ) as client:
+            yield cls(client, name, server)
+
+    def submit(self, requests: Path, intent: str) -> Batch:
+        """Upload requests and make a batch of them.
+
+        Making it is tried once: where its reply is lost, `find` tells whether there is one now.
+        """
+        with requests.open("rb") as file:
+            form = {"file": ("requests.jsonl", file, "application/jsonl")}
+            uploaded = self._send(_File, "POST", "files", data={"purpose": "batch"}, files=form)
+        body = {
+            "input_file_id": uploaded.id,
+            "endpoint": "/v1/chat/completions",
+            "completion_window": "24h",
+            "metadata": {_INTENT: intent},
+        }
+        return self._send(Batch, "POST", "batches", json=body)
+
+    def find(self, intent: str) -> Batch | None:
+        """Return the batch that was made for an intent, if it was made."""
+        query: dict[str, str | int] = {"limit": 100}
+        while True:
+            page = self._send(_Page, "GET", "batches", params=query)
+            for batch in page.data:
+                if (batch.metadata or {}).get(_INTENT) == intent:
+                    return batch
+            if not page.has_more or not page.data:
+                return None
+            query["after"] = page.data[-1].id
+
+    def wait(self, batch: str, stop: threading.Event) -> Batch:
+        """Return the batch when it is over. Raise TransientError after the longest wait, or when asked to stop."""
+        began = told = time.monotonic()
+        while True:
+            found = self._look(batch)
+            if found is not None and found.status in _OVER:
+                return found
+            counts = (found.request_counts if found else None) or _Counts()
+            state = (
+                f"batch {batch} is {found.status if found else 'not to be seen'}, {counts.completed} of {counts.total}"
+            )
+            if time.monotonic() - told > _TOLD_SECONDS:
+                logger.info("server %s: %s", self._name, state)
+                told = time.monotonic()
+            asked_to_stop = stop.wait(self._server.batch_poll_seconds)
+            if asked_to_stop or time.monotonic() - began > self._server.batch_wait_seconds:
+                raise TransientError(f"server {self._name!r}: {state} done; run the step again, it waits for the same")
+
+    def download(self, batch: Batch, folder: Path) -> list[Path]:
+        """Fetch the results of a batch, good ones and errors, into new files of a folder."""
+        paths = []
+        for file in filter(None, (batch.output_file_id, batch.error_file_id)):
+            place = f"files/{file}/content"
+            paths.append(folder / f"{file}.jsonl")
+            with self._faults(place), self._client.stream("GET", place) as response, paths[-1].open("wb") as results:
+                for chunk in response.iter_bytes():
+                    results.write(chunk)
+            self._check(response, place, b"")
+        return paths
+
+    def _look(self, batch: str) -> Batch | None:
+        try:
+            return self._send(Batch, "GET", f"batches/{batch}")
+        except TransientError as error:
+            logger.warning("%s", error)
+            return None
+
+    def _send(self, kind: type[_Model], method: str, place: str, **options: Any) -> _Model:
+        """Return what the provider answers to one request."""
+        with self._faults(place):
+            response = self._client.request(method, place, **options)
+        self._check(response, place, response.content)
+        try:
+            return kind.model_validate_json(response.content)
+        except ValidationError as error:
+            raise TransientError(f"server {self._name!r}: {place}: no JSON of a {kind.__name__}; try again") from error
+
+    @contextmanager
+    def _faults(self, place: str) -> Iterator[None]:
+        try:
+            yield
+        except httpx.TransportError as error:
+            raise TransientError(f"server {self._name!r}: {place}: {type(error).__name__}; try again") from error
+
+    def _check(self, response: httpx.Response, place: str, content: bytes) -> None:
+        status, code = response.status_code, refusal(response.status_code, content)
+        check_access(self._name, status, code)
+        if is_passing(status):
+            raise TransientError(f"server {self._name!r}: {place}: {code} ({status}); try again")
+        if status >= 400:
+            raise ConfigError(
+                f"server {self._name!r}: {place}: refused, {code} ({status}); see whether it takes batch files"
+            )

@@ -1,0 +1,168 @@
+"""Annotate by a provider's batch files: sent, waited for and read by `annotate`, or carried there and back by hand."""
+
+import tempfile
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from llambert_etl.backlog import Backlog, stop_signal
+from llambert_etl.config import fingerprint
+from llambert_etl.documents import as_of
+from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.lake import lake_faults
+from llambert_etl.llm.batch_files import Answered, read_results, refuse_foreign, request_line
+from llambert_etl.llm.chat import failed
+from llambert_etl.llm.provider import Batch, Provider
+from llambert_etl.llm.served import ServedAnnotator
+from llambert_etl.manifest import Manifest
+
+# What OpenAI takes in one file, with room to spare in bytes.
+_MAX_REQUESTS, _MAX_BYTES = 50_000, 150_000_000
+_MISSING = "not_in_batch"
+
+
+class _Sent(BaseModel):
+    """A batch that was sent and is not read yet; `batch` is None while it is not known whether it was."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    intent: str
+    batch: str | None
+    documents: dict[str, str]  # text hash -> id
+
+
+class _Desk:
+    """Where the lake keeps what was sent: for each question that is asked, one batch at a time."""
+
+    def __init__(self, work: Backlog) -> None:
+        self._lake, self._key = work.lake, f"{work.task.name}/{fingerprint(work.question)}.json"
+
+    def read(self) -> _Sent | None:
+        found = self._lake.read_note(self._key, folder="_batches")
+        return _Sent.model_validate_json(found) if found else None
+
+    def write(self, sent: _Sent) -> _Sent:
+        self._lake.write_note(self._key, sent.model_dump_json(), folder="_batches")
+        return sent
+
+    def clear(self) -> None:
+        self._lake.write_note(self._key, "", folder="_batches")
+
+
+def annotate_in_batches(
+    work: Backlog, annotator: ServedAnnotator, *, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Manifest:
+    """Do what `annotate` does through batch files, one after the other; a run sends each document once.
+
+    What is sent is written to the lake first: a run that was killed, or that ran out of time, is continued by the next,
+    which waits for the same batch.
+    """
+    desk, tried = _Desk(work), set[str]()
+    with stop_signal() as stop, Provider.open(annotator.name, annotator.server) as provider:
+        sent = _left_behind(desk, provider)
+        while True:
+            if sent is None:
+                waiting = work.documents.filter(~pl.col("text_hash").is_in(list(tried)))
+                if waiting.is_empty():
+                    return work.finish()
+                work.check_budget()
+                sent = _send(waiting, work, annotator, desk, provider)
+            batch = provider.wait(str(sent.batch), stop)
+            _settle(sent, batch, work, annotator, desk, provider)
+            progress(work.done, work.documents.height)
+            tried |= sent.documents.keys()
+            sent = None
+
+
+def write_batch(work: Backlog, annotator: ServedAnnotator, file: Path) -> Manifest:
+    """Write the requests about documents that are not answered yet to a file, as many as a provider takes at once."""
+    part = file.with_name(f"{file.name}.part")
+    try:
+        written = _write(work.documents, part, work, annotator).height
+        part.replace(file)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be written: {error}; name a file in a folder that is there") from error
+    return work.finish(written=written, left=work.documents.height - written)
+
+
+def read_batch(work: Backlog, annotator: ServedAnnotator, file: Path) -> Manifest:
+    """Take the results in a file that somebody fetched, in one commit; a second time changes nothing.
+
+    A document of the sample that it does not answer is `failed`, and asked about again by the next run.
+    """
+    try:
+        answers = read_results([file], annotator.questions)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error}; fetch the output file of the batch again") from error
+    with lake_faults(f"documents {work.task.name} {work.partition}"):
+        corpus = as_of(work.lake, work.task.name, work.partition).filter(pl.col("text_hash").is_in(list(answers)))
+        known = corpus.select("id", "text_hash").sort("id").collect().unique("text_hash", maintain_order=True)
+    refuse_foreign(answers, set(known["text_hash"]))
+    if not answers:
+        raise DataError(f"{file}: no results in it; fetch the output file of the batch again")
+    asked = pl.concat([known, work.documents.select("id", "text_hash")]).unique("text_hash", maintain_order=True)
+    _keep(asked, answers, work)
+    return work.finish()
+
+
+def _left_behind(desk: _Desk, provider: Provider) -> _Sent | None:
+    """Return what an earlier run sent and did not read. One killed as it sent may have sent it, or not."""
+    sent = desk.read()
+    if sent is None or sent.batch is not None:
+        return sent
+    found = provider.find(sent.intent)
+    return None if found is None else desk.write(sent.model_copy(update={"batch": found.id}))
+
+
+def _send(waiting: pl.DataFrame, work: Backlog, annotator: ServedAnnotator, desk: _Desk, provider: Provider) -> _Sent:
+    with tempfile.TemporaryDirectory() as folder:
+        requests = Path(folder) / "requests.jsonl"
+        chosen = _write(waiting, requests, work, annotator)
+        documents = dict(chosen.select("text_hash", "id").iter_rows())
+        sent = desk.write(_Sent(intent=uuid.uuid4().hex, batch=None, documents=documents))
+        batch = provider.submit(requests, sent.intent)
+    return desk.write(sent.model_copy(update={"batch": batch.id}))
+
+
+def _write(documents: pl.DataFrame, path: Path, work: Backlog, annotator: ServedAnnotator) -> pl.DataFrame:
+    """Write requests for as many documents as fit one file and, by a guess, the budget, but for one; return those."""
+    questions, size, tokens = annotator.questions, 0, 0
+    answer = work.task.annotator.max_new_tokens
+    with path.open("wb") as file:
+        for number, (text_hash, text) in enumerate(documents.select("text_hash", "text").iter_rows()):
+            line = request_line(questions, text_hash, text)
+            size, tokens = size + len(line), tokens + questions.tokens(text)
+            full = number == _MAX_REQUESTS or size > _MAX_BYTES or work.spending.used_up(tokens, (number + 1) * answer)
+            if number and full:
+                return documents.head(number)
+            file.write(line)
+    return documents
+
+
+def _settle(
+    sent: _Sent, batch: Batch, work: Backlog, annotator: ServedAnnotator, desk: _Desk, provider: Provider
+) -> None:
+    """Keep the results of a batch that is over, in one commit, and clear the desk."""
+    if batch.status == "failed":
+        desk.clear()
+        raise ConfigError(
+            f"server {annotator.name!r}: refused batch {batch.id} as a whole ({batch.fault}), nothing of it is paid; "
+            "see whether the account may send so many requests about this model, or take a smaller sample"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        answers = read_results(provider.download(batch, Path(folder)), annotator.questions)
+    refuse_foreign(answers, sent.documents)
+    asked = pl.DataFrame({"id": list(sent.documents.values()), "text_hash": list(sent.documents)})
+    _keep(asked, answers, work)
+    desk.clear()
+
+
+def _keep(asked: pl.DataFrame, answers: dict[str, Answered], work: Backlog) -> None:
+    """Commit what is said of the documents that have no answer yet; those that nothing is said of are `failed`."""
+    open_ = work.unanswered(asked)
+    found = [answers.get(text_hash) for text_hash in open_["text_hash"]]
+    work.keep(open_, [failed(_MISSING) if answer is None else answer.reply for answer in found])
+    work.commit()
