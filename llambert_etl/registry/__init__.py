@@ -1,7 +1,6 @@
 """The model registry: versions with the sha256 of each file, and the champion alias. The only importer of mlflow."""
 
-from llambert_etl.registry.cache import cached
 from llambert_etl.registry.client import Registry
 from llambert_etl.registry.versions import ModelVersion, model_name, task_name
 
-__all__ = ["ModelVersion", "Registry", "cached", "model_name", "task_name"]
+__all__ = ["ModelVersion", "Registry", "model_name", "task_name"]
