@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llambert_etl.cli import steps
+from llambert_etl.cli import models, steps
 from llambert_etl.cli.clients import Clients, open_step
 from llambert_etl.cli.outcome import emit
 from llambert_etl.cli.steps import Day, Expect, Run, Task
@@ -17,11 +17,10 @@ from llambert_etl.partition import parse_partition
 
 app = steps.app
 tasks_app = typer.Typer(no_args_is_help=True, help="Look at the task files.")
-models_app = typer.Typer(no_args_is_help=True, help="Models before they are used.")
 gold_app = typer.Typer(no_args_is_help=True, help="Labels given by people.")
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(gold_app, name="gold")
-app.add_typer(models_app, name="models")
+app.add_typer(models.app, name="models")
 
 Include = Annotated[
     Path, typer.Option("--include", help="folder of tasks/, prompts/ and gold/", envvar="LLAMBERT_INCLUDE")
@@ -73,18 +72,6 @@ def import_gold(
         raise ConfigError(f"task {found.name!r}: names no gold file; give FILE, or set `gold:` in its task file")
     path = file or clients.settings.include / str(found.gold)
     emit(import_gold(found, path, day, run=run, lake=clients.lake, settings=clients.settings).model_dump_json())
-
-
-@models_app.command("unpack")
-def unpack(
-    file: Annotated[Path, typer.Argument(help="a GGUF file")],
-    folder: Annotated[Path, typer.Argument(help="a new folder, for LLAMBERT_MODEL_PATHS to name")],
-) -> None:
-    """Write a GGUF file as a folder of safetensors, which opens in a second instead of half a minute."""
-    from llambert_etl.llm.weights import unpack
-
-    unpack(file, folder)
-    emit(json.dumps({"folder": str(folder)}))
 
 
 @app.command()
