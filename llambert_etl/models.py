@@ -7,9 +7,10 @@ from pathlib import Path
 
 import polars as pl
 
+from llambert_etl.copies import cached
 from llambert_etl.errors import DataError
 from llambert_etl.lake import Folder, Lake, lake_faults, old_folders
-from llambert_etl.registry import ModelVersion, cached, task_name
+from llambert_etl.registry import ModelVersion, task_name
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def fetch(lake: Lake, version: ModelVersion, cache: Path) -> Path:
         folder.get(local, version.hashes)
 
     mend = f"it was changed in {folder.uri}: find out by whom, delete that folder and run `llambert plan` again"
-    return cached(version, cache, fill, mend)
+    return cached(version.place(cache), version.hashes, fill, str(version), mend)
 
 
 def drop_unused(lake: Lake, before: datetime.datetime) -> int:

@@ -84,6 +84,12 @@ class Settings(BaseSettings):
     )
     servers: dict[str, Server] = Field(default_factory=dict, description="name -> server that tasks may ask")
     prices: dict[str, Price] = Field(default_factory=dict, description="annotator model -> what its tokens cost")
+    hub_endpoint: str = Field(default="https://huggingface.co", description="the model hub, or a mirror of it")
+    hub_hosts: list[str] = Field(
+        default_factory=lambda: ["huggingface.co", "hf.co"],
+        description="to which the hub may send a download, subdomains included",
+    )
+    hub_token: SecretStr | None = None
     compute: Literal["local", "kubernetes"] = "local"
     kubernetes: Kubernetes = Field(default_factory=Kubernetes)
     shard_rows: Annotated[int, Field(gt=0)] = 50_000
@@ -118,19 +124,26 @@ class Settings(BaseSettings):
         return self.state / "models"
 
     def mirror(self, model: str) -> Path | None:
-        """Return where this deployment keeps a model, or None where the hub is to be asked for it.
+        """Return the folder in which this deployment keeps a model, or None where it comes from the hub.
 
-        Raise ConfigError for a mirror that is not there, and for a model without one whose organisation is not allowed.
+        Raise ConfigError for a folder that is not there, and for a model without one whose organisation is not allowed.
         """
-        mirrored, organisation = self.model_paths.get(model), model.split("/", maxsplit=1)[0]
-        if mirrored is None and organisation not in self.model_orgs:
-            raise ConfigError(
-                f"model {model!r}: models of {organisation!r} are not allowed here (LLAMBERT_MODEL_ORGS is "
-                f"{self.model_orgs}); add the organisation, mirror the model in LLAMBERT_MODEL_PATHS or choose another"
-            )
-        if mirrored is not None and not mirrored.exists():
+        mirrored = self.model_paths.get(model)
+        if mirrored is None:
+            self.allow(model)
+        elif not mirrored.exists():
             raise ConfigError(f"model {model!r}: no {mirrored}; mend LLAMBERT_MODEL_PATHS or mirror the model there")
         return mirrored
+
+    def allow(self, model: str) -> None:
+        """Raise ConfigError for a model that may not come from the hub."""
+        organisation = model.split("/", maxsplit=1)[0]
+        if organisation not in self.model_orgs:
+            raise ConfigError(
+                f"model {model!r}: models of {organisation!r} are not allowed here (LLAMBERT_MODEL_ORGS is "
+                f"{self.model_orgs}); add the organisation, name the model's folder in LLAMBERT_MODEL_PATHS or choose "
+                "another"
+            )
 
     def server(self, name: str) -> Server:
         """Return the server of that name; raise ConfigError with the known names otherwise."""

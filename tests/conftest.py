@@ -18,6 +18,7 @@ from llambert_etl.stack.mlflow import MlflowServer
 from llambert_etl.stack.seaweed import SeaweedFS
 from llambert_etl.stack.stack import REPOSITORY
 from tests.faults import Proxy, fault_proxy
+from tests.hub import FakeHub, fake_hub
 
 # Before anything reads them: no telemetry, no model hub, and nothing of the developer's own deployments.
 for name in [name for name in os.environ if name.startswith(FOREIGN)]:
@@ -87,6 +88,14 @@ def settings(s3: SeaweedFS, bucket: str, tmp_path: Path) -> Settings:
         s3_access_key_id=SecretStr(s3.access_key),
         s3_secret_access_key=SecretStr(s3.secret_key),
     )
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A hub that may be asked, as none may in other tests."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with fake_hub() as hub:
+        yield hub
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llambert_etl.cli import steps
+from llambert_etl.cli import models, steps
 from llambert_etl.cli.clients import Clients, open_batch, open_step
 from llambert_etl.cli.outcome import emit
 from llambert_etl.cli.steps import Day, Expect, Run, Sample, Task
@@ -18,13 +18,12 @@ from llambert_etl.studies.plan import load_plan
 
 app = steps.app
 tasks_app = typer.Typer(no_args_is_help=True, help="Look at the task files.")
-models_app = typer.Typer(no_args_is_help=True, help="Models before they are used.")
 gold_app = typer.Typer(no_args_is_help=True, help="Labels given by people.")
 batch_app = typer.Typer(no_args_is_help=True, help="Batch files of a provider, carried by hand.")
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(batch_app, name="batch")
 app.add_typer(gold_app, name="gold")
-app.add_typer(models_app, name="models")
+app.add_typer(models.app, name="models")
 
 Include = Annotated[
     Path, typer.Option("--include", help="folder of tasks/, prompts/ and gold/", envvar="LLAMBERT_INCLUDE")
@@ -111,18 +110,6 @@ def read_batch(
     opened = open_step(task, partition, expect)
     work, annotator = open_batch(opened, run=run, sample=sample, step="batch read")
     emit(read_batch(work, annotator, file).model_dump_json())
-
-
-@models_app.command("unpack")
-def unpack(
-    file: Annotated[Path, typer.Argument(help="a GGUF file")],
-    folder: Annotated[Path, typer.Argument(help="a new folder, for LLAMBERT_MODEL_PATHS to name")],
-) -> None:
-    """Write a GGUF file as a folder of safetensors, which opens in a second instead of half a minute."""
-    from llambert_etl.llm.weights import unpack
-
-    unpack(file, folder)
-    emit(json.dumps({"folder": str(folder)}))
 
 
 @app.command()

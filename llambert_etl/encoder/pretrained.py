@@ -1,7 +1,6 @@
-"""Finds the model that training starts from: a mirrored folder, or a pinned commit of an allowed organisation."""
+"""Opens the model that training starts from."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from transformers import (
     AutoModelForSequenceClassification,
@@ -11,24 +10,17 @@ from transformers import (
 )
 
 from llambert_etl.config import Encoder as Recipe
-from llambert_etl.errors import ConfigError, TransientError
+from llambert_etl.errors import ConfigError
+from llambert_etl.hub.models import find_model
 from llambert_etl.settings import Settings
-
-_ABSENT = (
-    "RevisionNotFoundError",
-    "RepositoryNotFoundError",
-    "GatedRepoError",
-    "EntryNotFoundError",
-)
 
 
 def load_pretrained(
     recipe: Recipe, labels: tuple[str, ...], settings: Settings
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load safetensors and no code, with a new head for `labels`. Seed before: the head is random."""
-    where = settings.mirror(recipe.model) or recipe.model
-    options: dict[str, object] = {"trust_remote_code": False}
-    options |= {"local_files_only": True} if isinstance(where, Path) else {"revision": recipe.revision}
+    where = find_model(recipe.model, recipe.revision, settings)
+    options: dict[str, object] = {"trust_remote_code": False, "local_files_only": True}
     try:
         # Saved with the tokenizer: a document that contains "[SEP]" ends its own sequence for no reader of the model.
         tokenizer = AutoTokenizer.from_pretrained(where, split_special_tokens=True, **options)
@@ -43,7 +35,7 @@ def load_pretrained(
             **options,
         )
     except (OSError, ValueError) as error:
-        raise _explained(recipe, where, error) from error
+        raise ConfigError(f"{recipe.model}: {where} is not an encoder with safetensors weights") from error
     longest = min(
         tokenizer.model_max_length,
         getattr(model.config, "max_position_embeddings", recipe.max_length),
@@ -57,14 +49,3 @@ def load_pretrained(
 
 def _numbers(labels: tuple[str, ...]) -> Mapping[str, int]:
     return {label: index for index, label in enumerate(labels)}
-
-
-def _explained(recipe: Recipe, where: Path | str, error: Exception) -> ConfigError | TransientError:
-    cause: BaseException | None = error
-    while cause is not None:
-        if type(cause).__name__ in _ABSENT:
-            return ConfigError(f"{recipe.model} at {recipe.revision}: not on the hub, or access is not granted")
-        cause = cause.__cause__
-    if isinstance(where, Path) or isinstance(error, ValueError):
-        return ConfigError(f"{recipe.model}: {where} is not an encoder with safetensors weights")
-    return TransientError(f"{recipe.model} at {recipe.revision}: the hub did not answer; try again or mirror the model")

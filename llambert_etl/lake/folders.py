@@ -2,7 +2,6 @@
 
 import datetime
 import hashlib
-import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -39,15 +38,26 @@ class Folder:
         parent, _, own = self._key.rpartition("/")
         return parent.rpartition("/")[2], own
 
-    def holds(self, hashes: Mapping[str, str]) -> bool:
-        """Tell whether these very files were put here and none is lost or cut; content is verified where it is used."""
+    def hashes(self) -> dict[str, str] | None:
+        """Return the sha256 of each listed file, or None where no list was written, or a file is lost or cut.
+
+        Content is verified where it is used.
+        """
         with lake_faults(self.uri):
             found = self._storage.read(f"{self._key}/{_LIST}")
-            sizes = {info.base_name: info.size for info in self._storage.list(self._key)}
         if found is None:
-            return False
-        listed = _Listed.model_validate_json(found)
-        return listed.hashes == hashes and listed.bytes == {name: sizes.get(name) for name in hashes}
+            return None
+        listed, sizes = _Listed.model_validate_json(found), self.sizes()
+        return listed.hashes if listed.bytes == {name: sizes.get(name) for name in listed.hashes} else None
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of each file that lies here, listed or not."""
+        with lake_faults(self.uri):
+            return {info.base_name: info.size for info in self._storage.list(self._key)}
+
+    def holds(self, hashes: Mapping[str, str]) -> bool:
+        """Tell whether these very files were put here and none is lost or cut."""
+        return self.hashes() == hashes
 
     def touch(self) -> None:
         """Write the list again, so that the folder counts as used now."""
@@ -61,23 +71,33 @@ class Folder:
         sizes = {}
         for name, wanted in hashes.items():
             digest, sizes[name] = hashlib.sha256(), (local / name).stat().st_size
-            with lake_faults(f"{self.uri}/{name}"):
-                self._storage.write(f"{self._key}/{name}", _hashed(local / name, digest))
+            self.write(name, _hashed(local / name, digest))
             if digest.hexdigest() != wanted:
                 raise DataError(f"{local / name}: changed before it was copied to {self.uri}; run the step again")
-        listed = _Listed(hashes=dict(hashes), bytes=sizes)
+        self.seal(hashes, sizes)
+
+    def write(self, name: str, chunks: Iterable[bytes]) -> None:
+        """Write one file. It does not count before `seal` lists it."""
+        with lake_faults(f"{self.uri}/{name}"):
+            self._storage.write(f"{self._key}/{name}", chunks)
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """Yield a file that lies here, listed or not, in bounded pieces."""
+        with lake_faults(f"{self.uri}/{name}"), self._storage.open(f"{self._key}/{name}") as stream:
+            while chunk := stream.read(_CHUNK):
+                yield chunk
+
+    def seal(self, hashes: Mapping[str, str], sizes: Mapping[str, int]) -> None:
+        """Write the list of the files that were written: from now on they count."""
+        listed = _Listed(hashes=dict(hashes), bytes=dict(sizes))
         with lake_faults(self.uri):
             self._storage.write(f"{self._key}/{_LIST}", [listed.model_dump_json().encode()])
 
     def get(self, local: Path, names: Iterable[str]) -> None:
         """Copy files to a local folder."""
         for name in names:
-            with (
-                lake_faults(f"{self.uri}/{name}"),
-                self._storage.open(f"{self._key}/{name}") as stream,
-                (local / name).open("wb") as file,
-            ):
-                shutil.copyfileobj(stream, file, _CHUNK)
+            with (local / name).open("wb") as file:
+                file.writelines(self.read(name))
 
     def delete(self) -> None:
         """Delete it, the list first: cut off half-way, the rest counts no more."""

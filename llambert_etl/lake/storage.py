@@ -57,12 +57,17 @@ class Storage:
         """
         local = isinstance(self._filesystem, pafs.LocalFileSystem)
         target = f"{key}.{uuid.uuid4().hex}.part" if local else key
-        with self.create(target) as stream:
-            for chunk in chunks:
-                stream.write(chunk)
-                stream.flush()  # Arrow's queue of parts waiting for their upload has no bound
-        if local:
-            self._filesystem.move(self.path(target), self.path(key))
+        try:
+            with self.create(target) as stream:
+                for chunk in chunks:
+                    stream.write(chunk)
+                    stream.flush()  # Arrow's queue of parts waiting for their upload has no bound
+            if local:
+                self._filesystem.move(self.path(target), self.path(key))
+        except BaseException:
+            if local:
+                Path(self.path(target)).unlink(missing_ok=True)
+            raise
 
     def read(self, key: str) -> bytes | None:
         """Return the content, or None where there is no such file."""

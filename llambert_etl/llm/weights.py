@@ -1,32 +1,22 @@
-"""Finds and opens an LLM's weights: a hub id at its revision, or the folder or GGUF file that mirrors it."""
+"""Opens an LLM's weights: a folder of safetensors, or a GGUF file."""
 
 import logging
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx2  # the hub's client is built on it, and lets its errors through
 import torch
-from huggingface_hub import constants, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from llambert_etl.config import Annotator
-from llambert_etl.errors import ConfigError, TransientError
+from llambert_etl.errors import ConfigError
+from llambert_etl.hub.models import find_model
 from llambert_etl.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 _UNREADABLE = (OSError, ValueError, KeyError, ImportError, SafetensorError)
-# No pickled weights and no code: what is not fetched cannot run.
-_FETCHED = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model"]
 
 
 class LanguageModel(NamedTuple):
@@ -36,7 +26,7 @@ class LanguageModel(NamedTuple):
 
 def open_model(annotator: Annotator, settings: Settings) -> LanguageModel:
     """Load the model in evaluation mode, in the best precision of the device. No code beside the weights ever runs."""
-    path = settings.mirror(annotator.model) or _fetch(annotator)
+    path = find_model(annotator.model, annotator.revision, settings)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     logger.info("opening %s in %s on %s", annotator.model, best_precision(device), device.type)
     try:
@@ -92,30 +82,3 @@ def best_precision(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
-
-
-def _fetch(annotator: Annotator) -> Path:
-    """Return the folder of the pinned snapshot in the hub's cache; download what is missing unless offline."""
-    wanted = f"annotator.model {annotator.model!r} at {annotator.revision}"
-    try:
-        return Path(snapshot_download(annotator.model, revision=annotator.revision, allow_patterns=_FETCHED))
-    except GatedRepoError as error:
-        raise ConfigError(f"{wanted}: the hub asks for a licence; accept it there and set HF_TOKEN") from error
-    except RepositoryNotFoundError as error:
-        raise ConfigError(f"{wanted}: the hub has no such model, or HF_TOKEN may not read it") from error
-    except RevisionNotFoundError as error:
-        raise ConfigError(f"{wanted}: no such revision; annotator.revision is the 40 digits of a commit") from error
-    except LocalEntryNotFoundError as error:
-        if constants.HF_HUB_OFFLINE:
-            raise ConfigError(
-                f"{wanted}: not in the cache, and HF_HUB_OFFLINE is set; mirror it and name its folder in "
-                "LLAMBERT_MODEL_PATHS"
-            ) from error
-        raise TransientError(f"{wanted}: the hub cannot be reached; try again, or mirror the model") from error
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        if status in (408, 429) or status >= 500:
-            raise TransientError(f"{wanted}: the hub answered {status}; try again") from error
-        raise ConfigError(f"{wanted}: the hub answered {status}; check HF_TOKEN and HF_ENDPOINT") from error
-    except (httpx2.TransportError, OSError) as error:
-        raise TransientError(f"{wanted}: fetching failed ({type(error).__name__}); try again") from error

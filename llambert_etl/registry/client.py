@@ -5,14 +5,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
+from llambert_etl.copies import cached, sha256
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.partition import Partition, parse_partition
-from llambert_etl.registry.cache import cached
 from llambert_etl.registry.faults import Absent, registry_faults
 from llambert_etl.registry.packaging import ARTIFACT, PLACE, package
 from llambert_etl.registry.runs import EXISTS, Measurement, find_run, log_run
@@ -24,7 +25,6 @@ from llambert_etl.registry.versions import (
     encoder_files,
     model_name,
     parse,
-    sha256,
 )
 from llambert_etl.settings import Settings
 
@@ -111,13 +111,13 @@ class Registry:
 
     def announce_move(self, version: ModelVersion, number: int | None) -> None:
         """Write on a version by which move of its task it is to become champion; None takes that back."""
-        with registry_faults(f"{version.name} version {version.version}"):
+        with registry_faults(str(version)):
             value = "" if number is None else str(number)
             self._client.set_model_version_tag(version.name, str(version.version), _MOVE, value)
 
     def announced_move(self, version: ModelVersion) -> int | None:
         """Return the number of the move that was announced last."""
-        with registry_faults(f"{version.name} version {version.version}"):
+        with registry_faults(str(version)):
             tags = self._client.get_model_version(version.name, str(version.version)).tags
         return int(tags[_MOVE]) if tags.get(_MOVE) else None
 
@@ -195,7 +195,7 @@ class Registry:
 
     def run_page(self, version: ModelVersion) -> str:
         """Return where MLflow's pages show the run that made a version, below the server's address and `#/`."""
-        with registry_faults(f"{version.name} version {version.version}"):
+        with registry_faults(str(version)):
             experiment = self._client.get_run(version.run_id).info.experiment_id
         return f"experiments/{experiment}/runs/{version.run_id}"
 
@@ -212,20 +212,20 @@ class Registry:
 
     def note_decision(self, version: ModelVersion, decision: str) -> None:
         """Write a gate's decision on the version and on its run, where people look for it."""
-        with registry_faults(f"{version.name} version {version.version}"):
+        with registry_faults(str(version)):
             self._client.set_model_version_tag(version.name, str(version.version), _DECISION, decision)
             self._client.set_tag(version.run_id, _DECISION, decision)
 
     def download(self, version: ModelVersion) -> Path:
         """Return a folder with the encoder's files, each verified. Asks the server only for what is not cached."""
         mend = "it was changed in the artifact store, so promote another version or train again"
-        return cached(version, self._cache, lambda folder: self._fetch(version, folder), mend)
+        return cached(version.place(self._cache), version.hashes, partial(self._fetch, version), str(version), mend)
 
     def _fetch(self, version: ModelVersion, folder: Path) -> None:
         """Fetch from where the version says its files lie. Asked by run, MLflow pages through all logged models."""
         from mlflow.artifacts import download_artifacts, list_artifacts
 
-        where = f"{version.name} version {version.version}"
+        where = str(version)
         with registry_faults(where):
             source = self._client.get_model_version_download_uri(version.name, str(version.version))
             listed = list_artifacts(f"{source}/{PLACE}", tracking_uri=self._client.tracking_uri)

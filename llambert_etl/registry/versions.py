@@ -1,9 +1,8 @@
 """What a registered version says of itself: the card in its tags, and the sha256 of each of its files."""
 
-import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +45,13 @@ class ModelVersion(BaseModel):
         """Return what is stored with the version; the server knows the rest."""
         return self.model_dump_json(exclude={"name", "version", "run_id"})
 
+    def place(self, cache: Path) -> Path:
+        """Return where a local copy of its files lies."""
+        return cache / self.name / str(self.version)
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.version}"
+
 
 def model_name(task: str) -> str:
     return f"{_PREFIX}{task}"
@@ -62,19 +68,6 @@ def encoder_files(folder: Path) -> list[Path]:
         if not (folder / name).is_file():
             raise DataError(f"{folder}: no {name}, so this is not an encoder folder; train again")
     return sorted(path for path in folder.iterdir() if path.is_file() and _FILES.fullmatch(path.name))
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def mismatch(folder: Path, hashes: Mapping[str, str]) -> str | None:
-    """Return the first file that is absent or is not what was registered."""
-    for name, wanted in hashes.items():
-        if not (folder / name).is_file() or sha256(folder / name) != wanted:
-            return name
-    return None
 
 
 def parse(found: "MlflowVersion") -> ModelVersion:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Self
+from typing import Literal, Self
 
 from llambert_etl.errors import ConfigError
 
@@ -17,32 +17,40 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ADDRESS = re.compile(r"[0-9.]+")
 
 
+# A data set of the hub and the revision that is read; in the allow-list also all of it, or an organisation.
+_DATASET = re.compile(r"datasets/(?P<name>\w[\w.-]*(?:/\w[\w.-]*(?:@\w[\w.-]*)?)?)(?:/(?P<path>.*))?", re.ASCII)
+
+Scheme = Literal["s3", "hf"]
+
+
 @dataclass(frozen=True)
 class Location:
-    """A bucket (None: this machine's disk) and the parts of a key, of which some may hold `*` or `?`."""
+    """What holds the files, and the parts of a key, of which some may hold `*` or `?`.
+
+    `bucket` is a bucket of S3, a data set of the hub as `organisation/name@revision`, or None: this machine's disk.
+    """
 
     bucket: str | None
     parts: tuple[str, ...]
+    scheme: Scheme = "s3"
 
     @classmethod
     def parse(cls, uri: str) -> Self:
-        """Accept `s3://bucket/key` and absolute paths. Raise ConfigError for everything else."""
+        """Accept `s3://bucket/key`, `hf://datasets/name/key` and absolute paths. Raise ConfigError for all else."""
         scheme, colon, rest = uri.partition("://")
         if not colon:
-            bucket, path = None, uri
-            if not path.startswith("/"):
-                raise ConfigError(f"{uri!r} must be s3://bucket/... or an absolute path such as /data/landing/...")
-            path = path[1:]
-        elif scheme == "s3":
+            return cls(None, _parts(uri, _absolute(uri)))
+        if scheme == "s3":
             bucket, _, path = rest.partition("/")
             if not _BUCKET.fullmatch(bucket) or _ADDRESS.fullmatch(bucket):
                 raise ConfigError(f"{uri!r}: {bucket!r} is not the name of a bucket")
-        else:
-            raise ConfigError(f"{uri!r}: scheme {scheme!r} is not read; use s3://bucket/... or an absolute path")
-        path = path.removesuffix("/")
-        if path and not is_safe_key(path):
-            raise ConfigError(f"{uri!r} must not hold '.', '..', '//', '%', backslashes or control characters")
-        return cls(bucket, tuple(path.split("/")) if path else ())
+            return cls(bucket, _parts(uri, path))
+        if scheme == "hf":
+            found = _DATASET.fullmatch(rest.removesuffix("/"))
+            if found is None or (found["path"] and "@" not in found["name"]):
+                raise ConfigError(f"{uri!r} must be hf://datasets/ORGANISATION/NAME@REVISION/..., such as ...@main/...")
+            return cls(found["name"], _parts(uri, found["path"] or ""), "hf")
+        raise ConfigError(f"{uri!r}: scheme {scheme!r} is not read; use s3://, hf://datasets/ or an absolute path")
 
     @property
     def folder(self) -> tuple[str, ...]:
@@ -60,11 +68,31 @@ class Location:
         return len(parts) == len(self.parts) and all(map(fnmatchcase, parts, self.parts))
 
     def is_inside(self, prefix: "Location") -> bool:
-        return self.bucket == prefix.bucket and self.folder[: len(prefix.parts)] == prefix.parts
+        same = self.bucket == prefix.bucket or (prefix.scheme == "hf" and _is_of(str(self.bucket), str(prefix.bucket)))
+        return self.scheme == prefix.scheme and same and self.folder[: len(prefix.parts)] == prefix.parts
 
     def __str__(self) -> str:
         path = "/".join(self.parts)
-        return f"/{path}" if self.bucket is None else f"s3://{self.bucket}/{path}"
+        kind = "datasets/" if self.scheme == "hf" else ""
+        return f"/{path}" if self.bucket is None else f"{self.scheme}://{kind}{self.bucket}/{path}"
+
+
+def _absolute(uri: str) -> str:
+    if not uri.startswith("/"):
+        raise ConfigError(f"{uri!r} must be s3://bucket/... or an absolute path such as /data/landing/...")
+    return uri[1:]
+
+
+def _parts(uri: str, path: str) -> tuple[str, ...]:
+    path = path.removesuffix("/")
+    if path and not is_safe_key(path):
+        raise ConfigError(f"{uri!r} must not hold '.', '..', '//', '%', backslashes or control characters")
+    return tuple(path.split("/")) if path else ()
+
+
+def _is_of(dataset: str, prefix: str) -> bool:
+    """Tell whether a data set is one of an organisation, or a revision of the data set, that the allow-list names."""
+    return dataset.startswith((f"{prefix}/", f"{prefix}@"))
 
 
 def is_safe_key(key: str) -> bool:

@@ -50,5 +50,15 @@ def find_drop(source: Source, partition: Partition, settings: Settings) -> Drop:
 def list_drop(uri: str, settings: Settings) -> Drop:
     """List the objects at an allow-listed URI. An empty drop is not an error here."""
     location = allowed_location(uri, settings.sources)
-    store: Store = Folder(settings.sources) if location.bucket is None else Bucket(location.bucket, settings)
+    store = _store(location, settings)
     return Drop(location, store, tuple(sorted(store.list(location), key=lambda item: item.uri)))
+
+
+def _store(location: Location, settings: Settings) -> Store:
+    if location.bucket is None:
+        return Folder(settings.sources)
+    if location.scheme == "hf":
+        from llambert_etl.sources.dataset import Dataset
+
+        return Dataset(location, settings)
+    return Bucket(location.bucket, settings)

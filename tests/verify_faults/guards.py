@@ -125,8 +125,8 @@ GUARDS = (
     ),
     Guard(
         "an encoder whose files are not those registered is refused",
-        "llambert_etl/registry/cache.py",
-        "if wrong := mismatch(folder, version.hashes):",
+        "llambert_etl/copies.py",
+        "if wrong := mismatch(folder, hashes):",
         "if wrong := None:",
         "tests/integration/test_registry.py::test_a_swapped_artifact_is_refused",
     ),
