@@ -61,7 +61,7 @@ class LocalModel:
         return Generator(
             *self._opened,
             max_new_tokens=self._task.annotator.max_new_tokens,
-            one_line=isinstance(self._prompt, Completion),
+            one_line=self.encoding.one_line,
         )
 
     @property
