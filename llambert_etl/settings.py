@@ -4,7 +4,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
 
 from llambert_etl.errors import ConfigError
@@ -51,6 +51,10 @@ class Settings(BaseSettings):
     )
     model_paths: dict[str, Path] = Field(
         default_factory=dict, description="hub id -> mirrored folder or GGUF file; such a model is never fetched"
+    )
+    llm_memory: dict[Annotated[int, Field(ge=0)] | Literal["cpu"], ByteSize] = Field(
+        default_factory=dict,
+        description="GPU number or `cpu` -> how much of it an LLM's weights may take; the rest stays on disk",
     )
     compute: Literal["local", "kubernetes"] = "local"
     kubernetes: Kubernetes = Field(default_factory=Kubernetes)

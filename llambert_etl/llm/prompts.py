@@ -40,8 +40,7 @@ class Chat:
 
 @dataclass(frozen=True)
 class Completion:
-    """Text that the model goes on with; holds the document's mark. Where it is made of lines, a line break could forge
-    an example."""
+    """Text that the model goes on with; holds the document's mark. Among lines, a line break could forge an example."""
 
     content: str
     of_lines: bool = True
