@@ -74,7 +74,7 @@ class Annotator(_Part):
     """The LLM. `score` reads P(label) in one forward pass; `generate` lets it write and parses, as the paper did.
 
     `parse` accepts a reply that is a label and nothing else (`exact`), or one that names a single label (`mention`).
-    With `recorded` nobody is asked.
+    `quantization` packs the weights into 8 or 4 bits, which changes answers. With `recorded` nobody is asked.
     """
 
     model: ModelId
@@ -83,6 +83,7 @@ class Annotator(_Part):
     method: Literal["score", "generate"] = "score"
     max_new_tokens: int = Field(default=10, gt=0, le=256)
     parse: Literal["mention", "exact"] = "mention"
+    quantization: Literal["int8", "nf4"] | None = None
     recorded: Recorded | None = None
     seed: int = 42
 

@@ -38,5 +38,5 @@ def input_device(model: PreTrainedModel) -> torch.device:
 
 
 def changes_in_use(model: PreTrainedModel) -> bool:
-    """Whether a pass writes to the model: spread layers come and go."""
-    return hasattr(model, "_hf_hook")
+    """Whether a pass writes to the model: spread layers come and go, quantized ones are arranged at their first use."""
+    return hasattr(model, "_hf_hook") or getattr(model, "is_quantized", False)

@@ -70,17 +70,21 @@ def render(task: LabellingTask, include: Path) -> Chat | Completion:
 
 def prompt_hash(task: LabellingTask, include: Path) -> str:
     """Identify what the model is asked and how it answers. Another hash: nothing old is reused."""
-    exact = {"parse": "exact"} if task.annotator.parse == "exact" else {}
+    annotator = task.annotator
+    # Only where they differ from what was there before them, so that older answers are found again.
+    parse = {"parse": annotator.parse} if annotator.parse == "exact" else {}
+    quantization = {"quantization": annotator.quantization} if annotator.quantization else {}
     return fingerprint(
         {
-            **exact,
+            **parse,
+            **quantization,
             "renderer": _RENDERER_VERSION,
             "template": _read(include / "prompts" / task.prompt.template),
             "description": task.description,
             "labels": task.labels,
             "examples": [example.model_dump() for example in task.prompt.examples],
-            "method": task.annotator.method,
-            "max_new_tokens": task.annotator.max_new_tokens if task.annotator.method == "generate" else None,
+            "method": annotator.method,
+            "max_new_tokens": annotator.max_new_tokens if annotator.method == "generate" else None,
         }
     )
 

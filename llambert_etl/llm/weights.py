@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     GgufConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -49,11 +50,13 @@ def open_model(annotator: Annotator, settings: Settings) -> LanguageModel:
     path = settings.mirror(annotator.model) or _fetch(annotator)
     precision = best_precision(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     logger.info("opening %s in %s", annotator.model, precision)
-    places = spread(settings.llm_memory)
+    options = spread(settings.llm_memory)
     try:
-        model, tokenizer = _load(path, precision, **places)
+        options |= _packed(annotator.quantization, path, precision)
+        model, tokenizer = _load(path, precision, **options)
     except _UNREADABLE as error:
-        fit = "; a GGUF file must fit the GPUs or memory" if path.is_file() else ""
+        whole = annotator.quantization is not None or path.is_file()
+        fit = "; quantized weights and GGUF files must fit the GPUs or, without one, memory" if whole else ""
         raise ConfigError(f"annotator.model {annotator.model!r}: {_does_not_open(path, error)}{fit}") from error
     model.eval()  # type: ignore[no-untyped-call]
     logger.info("opened %s: %s", annotator.model, described(model))
@@ -77,6 +80,20 @@ def unpack(file: Path, folder: Path) -> None:
         model.save_pretrained(whole)
         tokenizer.save_pretrained(whole)
         whole.rename(folder)
+
+
+def _packed(quantization: str | None, path: Path, precision: torch.dtype) -> dict[str, object]:
+    if quantization is None:
+        return {}
+    if path.is_file():
+        raise ConfigError(f"annotator.quantization: {path} is a GGUF file, which has its own; leave it out")
+    packed = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_8bit=quantization == "int8",
+        load_in_4bit=quantization == "nf4",
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=precision,
+    )
+    return {"quantization_config": packed}
 
 
 def _load(path: Path, precision: torch.dtype, **options: object) -> LanguageModel:

@@ -1,4 +1,4 @@
-"""Models that no device holds whole: their layers on disk, which changes nothing."""
+"""Models that no device holds whole: their layers on disk or packed into few bits, and what that may change."""
 
 import json
 from collections.abc import Iterator
@@ -12,6 +12,8 @@ from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError
 from llambert_etl.llm import Reply
 from llambert_etl.llm.local import LocalAnnotator
+from llambert_etl.llm.placement import changes_in_use
+from llambert_etl.llm.prompts import prompt_hash
 from llambert_etl.llm.weights import open_model
 from llambert_etl.settings import Settings, load_settings
 from tests.models import save_tiny_llama2
@@ -82,3 +84,53 @@ def test_memory_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv("LLAMBERT_LLM_MEMORY", json.dumps(wrong))
         with pytest.raises(ConfigError, match="LLAMBERT_LLM_MEMORY"):
             load_settings()
+
+
+@pytest.mark.usefixtures("four_threads")
+@pytest.mark.parametrize("method", ["score", "generate"])
+@pytest.mark.parametrize("quantization", ["int8", "nf4"])
+def test_quantized_weights_answer_always_alike(tmp_path: Path, folder: Path, quantization: str, method: str) -> None:
+    task = make_task(annotator={"quantization": quantization, "method": method})
+    settings = _settings(tmp_path, folder)
+    replies = _replies(task, settings)
+    assert replies == _replies(task, settings)
+    assert replies != _replies(make_task(annotator={"method": method}), settings)
+
+
+@pytest.mark.parametrize(("quantization", "share"), [("int8", 0.8), ("nf4", 0.6)])
+def test_quantized_weights_are_smaller(tmp_path: Path, folder: Path, quantization: str, share: float) -> None:
+    settings = _settings(tmp_path, folder)
+    whole, packed = (
+        open_model(make_task(annotator={"quantization": bits}).annotator, settings).model.get_memory_footprint()
+        for bits in (None, quantization)
+    )
+    assert packed < share * whole
+
+
+def test_quantized_weights_that_do_not_fit_are_refused(tmp_path: Path, folder: Path) -> None:
+    task = make_task(annotator={"quantization": "nf4"})
+    with pytest.raises(ConfigError, match="quantized weights .* must fit"):
+        _replies(task, _settings(tmp_path, folder, cpu="1B"))
+
+
+@pytest.mark.parametrize(
+    ("quantization", "memory", "alone"), [(None, {}, False), (None, {"cpu": "1B"}, True), ("int8", {}, True)]
+)
+def test_passes_run_beside_each_other_only_where_they_leave_the_model_as_it_is(
+    tmp_path: Path, folder: Path, quantization: str | None, memory: dict[str, str], alone: bool
+) -> None:
+    annotator = make_task(annotator={"quantization": quantization}).annotator
+    assert changes_in_use(open_model(annotator, _settings(tmp_path, folder, **memory)).model) is alone
+
+
+def test_a_gguf_file_is_not_quantized_again(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    task = make_task(annotator={"quantization": "int8"})
+    with pytest.raises(ConfigError, match=r"annotator\.quantization: .*model\.gguf is a GGUF file"):
+        _replies(task, _settings(tmp_path, tmp_path / "model.gguf"))
+
+
+def test_quantization_is_part_of_what_is_asked(tmp_path: Path, folder: Path) -> None:
+    include = _settings(tmp_path, folder).include
+    hashes = {prompt_hash(make_task(annotator={"quantization": bits}), include) for bits in (None, "int8", "nf4")}
+    assert len(hashes) == 3

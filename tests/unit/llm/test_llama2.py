@@ -69,7 +69,7 @@ def test_the_shipped_tasks_ask_with_the_papers_number_of_shots(
 @pytest.mark.parametrize("name", GOLDEN)
 def test_the_paper_lets_the_model_write_and_reads_its_ten_tokens(name: str) -> None:
     annotator = _task(name).annotator
-    assert (annotator.method, annotator.max_new_tokens) == ("generate", 10)
+    assert (annotator.method, annotator.max_new_tokens, annotator.quantization) == ("generate", 10, None)
 
 
 @pytest.mark.parametrize("name", GOLDEN)
