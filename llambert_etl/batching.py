@@ -10,7 +10,7 @@ Batch = TypeVar("Batch")
 Result = TypeVar("Result")
 
 # Threads share Python's lock. With more of them, each would wait for it between its operations.
-_MOST_THREADS = 4
+MOST_THREADS = 4
 
 
 def by_length(lengths: Sequence[int], tokens: int) -> list[list[int]]:
@@ -27,15 +27,17 @@ def by_length(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     return batches
 
 
-def side_by_side(work: Callable[[Batch], Result], batches: Sequence[Batch], device: torch.device) -> list[Result]:
+def side_by_side(
+    work: Callable[[Batch], Result], batches: Sequence[Batch], device: torch.device, most: int = MOST_THREADS
+) -> list[Result]:
     """Return the result of each batch, in order.
 
     On a processor each of several threads has a batch and its share of the cores. One operation spread over all cores
-    is as slow as the slowest of them, which beside other programs is slow indeed. On a GPU the batches follow each
-    other.
+    is as slow as the slowest of them, which beside other programs is slow indeed. On a GPU, or with one thread at
+    most, the batches follow each other.
     """
     cores = torch.get_num_threads()
-    threads = min(cores, _MOST_THREADS, len(batches))
+    threads = min(cores, most, len(batches))
     if device.type != "cpu" or threads < 2:
         return [work(batch) for batch in batches]
     torch.set_num_threads(cores // threads)

@@ -116,8 +116,9 @@ class Annotator(_Part):
     """The LLM. `score` reads P(label) in one forward pass; `generate` lets it write and parses, as the paper did.
 
     `parse` accepts a reply that is a label and nothing else (`exact`), or one that names a single label (`mention`).
-    With `recorded` nobody is asked. With `server` one of the deployment's servers is asked: `model` is its own name for
-    the model, and `revision`, by default the server's name, sets apart answers that must not be mixed.
+    `quantization` packs the weights into 8 or 4 bits, which changes answers. With `recorded` nobody is asked. With
+    `server` one of the deployment's servers is asked: `model` is its own name for the model, and `revision`, by default
+    the server's name, sets apart answers that must not be mixed.
     """
 
     server: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")] | None = None
@@ -128,6 +129,7 @@ class Annotator(_Part):
     method: Literal["score", "generate"] = "score"
     max_new_tokens: int = Field(default=10, gt=0, le=256)
     parse: Literal["mention", "exact"] = "mention"
+    quantization: Literal["int8", "nf4"] | None = None
     recorded: Recorded | None = None
     batch: bool = Field(default=False, description="ask by the server's batch files: cheaper, within a day")
     budget: Budget | None = None

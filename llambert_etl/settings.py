@@ -4,7 +4,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -90,6 +90,10 @@ class Settings(BaseSettings):
         description="to which the hub may send a download, subdomains included",
     )
     hub_token: SecretStr | None = None
+    llm_memory: dict[Annotated[int, Field(ge=0)] | Literal["cpu"], ByteSize] = Field(
+        default_factory=dict,
+        description="GPU number or `cpu` -> how much of it an LLM's weights may take; the rest stays on disk",
+    )
     compute: Literal["local", "kubernetes"] = "local"
     kubernetes: Kubernetes = Field(default_factory=Kubernetes)
     shard_rows: Annotated[int, Field(gt=0)] = 50_000

@@ -1,12 +1,13 @@
 """Tiny causal LMs with random weights and tokenizers of their own, saved as the folders that real models come in."""
 
+import json
 from pathlib import Path
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, LlamaTokenizer, PreTrainedTokenizerFast
 
 _CORPUS = [
     "Review: a warm and funny film with a wonderful cast\nSentiment: positive",
@@ -40,6 +41,48 @@ def save_tiny_llama(folder: Path, *, chat: bool = True, context: int = 256, seed
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def save_tiny_llama2(folder: Path, *, context: int = 1024, tied: bool = False) -> Path:
+    """Save what Llama-2-chat is in small: its shape, a tokenizer of its kind, and settings that would sample."""
+    tokenizer = _sentencepiece()
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        # 4-bit weights come in blocks of 64.
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=context,
+        initializer_range=0.3,
+        tie_word_embeddings=tied,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    model = LlamaForCausalLM(config)
+    ends = tokenizer.eos_token_id
+    model.generation_config = GenerationConfig(eos_token_id=ends, do_sample=True, temperature=0.6, top_p=0.9)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _sentencepiece() -> LlamaTokenizer:
+    """Return a tokenizer that works as Llama 2's: pieces may begin with a space, other characters become bytes."""
+    bare = Tokenizer(BPE(byte_fallback=True))
+    bare.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    lines = [*_CORPUS, "[INST] <<SYS>> <</SYS>> [/INST] Please answer with a 'yes' or a 'no' only! Decide if it is"]
+    # A line break is a byte for Llama 2, never part of a piece.
+    bare.train_from_iterator(
+        [line.replace("\n", " ") for line in lines],
+        BpeTrainer(vocab_size=420, special_tokens=special, show_progress=False),
+    )
+    trained = json.loads(bare.to_str())["model"]
+    merges = [tuple(pair) for pair in trained["merges"]]
+    return LlamaTokenizer(vocab=trained["vocab"], merges=merges, add_bos_token=True, add_eos_token=False)
 
 
 def _tokenizer(chat: bool) -> PreTrainedTokenizerFast:

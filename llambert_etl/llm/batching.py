@@ -5,20 +5,24 @@ from typing import TypeVar
 
 import torch
 
-from llambert_etl.batching import by_length, side_by_side
+from llambert_etl.batching import MOST_THREADS, by_length, side_by_side
 from llambert_etl.errors import TransientError
 
 Result = TypeVar("Result")
 Work = Callable[[Sequence[list[int]]], list[Result]]
 
 
-def run_batches(items: Sequence[list[int]], work: Work[Result], *, tokens: int, device: torch.device) -> list[Result]:
+def run_batches(
+    items: Sequence[list[int]], work: Work[Result], *, tokens: int, device: torch.device, threads: int = MOST_THREADS
+) -> list[Result]:
     """Apply `work` to batches of items of like length, at most `tokens` each; return the results in the items' order.
 
     On a device without room a batch is halved once, then TransientError is raised.
     """
     batches = by_length([len(item) for item in items], tokens)
-    found = side_by_side(lambda batch: _within_memory([items[index] for index in batch], work), batches, device)
+    found = side_by_side(
+        lambda batch: _within_memory([items[index] for index in batch], work), batches, device, threads
+    )
     results = {
         index: result for batch, of in zip(batches, found, strict=True) for index, result in zip(batch, of, strict=True)
     }

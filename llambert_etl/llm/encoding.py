@@ -9,10 +9,8 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from llambert_etl.errors import ConfigError
-from llambert_etl.llm.prompts import DOCUMENT, Chat, Completion
+from llambert_etl.llm.prompts import DOCUMENT, TURN_MARKS, Chat, Completion
 
-# Llama 2 has no control tokens for turns: it was trained on these very characters.
-_TURN_MARKS = re.compile(r"\[\s*/?\s*INST\s*\]|<<\s*/?\s*SYS\s*>>", re.IGNORECASE)
 _LINE_BREAKS = re.compile(r"\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
 _BRACKETS = str.maketrans("[]<>", "(())")
 
@@ -33,7 +31,7 @@ class Encoding:
     suffix: list[int]
     labels: dict[str, list[int]]
     room: int
-    one_line: bool  # the prompt is made of lines, so a line break in a document could forge an example
+    one_line: bool  # documents and the reply are a line each
     lead: str  # what separates the prefix's last word from the document
 
     @classmethod
@@ -65,11 +63,12 @@ class Encoding:
                 f"prompt: its {len(prefix) + len(suffix)} tokens leave no room for a document in a context of "
                 f"{context}; use fewer or shorter examples"
             )
-        return cls(tokenizer, prefix, suffix, encoded, room, isinstance(prompt, Completion), before[len(stem) :])
+        one_line = isinstance(prompt, Completion) and prompt.of_lines
+        return cls(tokenizer, prefix, suffix, encoded, room, one_line, before[len(stem) :])
 
     def documents(self, texts: Sequence[str]) -> list[Document]:
         """Encode documents as plain text: nothing in them is a control token or a turn mark."""
-        plain = [_TURN_MARKS.sub(lambda mark: mark.group().translate(_BRACKETS), text) for text in texts]
+        plain = [TURN_MARKS.sub(lambda mark: mark.group().translate(_BRACKETS), text) for text in texts]
         if self.one_line:
             plain = [_LINE_BREAKS.sub(" ", text) for text in plain]
         encoded = _pieces(self.tokenizer, [self.lead + text for text in plain], split_special_tokens=True)

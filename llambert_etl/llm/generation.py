@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from llambert_etl.llm.placement import input_device
+
 
 class Written(NamedTuple):
     text: str
@@ -26,7 +28,7 @@ class Generator:
 
     @torch.inference_mode()
     def write(self, prompts: Sequence[list[int]]) -> list[Written]:
-        longest, device = max(len(ids) for ids in prompts), self._model.device
+        longest, device = max(len(ids) for ids in prompts), input_device(self._model)
         padding = next(iter(self._ends), 0)
         ids = torch.full((len(prompts), longest), padding, dtype=torch.long)
         mask = torch.zeros((len(prompts), longest), dtype=torch.long)

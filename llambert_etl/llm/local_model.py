@@ -6,12 +6,14 @@ from functools import cached_property
 
 import torch
 
+from llambert_etl.batching import MOST_THREADS
 from llambert_etl.config import LabellingTask
 from llambert_etl.llm import Reply
 from llambert_etl.llm.batching import run_batches
 from llambert_etl.llm.encoding import Document, Encoding
 from llambert_etl.llm.generation import Generator, Written
 from llambert_etl.llm.parsing import read_reply
+from llambert_etl.llm.placement import changes_in_use, input_device
 from llambert_etl.llm.prompts import Chat, Completion
 from llambert_etl.llm.scoring import Scorer
 from llambert_etl.llm.weights import LanguageModel, open_model
@@ -61,7 +63,7 @@ class LocalModel:
         return Generator(
             *self._opened,
             max_new_tokens=self._task.annotator.max_new_tokens,
-            one_line=isinstance(self._prompt, Completion),
+            one_line=self.encoding.one_line,
         )
 
     @property
@@ -70,13 +72,16 @@ class LocalModel:
 
     @property
     def _device(self) -> torch.device:
-        device: torch.device = self._opened.model.device
-        return device
+        return input_device(self._opened.model)
+
+    @property
+    def _threads(self) -> int:
+        return 1 if changes_in_use(self._opened.model) else MOST_THREADS
 
     def _score(self, documents: Sequence[Document]) -> list[Reply]:
         items = [[*document.ids, *self.encoding.suffix] for document in documents]
         budget = self._batch_tokens // self._scorer.rows_per_document
-        found = run_batches(items, self._scorer.score, tokens=budget, device=self._device)
+        found = run_batches(items, self._scorer.score, tokens=budget, device=self._device, threads=self._threads)
         shared = len(self.encoding.prefix)
         return [
             _scored(document, probabilities, shared + len(item) + 1)
@@ -86,7 +91,8 @@ class LocalModel:
     def _generate(self, documents: Sequence[Document]) -> list[Reply]:
         encoding = self.encoding
         items = [[*encoding.prefix, *document.ids, *encoding.suffix] for document in documents]
-        found = run_batches(items, self._generator.write, tokens=8 * self._batch_tokens, device=self._device)
+        budget = 8 * self._batch_tokens
+        found = run_batches(items, self._generator.write, tokens=budget, device=self._device, threads=self._threads)
         return [
             self._written(document, written, len(item) + written.tokens)
             for document, written, item in zip(documents, found, items, strict=True)

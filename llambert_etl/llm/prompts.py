@@ -2,9 +2,11 @@
 
 A template of include/prompts is either one text that the model goes on with (completion), or has a block `user`, and
 perhaps `system`, that become turns of the model's own chat format. It must hold `{{ text }}` once, best near its end:
-what stands before it is the same for all documents and is computed once.
+what stands before it is the same for all documents and is computed once. A completion is made of lines, and so are its
+documents and its reply; or, where the template writes Llama 2's turn marks itself, of turns.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +19,8 @@ from llambert_etl.errors import ConfigError
 
 # Marks the document's place. Private-use characters: no template or label can hold them by accident.
 DOCUMENT = "\ue000document\ue001"
+# Llama 2 has no control tokens for turns: it was trained on these very characters.
+TURN_MARKS = re.compile(r"\[\s*/?\s*INST\s*\]|<<\s*/?\s*SYS\s*>>", re.IGNORECASE)
 # Part of every prompt hash: change it with any change of what a model is shown.
 _RENDERER_VERSION = 1
 
@@ -36,9 +40,10 @@ class Chat:
 
 @dataclass(frozen=True)
 class Completion:
-    """Text that the model goes on with; holds the document's mark."""
+    """Text that the model goes on with; holds the document's mark. Among lines, a line break could forge an example."""
 
     content: str
+    of_lines: bool = True
 
 
 def render(task: LabellingTask, include: Path) -> Chat | Completion:
@@ -50,7 +55,7 @@ def render(task: LabellingTask, include: Path) -> Chat | Completion:
     source = _read(path)
     try:
         template = _environment().from_string(source)
-        prompt = _chat(template, task) if "user" in template.blocks else Completion(_text(template, task, DOCUMENT))
+        prompt = _chat(template, task) if "user" in template.blocks else _completion(template, task, source)
     except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         raise ConfigError(
             f"{path}: {error}; a template may use text, labels, examples and description, and nothing else"
@@ -65,17 +70,21 @@ def render(task: LabellingTask, include: Path) -> Chat | Completion:
 
 def prompt_hash(task: LabellingTask, include: Path) -> str:
     """Identify what the model is asked and how it answers. Another hash: nothing old is reused."""
-    exact = {"parse": "exact"} if task.annotator.parse == "exact" else {}
+    annotator = task.annotator
+    # Only where they differ from what was there before them, so that older answers are found again.
+    parse = {"parse": annotator.parse} if annotator.parse == "exact" else {}
+    quantization = {"quantization": annotator.quantization} if annotator.quantization else {}
     return fingerprint(
         {
-            **exact,
+            **parse,
+            **quantization,
             "renderer": _RENDERER_VERSION,
             "template": _read(include / "prompts" / task.prompt.template),
             "description": task.description,
             "labels": task.labels,
             "examples": [example.model_dump() for example in task.prompt.examples],
-            "method": task.annotator.method,
-            "max_new_tokens": task.annotator.max_new_tokens if task.annotator.method == "generate" else None,
+            "method": annotator.method,
+            "max_new_tokens": annotator.max_new_tokens if annotator.method == "generate" else None,
         }
     )
 
@@ -103,6 +112,11 @@ def _text(template: Template, task: LabellingTask, text: str, block: str | None 
     if block is None:
         return template.render(variables)
     return "".join(template.blocks[block](template.new_context(variables))).strip()
+
+
+def _completion(template: Template, task: LabellingTask, source: str) -> Completion:
+    # The source decides, not what it shows: an example that holds a turn mark opens no line to documents.
+    return Completion(_text(template, task, DOCUMENT), of_lines=TURN_MARKS.search(source) is None)
 
 
 def _chat(template: Template, task: LabellingTask) -> Chat:

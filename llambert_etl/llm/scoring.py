@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from accelerate.utils import align_module_device
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import CacheLayerMixin
 
 from llambert_etl.errors import ConfigError
+from llambert_etl.llm.placement import input_device
 
 # These settings change logits after the head, which is read directly here.
 _ALTERED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
@@ -34,6 +36,7 @@ class Scorer:
         _refuse_altered_logits(model)
         _refuse_nested(labels)
         self._model, self._prefix, self.labels = model, prefix, labels
+        self._head, self._device = model.get_output_embeddings(), input_device(model)  # type: ignore[no-untyped-call]
         self._stems = _stems(labels)
         self._single = all(len(ids) == 1 for ids in labels.values())
         self._cache = self._prefix_cache() if prefix else None
@@ -51,10 +54,11 @@ class Scorer:
         rows = [Row(index, [*ids, *stem], len(ids) - 1) for index, ids in enumerate(documents) for stem in self._stems]
         hidden = self._forward(rows)
         scores: list[dict[str, float]] = [{} for _ in documents]
-        for number, row in enumerate(rows):
-            stem = tuple(row.ids[row.answer_at + 1 :])
-            states = hidden[number, row.answer_at : row.answer_at + 1 + len(stem)]
-            scores[row.document].update(self._label_scores(states, stem))
+        with align_module_device(self._head):  # a head that is left on disk is read once for the batch
+            for number, row in enumerate(rows):
+                stem = tuple(row.ids[row.answer_at + 1 :])
+                states = hidden[number, row.answer_at : row.answer_at + 1 + len(stem)]
+                scores[row.document].update(self._label_scores(states, stem))
         return [_normalised(score, self.labels) for score in scores]
 
     def _label_scores(self, states: torch.Tensor, stem: tuple[int, ...]) -> dict[str, float]:
@@ -68,16 +72,15 @@ class Scorer:
 
     def _logits(self, states: torch.Tensor, tokens: list[int] | None) -> torch.Tensor:
         # In fp32 whatever the model's precision: bf16 logits near 23 step by 0.125 and tie.
-        head = self._model.get_output_embeddings()  # type: ignore[no-untyped-call]
-        weight, bias = head.weight, getattr(head, "bias", None)
+        weight, bias = self._head.weight, getattr(self._head, "bias", None)
         if tokens is not None:
             weight, bias = weight[tokens], None if bias is None else bias[tokens]
-        logits: torch.Tensor = states.float() @ weight.float().T
+        logits: torch.Tensor = states.to(weight.device).float() @ weight.float().T
         return logits if bias is None else logits + bias.float()
 
     def _prefix_cache(self) -> DynamicCache:
         cache = DynamicCache(config=self._model.config)
-        ids = torch.tensor([self._prefix], device=self._model.device)
+        ids = torch.tensor([self._prefix], device=self._device)
         with torch.inference_mode():
             self._model.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
         return cache
@@ -91,7 +94,7 @@ class Scorer:
 
     def _forward(self, rows: Sequence[Row]) -> torch.Tensor:
         """Return the last hidden states of every row, padded on the right behind the shared prefix."""
-        longest, past, device = max(len(row.ids) for row in rows), len(self._prefix), self._model.device
+        longest, past, device = max(len(row.ids) for row in rows), len(self._prefix), self._device
         ids = torch.zeros((len(rows), longest), dtype=torch.long)
         mask = torch.zeros((len(rows), past + longest), dtype=torch.long)
         for number, row in enumerate(rows):

@@ -7,11 +7,19 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GgufConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from llambert_etl.config import Annotator
 from llambert_etl.errors import ConfigError
 from llambert_etl.hub.models import find_model
+from llambert_etl.llm.placement import described, spread
 from llambert_etl.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -25,16 +33,23 @@ class LanguageModel(NamedTuple):
 
 
 def open_model(annotator: Annotator, settings: Settings) -> LanguageModel:
-    """Load the model in evaluation mode, in the best precision of the device. No code beside the weights ever runs."""
+    """Load the model in evaluation mode, in the best precision of the device. No code beside the weights ever runs.
+
+    Its layers fill all GPUs, then memory; those that have no room there are read from disk at each pass.
+    """
     path = find_model(annotator.model, annotator.revision, settings)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    logger.info("opening %s in %s on %s", annotator.model, best_precision(device), device.type)
+    precision = best_precision(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    logger.info("opening %s in %s", annotator.model, precision)
+    options = spread(settings.llm_memory)
     try:
-        model, tokenizer = _load(path, best_precision(device))
+        options |= _packed(annotator.quantization, path, precision)
+        model, tokenizer = _load(path, precision, **options)
     except _UNREADABLE as error:
-        raise ConfigError(f"annotator.model {annotator.model!r}: {_does_not_open(path, error)}") from error
-    model.to(device.type)  # type: ignore[arg-type]  # typed as if it were not torch's own method
+        whole = annotator.quantization is not None or path.is_file()
+        fit = "; quantized weights and GGUF files must fit the GPUs or, without one, memory" if whole else ""
+        raise ConfigError(f"annotator.model {annotator.model!r}: {_does_not_open(path, error)}{fit}") from error
     model.eval()  # type: ignore[no-untyped-call]
+    logger.info("opened %s: %s", annotator.model, described(model))
     return LanguageModel(model, tokenizer)
 
 
@@ -57,14 +72,28 @@ def unpack(file: Path, folder: Path) -> None:
         whole.rename(folder)
 
 
-def _load(path: Path, precision: torch.dtype) -> LanguageModel:
+def _packed(quantization: str | None, path: Path, precision: torch.dtype) -> dict[str, object]:
+    if quantization is None:
+        return {}
+    if path.is_file():
+        raise ConfigError(f"annotator.quantization: {path} is a GGUF file, which has its own; leave it out")
+    packed = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_8bit=quantization == "int8",
+        load_in_4bit=quantization == "nf4",
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=precision,
+    )
+    return {"quantization_config": packed}
+
+
+def _load(path: Path, precision: torch.dtype, **options: object) -> LanguageModel:
     folder, gguf = (path.parent, {"gguf_file": path.name}) if path.is_file() else (path, {})
     # Packed GGUF weights save memory, but their operands are cast at every product: unpacked, a pass is much faster.
     unpacked = {"quantization_config": GgufConfig(dequantize=True)} if gguf else {}
     safe = {"trust_remote_code": False, "local_files_only": True, **gguf}
     tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        folder, use_safetensors=True, dtype=precision, **safe, **unpacked
+        folder, use_safetensors=True, dtype=precision, **safe, **unpacked, **options
     )
     return LanguageModel(model, tokenizer)
 

@@ -109,6 +109,11 @@ def test_a_larger_sample_or_another_gate_keeps_the_hash(tmp_path: Path) -> None:
     assert prompt_hash(same, include) == prompt_hash(make_task(), include)
 
 
+def test_the_demo_keeps_its_hash_so_that_its_answers_are_found_again() -> None:
+    include = REPOSITORY / "include"
+    assert prompt_hash(load_tasks(include).tasks["movie_sentiment"], include) == "14b2e14b7ace7623"
+
+
 @pytest.mark.parametrize("task", load_tasks(REPOSITORY / "include").tasks.values(), ids=lambda task: task.name)
 def test_every_shipped_task_renders(task: LabellingTask) -> None:
     assert render(task, REPOSITORY / "include")
