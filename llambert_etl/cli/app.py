@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llambert_etl.cli import steps
+from llambert_etl.cli import review, steps
 from llambert_etl.cli.clients import Clients, open_step
 from llambert_etl.cli.outcome import emit
 from llambert_etl.cli.steps import Day, Expect, Run, Task
@@ -21,6 +21,7 @@ models_app = typer.Typer(no_args_is_help=True, help="Models before they are used
 gold_app = typer.Typer(no_args_is_help=True, help="Labels given by people.")
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(gold_app, name="gold")
+app.add_typer(review.app, name="review")
 app.add_typer(models_app, name="models")
 
 Include = Annotated[
