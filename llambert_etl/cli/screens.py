@@ -90,10 +90,11 @@ def show_review(facts: Mapping[str, Any]) -> None:
     table.add_row("where it errs, people side with", escape(_counts(facts["sides"])))
     for name, estimate in facts["accuracy"].items():
         table.add_row(f"accuracy of {name}, random share", _estimate(estimate))
-    for where, agreement in facts["agreement"].items():
-        table.add_row(f"alpha of all, {where}", _estimate(agreement["alpha"]))
+    for among, agreement in facts["agreement"].items():
+        whom = "people" if among == "people" else f"people and {among}, random share"
+        table.add_row(f"alpha of {whom}", _estimate(agreement["alpha"]))
         for pair in agreement["kappa"]:
-            table.add_row(escape(f"kappa of {' and '.join(pair['between'])}, {where}"), _estimate(pair))
+            table.add_row(escape(f"kappa of {' and '.join(pair['between'])}"), _estimate(pair))
     console.print(table)
     verdicts = Table("chosen as", "encoder's label", "people's verdict", box=None)
     for stratum, by_label in facts["verdicts"].items():

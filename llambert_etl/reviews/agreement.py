@@ -32,7 +32,11 @@ def report(reviewed: Sequence[Reviewed]) -> dict[str, JsonValue]:
         "outcomes": {outcome: sum(each.outcome == outcome for each in reviewed) for outcome in Outcome},
         "verdicts": _verdicts(reviewed),
         "sides": _sides([each for each in reviewed if Stratum.ERRORS in each.strata]),
-        "agreement": {"people": _agreement(_said(reviewed)), "random": _agreement(_with_models(random))},
+        "agreement": {
+            "people": _between_people(_said(reviewed)),
+            "encoder": _with_model(_said(random), "encoder", [each.label for each in random]),
+            "llm": _with_model(_said(random), "llm", [each.annotation for each in random]),
+        },
         "accuracy": {
             "encoder": accuracy([(each.label, each.verdict) for each in random]),
             "llm": accuracy([(each.annotation, each.verdict) for each in random]),
@@ -70,19 +74,18 @@ def _said(reviewed: Sequence[Reviewed]) -> dict[str, list[str | None]]:
     return {name: [answers.get(name) for answers in given] for name, _ in counts.most_common(MAX_PEOPLE)}
 
 
-def _with_models(reviewed: Sequence[Reviewed]) -> dict[str, list[str | None]]:
-    answered = [each for each in reviewed if each.answers]
-    said = _said(answered)
-    said["encoder"] = [each.label for each in answered]
-    said["llm"] = [each.annotation for each in answered]
-    return said
+def _between_people(said: Said) -> dict[str, JsonValue]:
+    return {"alpha": alpha(said), "kappa": [_pair(said, *pair) for pair in combinations(said, 2)]}
 
 
-def _agreement(said: Said) -> dict[str, JsonValue]:
-    kappas: list[JsonValue] = [
-        {"between": [one, other], **kappa(said[one], said[other])} for one, other in combinations(said, 2)
-    ]
-    return {"alpha": alpha(said), "kappa": kappas}
+def _with_model(people: Said, model: str, judged: Sequence[str | None]) -> dict[str, JsonValue]:
+    """Take a model for one more annotator."""
+    said = {**people, model: judged}
+    return {"alpha": alpha(said), "kappa": [_pair(said, name, model) for name in people]}
+
+
+def _pair(said: Said, one: str, other: str) -> dict[str, JsonValue]:
+    return {"between": [one, other], **kappa(said[one], said[other])}
 
 
 def kappa(one: Sequence[str | None], other: Sequence[str | None]) -> dict[str, JsonValue]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationError
 
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.reviews.files import unharmed
@@ -20,21 +20,27 @@ MAX_BYTES = 1 << 28
 MACHINES = ("encoder", "llm", "gold")
 _NEEDED = ("id", "label", "annotator")
 
-Annotator = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
-    BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),
-]
+
+def _moment(value: object) -> datetime.datetime:
+    moment = datetime.datetime.fromisoformat(str(value))
+    # A local time is another instant on every machine, and a year that nobody can have answered in is a slip.
+    if moment.tzinfo is None or not 2000 <= moment.year < 2100:
+        raise ValueError(value)
+    return moment.astimezone(datetime.UTC)
+
+
+# Label Studio numbers its users, and a data set its documents.
+_AS_TEXT = BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)
 
 
 class _Answer(BaseModel):
     """One answer as a file has it."""
 
-    id: Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
+    id: Annotated[str, _AS_TEXT]
     text_hash: str | None = None
-    annotator: Annotator
+    annotator: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), _AS_TEXT]
     label: str
-    labelled_at: AwareDatetime | None = None
+    labelled_at: Annotated[datetime.datetime, BeforeValidator(_moment)] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,8 +98,7 @@ def _given(place: str, row: dict[str, Any], choices: dict[str, str]) -> Given | 
         )
     if read.annotator.casefold() in MACHINES:
         return f"{place}: annotator {read.annotator!r} is a name that a report uses for itself; give the person's"
-    moment = None if read.labelled_at is None else read.labelled_at.astimezone(datetime.UTC)
-    return Given(place, read.id, read.text_hash, read.annotator, answer, moment)
+    return Given(place, read.id, read.text_hash, read.annotator, answer, read.labelled_at)
 
 
 _RULES = {

@@ -28,7 +28,7 @@ class Outcome(StrEnum):
 
     ACCEPTED = "accepted"
     UNCLEAR = UNCLEAR
-    SPLIT = "split"  # all have answered, and no answer has more than half of them
+    UNDECIDED = "undecided"  # all have answered, and no answer has more than half of them
     WAITING = "waiting"
 
 
@@ -68,7 +68,7 @@ class Reviewed:
         if len(self.answers) < self.annotators:
             return Outcome.WAITING
         if self._most is None:
-            return Outcome.SPLIT
+            return Outcome.UNDECIDED
         return Outcome.UNCLEAR if self._most == UNCLEAR else Outcome.ACCEPTED
 
     @property

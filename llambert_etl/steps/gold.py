@@ -200,11 +200,11 @@ def _moment(value: object, where: str) -> datetime.datetime | None:
         return None
     try:
         moment = value if isinstance(value, datetime.datetime) else datetime.datetime.fromisoformat(str(value))
-    except ValueError as error:
+        if moment.tzinfo is not None:
+            return moment.astimezone(datetime.UTC)
+    except (ValueError, OverflowError) as error:
         raise DataError(f"{where}: labelled_at {value!r:.80} is no moment; write 2026-11-10T09:30:00Z") from error
-    if moment.tzinfo is None:
-        raise DataError(f"{where}: labelled_at {value!r:.80} has no time zone; write 2026-11-10T09:30:00Z")
-    return moment.astimezone(datetime.UTC)
+    raise DataError(f"{where}: labelled_at {value!r:.80} has no time zone; write 2026-11-10T09:30:00Z")
 
 
 def _add_texts(rows: list[GoldRow], task: LabellingTask, name: str, partition: Partition, lake: Lake) -> None:

@@ -75,7 +75,7 @@ def test_a_mixed_answer_is_counted_and_makes_no_gold(panel: Panel) -> None:
     panel.export(strata=ERRORS)
     manifest = panel.answer({TEXTS[0]: "Mixed", TEXTS[1]: "mixed/unclear", TEXTS[2]: " POSITIVE "})
     assert panel.golden(NEXT) == {TEXTS[2]: ("positive", "train", "ada")}
-    assert manifest.facts["outcomes"] == {"accepted": 1, "mixed/unclear": 2, "split": 0, "waiting": 1}
+    assert manifest.facts["outcomes"] == {"accepted": 1, "mixed/unclear": 2, "undecided": 0, "waiting": 1}
     assert manifest.facts["sides"] == {"encoder": 1, "mixed/unclear": 2}
 
 
@@ -86,9 +86,18 @@ def test_gold_waits_for_every_answer_and_is_what_more_than_half_of_them_say(pane
     assert panel.golden(NEXT) == {}
     manifest = panel.answer({TEXTS[0]: "negative", TEXTS[1]: "mixed"}, "cleo")
     assert panel.golden(NEXT) == {TEXTS[0]: ("positive", "test", "ada, bob")}
-    assert manifest.facts["outcomes"] == {"accepted": 1, "mixed/unclear": 0, "split": 1, "waiting": 2}
+    assert manifest.facts["outcomes"] == {"accepted": 1, "mixed/unclear": 0, "undecided": 1, "waiting": 2}
     pairs = {tuple(pair["between"]): pair["n"] for pair in manifest.facts["agreement"]["people"]["kappa"]}
     assert pairs == {("ada", "bob"): 2, ("ada", "cleo"): 2, ("bob", "cleo"): 2}
+
+
+def test_a_document_of_two_exports_of_a_day_counts_in_both(panel: Panel) -> None:
+    panel.export("errors", strata=ERRORS)
+    panel.export(size=20, strata=[Stratum.RANDOM])
+    facts = panel.answer(dict.fromkeys(TEXTS, "positive")).facts
+    assert facts["asked"] == {"random": 20, "errors": 4, "disagreements": 0}
+    assert facts["sides"] == {"encoder": 4}
+    assert facts["accuracy"]["encoder"]["n"] == 20
 
 
 def test_the_same_files_again_change_nothing(panel: Panel) -> None:
@@ -154,6 +163,8 @@ def changed(row: int, **values: str) -> Callable[[Rows], Rows]:
         (changed(2, annotator=""), "row 2: annotator '': must name who answered"),
         (changed(2, annotator="LLM"), "row 2: annotator 'LLM' is a name that a report uses"),
         (changed(2, labelled_at="11/11/2026 9:30"), "row 2: labelled_at '11/11/2026 9:30': must be a moment"),
+        (changed(2, labelled_at="20261111"), "row 2: labelled_at '20261111': must be a moment"),
+        (changed(2, labelled_at="0001-01-01T00:00:00+14:00"), "row 2: labelled_at .*must be a moment"),
         (changed(2, labelled_at="2026-11-11T09:30:00"), "row 2: labelled_at .*must be a moment with its zone"),
         (changed(2, id="nobody"), "row 2: no document 'nobody' as of 2026-11-11; give the id as exported"),
         (changed(2, id=""), "row 2: id '': must be the document's id"),

@@ -98,10 +98,10 @@ def test_accuracy_has_a_wilson_interval_and_leaves_out_what_nobody_decided() -> 
     [
         (["positive"], 1, Outcome.ACCEPTED, "positive"),
         (["positive"], 2, Outcome.WAITING, None),
-        (["positive", "negative"], 2, Outcome.SPLIT, None),
-        (["positive", "negative"], 1, Outcome.SPLIT, None),
+        (["positive", "negative"], 2, Outcome.UNDECIDED, None),
+        (["positive", "negative"], 1, Outcome.UNDECIDED, None),
         (["positive", "negative", "positive"], 2, Outcome.ACCEPTED, "positive"),
-        (["positive", "negative", UNCLEAR], 3, Outcome.SPLIT, None),
+        (["positive", "negative", UNCLEAR], 3, Outcome.UNDECIDED, None),
         ([UNCLEAR, UNCLEAR, "positive"], 3, Outcome.UNCLEAR, None),
         ([], 1, Outcome.WAITING, None),
     ],
@@ -116,9 +116,12 @@ def test_a_verdict_is_what_more_than_half_of_enough_answers_say(
 def test_models_are_compared_with_people_on_the_random_share_only() -> None:
     random = [reviewed("positive", "positive"), reviewed("negative", "negative")]
     found = report([*random, reviewed("negative", "positive", stratum=Stratum.ERRORS, gold="negative")])
-    people, fair = found["agreement"]["people"], found["agreement"]["random"]
-    assert [pair["n"] for pair in people["kappa"]] == [3]
-    assert {tuple(pair["between"]): pair["n"] for pair in fair["kappa"]}["person 0", "encoder"] == 2
+    assert [pair["n"] for pair in found["agreement"]["people"]["kappa"]] == [3]
+    assert [(pair["between"], pair["n"]) for pair in found["agreement"]["encoder"]["kappa"]] == [
+        (["person 0", "encoder"], 2),
+        (["person 1", "encoder"], 2),
+    ]
+    assert found["agreement"]["llm"]["alpha"]["n"] == found["agreement"]["encoder"]["alpha"]["n"] == 2
     assert found["accuracy"]["encoder"]["n"] == 2
 
 
