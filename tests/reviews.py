@@ -97,7 +97,7 @@ class Panel:
         return import_review(self.task, files, day, run=run, lake=self.lake)
 
     def answer(self, said: Mapping[str, str], annotator: str = "ada", day: Partition = NEXT) -> Manifest:
-        return self.imports(self.write(self.answers(said, annotator), f"{annotator}.csv"), day=day)
+        return self.imports(self.write(self.answers(said, annotator), "answers.csv"), day=day)
 
     def golden(self, day: Partition | None = None) -> dict[str, tuple[str, str, str | None]]:
         """Return the label, the split and the annotator of each text, on a day or on all."""

@@ -89,7 +89,7 @@ def show_review(facts: Mapping[str, Any]) -> None:
         table.add_row(name, escape(_counts(facts[name])))
     table.add_row("where it errs, people side with", escape(_counts(facts["sides"])))
     for name, estimate in facts["accuracy"].items():
-        table.add_row(f"accuracy of {name}, random share", _estimate(estimate))
+        table.add_row(f"accuracy of {name}, {estimate['of']} random", _estimate(estimate))
     for among, agreement in facts["agreement"].items():
         whom = "people" if among == "people" else f"people and {among}, random share"
         table.add_row(f"alpha of {whom}", _estimate(agreement["alpha"]))
@@ -101,6 +101,7 @@ def show_review(facts: Mapping[str, Any]) -> None:
         for label, counts in by_label.items():
             verdicts.add_row(stratum, escape(label), escape(_counts(counts)))
     console.print(verdicts)
+    console.print(f"report {facts['report']}", markup=False, soft_wrap=True)
 
 
 def _estimate(found: Mapping[str, Any]) -> str:

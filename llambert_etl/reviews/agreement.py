@@ -140,16 +140,18 @@ def _estimate(value: float, resampled: npt.NDArray[np.float64]) -> dict[str, Jso
 
 
 def accuracy(pairs: Iterable[tuple[str | None, str | None]]) -> dict[str, JsonValue]:
-    """Return how often a label is people's verdict, with a Wilson interval (95 %), over documents that have both."""
+    """Return how often a label is people's verdict, with a Wilson interval (95 %): over `n` verdicts of `of` labels."""
     from scipy.stats import binomtest
 
-    both = [(label, verdict) for label, verdict in pairs if label is not None and verdict is not None]
+    labelled = [(label, verdict) for label, verdict in pairs if label is not None]
+    both = [(label, verdict) for label, verdict in labelled if verdict is not None]
     if not both:
-        return {"n": 0, "value": None, "low": None, "high": None}
+        return {"n": 0, "of": len(labelled), "value": None, "low": None, "high": None}
     test = binomtest(sum(label == verdict for label, verdict in both), len(both))
     interval = test.proportion_ci(method="wilson")
     return {
         "n": len(both),
+        "of": len(labelled),
         "value": round(test.statistic, 4),
         "low": round(interval.low, 4),
         "high": round(interval.high, 4),

@@ -15,6 +15,7 @@ from llambert_etl.errors import DataError
 from llambert_etl.gold import known_gold, refuse_other_source, split_of
 from llambert_etl.lake import Lake, StagedFiles, lake_faults
 from llambert_etl.manifest import Manifest
+from llambert_etl.pages import render, report_name
 from llambert_etl.partition import Partition, day_before
 from llambert_etl.reviews.agreement import report
 from llambert_etl.reviews.answers import Given, Reply, read_answers
@@ -59,7 +60,7 @@ def import_review(
         config_hash=task.config_hash,
         facts={"files": [file.name for file in files]},
     )
-    written = {}
+    written: dict[str, int] = {}
     if fresh:
         answers = _answers(fresh, task, partition, run)
         written["reviews"] = lake.append_once("reviews", task.name, partition, answers, manifest=manifest).version
@@ -75,7 +76,7 @@ class _Matcher:
     """Finds the question that each answer belongs to, or what is wrong with it."""
 
     def __init__(self, task: LabellingTask, partition: Partition, lake: Lake, known: Mapping[Key, Reviewed]) -> None:
-        self._task, self._partition, self._lake, self._known = task, partition, lake, known
+        self._task, self._partition, self._lake = task, partition, lake
         self._asked: dict[str, list[Reviewed]] = {}
         for each in sorted(known.values(), key=lambda each: each.partition, reverse=True):
             self._asked.setdefault(each.key.id, []).append(each)
@@ -153,6 +154,9 @@ class _Gold:
             **report([each for each in reviewed.values() if each.partition in rounds]),
             "gold": dict(Counter(f"{row.pop('change')} {row['split']}" for row in rows)),
         }
+        page = render("review.html", task=self._task, partition=self._partition, run=self._run, facts=facts)
+        name = report_name("review", self._run)
+        facts["report"] = self._lake.write_report(self._task.name, self._partition, name, page)
         key = fingerprint([_STEP, [[str(value) for value in row.values()] for row in rows]])
         held = self._lake.holds("gold", self._task.name, self._partition, key)
         if not held and (rows or before is not None):

@@ -104,8 +104,8 @@ def test_the_same_files_again_change_nothing(panel: Panel) -> None:
     panel.export(strata=ERRORS)
     first = panel.answer({TEXTS[0]: "positive", TEXTS[1]: "mixed"})
     before = panel.versions()
-    again = panel.imports(panel.root / "ada.csv", run="r3")
-    later = panel.imports(panel.root / "ada.csv", day=LATER)
+    again = panel.imports(panel.root / "answers.csv")
+    later = panel.imports(panel.root / "answers.csv", day=LATER)
     assert panel.versions() == before
     assert again.rows == later.rows == {"read": 4, "new": 0, "repeated": 2, "unanswered": 2, "skipped": 0}
     assert again.facts == first.facts

@@ -91,6 +91,18 @@ def test_three_labels_are_reviewed_as_two_are(tmp_path: Path) -> None:
     assert panel.golden(NEXT) == {"a": ("science", "test", "ada"), "b": ("business", "test", "ada")}
 
 
+def test_the_report_is_a_page_that_shows_names_as_they_are(panel: Panel) -> None:
+    panel.export(strata=[Stratum.RANDOM])
+    manifest = panel.answer(dict.fromkeys(TEXTS[:5], "positive"), "<b>ada</b>")
+    name = manifest.facts["report"].rpartition("/")[2]
+    page = panel.lake.read_report(panel.task.name, NEXT, name)
+    assert page
+    assert "&lt;b&gt;ada&lt;/b&gt; and encoder" in page
+    assert "1.000 (0.566 to 1.000)" in page
+    assert "not known" in page
+    assert "text 1" not in page
+
+
 # Label Studio
 
 

@@ -85,12 +85,12 @@ def test_agreement_that_nothing_can_be_said_of_is_null_and_no_warning(said: dict
         warnings.simplefilter("error")
         assert alpha(said)["value"] is None
         assert kappa(said.get("ada", []), said.get("bob", [None] * len(said.get("ada", []))))["value"] is None
-        assert accuracy([]) == {"n": 0, "value": None, "low": None, "high": None}
+        assert accuracy([]) == {"n": 0, "of": 0, "value": None, "low": None, "high": None}
 
 
 def test_accuracy_has_a_wilson_interval_and_leaves_out_what_nobody_decided() -> None:
     found = accuracy([("p", "p")] * 9 + [("p", "n"), ("p", None), (None, "p")])
-    assert found == {"n": 10, "value": 0.9, "low": 0.5958, "high": 0.9821}
+    assert found == {"n": 10, "of": 11, "value": 0.9, "low": 0.5958, "high": 0.9821}
 
 
 @pytest.mark.parametrize(
