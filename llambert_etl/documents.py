@@ -24,7 +24,7 @@ def as_of(lake: Lake, task: str, upto: Partition) -> pl.LazyFrame:
     return accepted.select("id", "partition", "text", "text_hash").join(latest, on=["id", "partition"])
 
 
-def sample(documents: pl.LazyFrame, n: int, seed: int) -> pl.DataFrame:
+def sample(documents: pl.LazyFrame, n: int, seed: int | str) -> pl.DataFrame:
     """Return the `n` documents with the smallest hash(seed, text_hash), one for each text.
 
     A larger sample contains every smaller one, and where a document stands in the corpus does not matter.
@@ -42,5 +42,5 @@ def draw(rows: pl.DataFrame, n: int, seed: int) -> pl.DataFrame:
     return rows[ranks.arg_sort()[:n]]
 
 
-def _rank(seed: int, text_hash: str) -> str:
+def _rank(seed: int | str, text_hash: str) -> str:
     return hashlib.sha256(f"{seed}:{text_hash}".encode()).hexdigest()

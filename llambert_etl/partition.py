@@ -26,3 +26,7 @@ def parse_partition(value: str) -> Partition:
     except ValueError as error:
         raise ConfigError(f"partition {value!r} is not a day: write it as YYYY-MM-DD, such as 2026-11-10") from error
     return Partition(value)
+
+
+def day_before(day: Partition) -> Partition:
+    return Partition(str(datetime.date.fromisoformat(day) - datetime.timedelta(days=1)))

@@ -6,7 +6,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-TableName = Literal["documents", "annotations", "gold", "labels", "promotions"]
+TableName = Literal["documents", "annotations", "gold", "labels", "promotions", "reviews"]
 
 
 class DocumentStatus(StrEnum):
@@ -72,10 +72,11 @@ TABLES: dict[TableName, Table] = {
         ("tokens", pa.int64()),
         ("run", pa.string()),
     ),
-    # `split` is `train` (may be learnt from) or `test` (decides gates and metrics, never learnt from).
+    # `split` is `train` (may be learnt from) or `test` (decides gates and metrics, never learnt from). An id in a later
+    # partition is a newer revision and wins.
     "gold": _table(
         ("id",),
-        "task",
+        "partition",
         ("id", pa.string()),
         ("text", pa.string()),
         ("text_hash", pa.string()),
@@ -109,6 +110,25 @@ TABLES: dict[TableName, Table] = {
         ("reason", pa.string()),
         ("evidence", pa.string()),
         ("moved_at", _TIMESTAMP),
+        ("run", pa.string()),
+    ),
+    # A question has a stratum and no annotator: `label`, `annotation` and `gold` are what the encoder, the LLM and gold
+    # said when it was asked, `annotators` how many answers it waits for. An answer has an annotator and no stratum.
+    "reviews": _table(
+        ("id", "text_hash", "stratum", "annotator"),
+        "partition",
+        ("id", pa.string()),
+        ("text_hash", pa.string()),
+        ("stratum", pa.string()),
+        ("label", pa.string()),
+        ("annotation", pa.string()),
+        ("gold", pa.string()),
+        ("model_name", pa.string()),
+        ("model_version", pa.int64()),
+        ("annotators", pa.int64()),
+        ("annotator", pa.string()),
+        ("answer", pa.string()),
+        ("labelled_at", _TIMESTAMP),
         ("run", pa.string()),
     ),
 }

@@ -66,8 +66,6 @@ def _schema(lake: Lake, settings: Settings, table: TableName) -> Iterator[str]:
 def _keys(table: TableName, frame: pl.DataFrame) -> Iterator[str]:
     declared = TABLES[table]
     key = [*declared.key, *(["partition"] if declared.scope == "partition" else [])]
-    if table == "gold":
-        key = ["id", "partition"]  # a label corrected on a later day wins for readers
     rows = frame.filter(_ACCEPTED) if table == "documents" else frame  # a refused row may repeat an id: that is why
     if twice := rows.filter(rows.select(key).is_duplicated()).height:
         yield f"{table}: {twice} rows share their key {key}"

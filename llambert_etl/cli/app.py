@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llambert_etl.cli import models, steps
+from llambert_etl.cli import models, review, steps
 from llambert_etl.cli.clients import Clients, open_batch, open_step
 from llambert_etl.cli.outcome import emit
 from llambert_etl.cli.steps import Day, Expect, Run, Sample, Task
@@ -24,6 +24,7 @@ app.add_typer(tasks_app, name="tasks")
 app.add_typer(batch_app, name="batch")
 app.add_typer(gold_app, name="gold")
 app.add_typer(models.app, name="models")
+app.add_typer(review.app, name="review")
 
 Include = Annotated[
     Path, typer.Option("--include", help="folder of tasks/, prompts/ and gold/", envvar="LLAMBERT_INCLUDE")

@@ -1,6 +1,7 @@
 """What a person looks at: the status screen and the doctor's list."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -79,6 +80,34 @@ def show_checks(findings: Sequence[Finding]) -> None:
         mark = "[green]ok[/green]" if finding.ok else "[red]no[/red]"
         table.add_row(mark, finding.what, finding.seen, "" if finding.ok else finding.mend)
     _console().print(table)
+
+
+def show_review(facts: Mapping[str, Any]) -> None:
+    console = _console()
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    for name in ("asked", "outcomes", "gold"):
+        table.add_row(name, escape(_counts(facts[name])))
+    table.add_row("where it errs, people side with", escape(_counts(facts["sides"])))
+    for name, estimate in facts["accuracy"].items():
+        table.add_row(f"accuracy of {name}, {estimate['of']} random", _estimate(estimate))
+    for among, agreement in facts["agreement"].items():
+        whom = "people" if among == "people" else f"people and {among}, random share"
+        table.add_row(f"alpha of {whom}", _estimate(agreement["alpha"]))
+        for pair in agreement["kappa"]:
+            table.add_row(escape(f"kappa of {' and '.join(pair['between'])}"), _estimate(pair))
+    console.print(table)
+    verdicts = Table("chosen as", "encoder's label", "people's verdict", box=None)
+    for stratum, by_label in facts["verdicts"].items():
+        for label, counts in by_label.items():
+            verdicts.add_row(stratum, escape(label), escape(_counts(counts)))
+    console.print(verdicts)
+    console.print(f"report {facts['report']}", markup=False, soft_wrap=True)
+
+
+def _estimate(found: Mapping[str, Any]) -> str:
+    if found["value"] is None:
+        return f"not known (n {found['n']})"
+    return f"{found['value']:.4f} ({found['low']:.4f} to {found['high']:.4f}, n {found['n']})"
 
 
 def _champion(status: Status) -> str:

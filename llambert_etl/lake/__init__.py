@@ -1,4 +1,4 @@
-"""The lake: five Delta tables of Parquet, written by three verbs only."""
+"""The lake: six Delta tables of Parquet, written by three verbs only."""
 
 from llambert_etl.lake.commits import Commit
 from llambert_etl.lake.faults import lake_faults

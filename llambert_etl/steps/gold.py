@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from llambert_etl.config import LabellingTask, fingerprint
 from llambert_etl.documents import as_of, hash_text
 from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.gold import refuse_other_source, split_of
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -27,10 +28,11 @@ from llambert_etl.sources.rows import MISSING, Reason, Record
 
 logger = logging.getLogger(__name__)
 
+_STEP = "gold import"
+
 # Below this, neither a metric nor a gate means anything.
 MIN_ROWS = 10
 MAX_BYTES = 1 << 30
-TEST_SHARE = 0.5
 SPLITS = ("train", "test")
 
 GoldRow = dict[str, object]
@@ -46,6 +48,7 @@ def import_gold(
     a later partition wins for readers. Raise DataError naming the file, the row and the fix, with nothing written.
     """
     started = datetime.datetime.now(datetime.UTC)
+    refuse_other_source(task, lake, partition, _STEP)
     name, content = str(file), _content(file, settings)
     key = _commit_key(task, content)
     last = lake.last_commit("gold", task.name, partition)
@@ -59,7 +62,7 @@ def import_gold(
         _add_texts(rows, task, name, partition, lake)
     staged = lake.stage("gold", task.name, partition, [_table(rows, task, partition, run)], name="gold")
     manifest = Manifest(
-        step="gold import",
+        step=_STEP,
         task=task.name,
         partition=partition,
         run=run,
@@ -160,7 +163,7 @@ class _Rows:
             raise DataError(
                 f"{where}: label {label!r:.80} is not one of {list(self._task.labels)}; mend it or the task file"
             )
-        split = row.get("split") or _split_of(cleaned.id)
+        split = row.get("split") or split_of(cleaned.id)
         if split not in SPLITS:
             raise DataError(f"{where}: split {split!r:.80} is not one of {list(SPLITS)}; mend it or leave it out")
         annotator = row.get("annotator") or None
@@ -197,17 +200,11 @@ def _moment(value: object, where: str) -> datetime.datetime | None:
         return None
     try:
         moment = value if isinstance(value, datetime.datetime) else datetime.datetime.fromisoformat(str(value))
-    except ValueError as error:
+        if moment.tzinfo is not None:
+            return moment.astimezone(datetime.UTC)
+    except (ValueError, OverflowError) as error:
         raise DataError(f"{where}: labelled_at {value!r:.80} is no moment; write 2026-11-10T09:30:00Z") from error
-    if moment.tzinfo is None:
-        raise DataError(f"{where}: labelled_at {value!r:.80} has no time zone; write 2026-11-10T09:30:00Z")
-    return moment.astimezone(datetime.UTC)
-
-
-def _split_of(key: str) -> str:
-    """Divide by a hash of the id: a row stays on its side whatever else the file holds."""
-    share = int.from_bytes(hashlib.sha256(f"split:{key}".encode()).digest()[:8]) / 2**64
-    return "test" if share < TEST_SHARE else "train"
+    raise DataError(f"{where}: labelled_at {value!r:.80} has no time zone; write 2026-11-10T09:30:00Z")
 
 
 def _add_texts(rows: list[GoldRow], task: LabellingTask, name: str, partition: Partition, lake: Lake) -> None:

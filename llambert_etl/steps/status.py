@@ -69,7 +69,7 @@ def _behind(task: LabellingTask, lake: Lake, champion: ModelVersion | None) -> l
 
 
 def _recent(task: LabellingTask, lake: Lake) -> list[Manifest]:
-    tables: tuple[TableName, ...] = ("documents", "annotations", "gold", "labels", "promotions")
+    tables: tuple[TableName, ...] = ("documents", "annotations", "gold", "labels", "promotions", "reviews")
     newest = [commit.manifest for table in tables for commit in islice(lake.commits(table, task.name), _RECENT_RUNS)]
     found = [manifest for manifest in newest if manifest is not None]
     return sorted(found, key=lambda manifest: (manifest.partition, manifest.run), reverse=True)[:_RECENT_RUNS]

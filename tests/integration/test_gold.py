@@ -140,6 +140,7 @@ def changed(row: int, **values: object) -> Callable[[Rows], Rows]:
         (changed(3, text=7), "row 3: text_not_text"),
         (changed(3, split="dev"), "row 3: split 'dev' is not one of"),
         (changed(3, labelled_at="yesterday"), "row 3: labelled_at 'yesterday' is no moment"),
+        (changed(3, labelled_at="0001-01-01T00:00:00+14:00"), "row 3: labelled_at .* is no moment"),
         (changed(3, labelled_at="2026-11-10T09:00:00"), "row 3: labelled_at .* has no time zone"),
         (changed(3, annotator=7), "row 3: annotator must be a string"),
         (lambda rows: rows[:9], "9 rows, at least 10 are needed"),

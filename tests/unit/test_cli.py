@@ -39,6 +39,14 @@ def _deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["label", "--task", "movie_sentiment", "--shard", "0", *DAY], 78, "has no plan: run `llambert plan`"),
         (["publish", "--task", "movie_sentiment", *DAY], 78, "has no plan: run `llambert plan`"),
         (["train", "--task", "movie_sentiment", "--strategy", "magic", *DAY], 78, "'magic' is not one of"),
+        (
+            ["review", "export", "to", "--task", "movie_sentiment", "--size", "0", *DAY],
+            78,
+            "'--size': Input should be greater",
+        ),
+        (["review", "export", "to", "--task", "movie_sentiment", "--stratum", "all", *DAY], 78, "'all' is not one of"),
+        (["review", "export", "to", "--task", "movie_sentiment", *DAY], 65, "nothing to look at in"),
+        (["review", "import", "no.csv", "--task", "movie_sentiment", *DAY], 78, "cannot be read: No such file"),
     ],
 )
 def test_a_refusal_is_one_line_and_an_exit_code(
@@ -56,6 +64,8 @@ def test_a_refusal_is_one_line_and_an_exit_code(
     [
         "ingest",
         "gold import",
+        "review export folder",
+        "review import answers.csv",
         "annotate",
         "estimate",
         "batch write FILE",

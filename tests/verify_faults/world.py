@@ -42,6 +42,7 @@ _SAME: dict[TableName, tuple[str, ...]] = {
     "annotations": ("partition", "id", "text_hash", "status", "label"),
     "gold": ("partition", "id", "text_hash", "label", "split"),
     "labels": ("partition", "id", "text_hash", "label"),
+    "reviews": ("partition", "id", "text_hash", "annotator", "answer"),
 }
 
 Do = Callable[..., list[dict[str, Any]]]

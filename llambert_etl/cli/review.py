@@ -1,0 +1,56 @@
+"""The commands of an error review: `llambert review export` and `llambert review import`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llambert_etl.cli.clients import open_step
+from llambert_etl.cli.outcome import emit
+from llambert_etl.cli.steps import Day, Expect, Run, Task
+from llambert_etl.reviews.rows import Stratum
+
+MAX_SIZE = 1_000
+
+app = typer.Typer(no_args_is_help=True, help="Documents that people look at again.")
+
+
+@app.command("export")
+def export(
+    folder: Annotated[Path, typer.Argument(help="a new folder for the files that reviewers get")],
+    task: Task,
+    partition: Day,
+    run: Run = "cli",
+    expect: Expect = None,
+    size: Annotated[int, typer.Option(min=1, max=MAX_SIZE, help="documents of each stratum, at most")] = 100,
+    seed: Annotated[int, typer.Option(help="another seed chooses others")] = 42,
+    stratum: Annotated[list[Stratum] | None, typer.Option(help="repeatable; all three where left out")] = None,
+    annotators: Annotated[int, typer.Option(min=1, help="answers that each document waits for")] = 1,
+    suggest: Annotated[bool, typer.Option("--suggest/--blind", help="show the encoder's label to reviewers")] = False,
+) -> None:
+    """Choose errors, disagreements and a random share as of the day; write them as CSV and for Label Studio."""
+    from llambert_etl.llm.prompts import prompt_hash
+    from llambert_etl.steps.review_export import Ask, export_review
+
+    found, day, clients = open_step(task, partition, expect)
+    ask = Ask(size, seed, tuple(stratum or Stratum), annotators, suggest)
+    hashed = prompt_hash(found, clients.settings.include)
+    emit(export_review(found, day, folder, ask, run=run, lake=clients.lake, prompt_hash=hashed).model_dump_json())
+
+
+@app.command("import")
+def import_answers(
+    files: Annotated[list[Path], typer.Argument(help="the CSV, filled in, or JSON exported by Label Studio")],
+    task: Task,
+    partition: Day,
+    run: Run = "cli",
+    expect: Expect = None,
+) -> None:
+    """Take people's answers, say how far they agree, and make gold of what they agree on."""
+    from llambert_etl.cli.screens import show_review
+    from llambert_etl.steps.review_import import import_review
+
+    found, day, clients = open_step(task, partition, expect)
+    manifest = import_review(found, files, day, run=run, lake=clients.lake)
+    show_review(manifest.facts)
+    emit(manifest.model_dump_json())

@@ -1,0 +1,137 @@
+"""Export a review: choose documents for people to look at, note what they are asked, and write their files."""
+
+import datetime
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+
+from llambert_etl.config import LabellingTask
+from llambert_etl.documents import as_of, sample
+from llambert_etl.errors import DataError
+from llambert_etl.gold import known_gold
+from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.manifest import Manifest
+from llambert_etl.partition import Partition
+from llambert_etl.reviews.files import Sheet, label_studio_config, label_studio_tasks, table, write_folder
+from llambert_etl.reviews.rows import Stratum, reviewed_as_of
+from llambert_etl.schemas import TABLES, AnnotationStatus, TableName
+
+logger = logging.getLogger(__name__)
+
+_READ: tuple[TableName, ...] = ("documents", "annotations", "gold", "labels", "reviews")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What is asked: at most `size` documents of each stratum, each of `annotators` people."""
+
+    size: int = 100
+    seed: int = 42
+    strata: Sequence[Stratum] = tuple(Stratum)
+    annotators: int = 1
+    suggest: bool = False
+
+
+def export_review(
+    task: LabellingTask, partition: Partition, folder: Path, ask: Ask, *, run: str, lake: Lake, prompt_hash: str
+) -> Manifest:
+    """Write the files of a review into a new folder; the same tables and seed give the same files.
+
+    A document is asked about once, and errors and disagreements that people have looked at before are left out. The
+    random share is drawn first and from everything, or it would not say how often the labels are right. Its draw is not
+    the one that chose what the LLM annotates. Cut off anywhere, the same call finishes it.
+    """
+    started = datetime.datetime.now(datetime.UTC)
+    versions: dict[str, int] = {name: lake.version(name) for name in _READ}
+    with lake_faults("labels"):
+        chosen = _chosen(task, partition, ask, lake, prompt_hash)
+    if chosen.is_empty():
+        raise DataError(
+            f"review {task.name} {partition}: nothing to look at in {[str(each) for each in ask.strata]}; "
+            "label documents first, or import gold"
+        )
+    counts = {stratum.value: chosen.filter(pl.col("stratum") == stratum.value).height for stratum in ask.strata}
+    manifest = Manifest(
+        step="review export",
+        task=task.name,
+        partition=partition,
+        run=run,
+        rows={"read": chosen.height, **counts},
+        versions_read=versions,
+        config_hash=task.config_hash,
+        facts={"seed": ask.seed, "size": ask.size, "annotators": ask.annotators, "blind": not ask.suggest},
+    )
+    # What is asked is noted before anybody can be asked: a file of questions that nobody knows could not be imported.
+    questions = _questions(chosen, task, partition, run, ask.annotators)
+    commit = lake.append_once("reviews", task.name, partition, questions, manifest=manifest)
+    manifest = manifest.finished(started, versions_written={"reviews": commit.version})
+    sheets = [_sheet(row, ask.suggest) for row in chosen.iter_rows(named=True)]
+    files = {
+        "review.csv": table(sheets),
+        "label_studio.json": label_studio_tasks(sheets),
+        "label_studio.xml": label_studio_config(task),
+    }
+    write_folder(folder, files, manifest.model_dump_json(indent=2))
+    logger.info("review %s %s: %s documents written to %s", task.name, partition, chosen.height, folder)
+    return manifest
+
+
+def _chosen(task: LabellingTask, partition: Partition, ask: Ask, lake: Lake, prompt_hash: str) -> pl.DataFrame:
+    """Return the documents in an order that says nothing of their strata."""
+    labelled = _labelled(task, partition, lake)
+    gold = known_gold(task, lake, partition).unique("text_hash", keep="first", maintain_order=True)
+    said = labelled.join(gold.lazy().select("text_hash", gold="label"), on="text_hash", how="left")
+    said = said.join(_annotated(task, partition, lake, prompt_hash), on="text_hash", how="left")
+    seen = [key.text_hash for key, each in reviewed_as_of(lake, task.name, partition).items() if each.answers]
+    pools = {
+        Stratum.RANDOM: said,
+        Stratum.ERRORS: said.filter(pl.col("label") != pl.col("gold")),
+        # Where there is gold, it is the judge.
+        Stratum.DISAGREEMENTS: said.filter(pl.col("label") != pl.col("annotation"), pl.col("gold").is_null()),
+    }
+    drawn: list[pl.DataFrame] = []
+    for stratum, pool in pools.items():
+        if stratum not in ask.strata:
+            continue
+        if stratum != Stratum.RANDOM:
+            pool = pool.filter(~pl.col("text_hash").is_in(seen))
+        rows = sample(pool, ask.size, f"review:{partition}:{ask.seed}")
+        facts = pool.join(rows.lazy().select("id"), on="id", how="semi").drop("text", "partition").collect()
+        drawn.append(
+            rows.drop("partition").join(facts, on=["id", "text_hash"]).with_columns(stratum=pl.lit(stratum.value))
+        )
+        seen += rows["text_hash"].to_list()
+    return pl.concat(drawn).sort("text_hash")
+
+
+def _labelled(task: LabellingTask, partition: Partition, lake: Lake) -> pl.LazyFrame:
+    """Return the documents as of the partition whose very text has a label."""
+    labels = lake.scan("labels", task.name, upto=partition)
+    columns = ["id", "partition", "text_hash", "label", "model_name", "model_version"]
+    return as_of(lake, task.name, partition).join(labels.select(columns), on=columns[:3])
+
+
+def _annotated(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: str) -> pl.LazyFrame:
+    asked = lake.scan("annotations", task.name, upto=partition).filter(
+        pl.col("prompt_hash") == prompt_hash,
+        pl.col("model") == task.annotator.model,
+        pl.col("revision") == task.annotator.revision,
+        pl.col("status") == AnnotationStatus.LABELLED,
+    )
+    return asked.select("text_hash", annotation="label").unique("text_hash")
+
+
+def _questions(chosen: pl.DataFrame, task: LabellingTask, partition: Partition, run: str, annotators: int) -> pa.Table:
+    fixed = {"task": task.name, "partition": str(partition), "run": run, "annotators": annotators}
+    names = TABLES["reviews"].schema.names
+    rows = [{**dict.fromkeys(names), **row, **fixed} for row in chosen.drop("text").iter_rows(named=True)]
+    return pa.Table.from_pylist(rows, schema=TABLES["reviews"].schema)
+
+
+def _sheet(row: dict[str, str], suggest: bool) -> Sheet:
+    model = f"{row['model_name']} version {row['model_version']}"
+    return Sheet(row["id"], row["text"], row["text_hash"], row["stratum"], row["label"] if suggest else None, model)
