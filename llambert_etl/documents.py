@@ -36,7 +36,7 @@ def sample(documents: pl.LazyFrame, n: int, seed: int | str) -> pl.DataFrame:
     return ranked.join(texts, on="id", maintain_order="left")
 
 
-def draw(rows: pl.DataFrame, n: int, seed: int) -> pl.DataFrame:
+def draw(rows: pl.DataFrame, n: int, seed: int | str) -> pl.DataFrame:
     """Return the `n` rows with the smallest hash(seed, text_hash), smallest first. More rows contain every fewer."""
     ranks = pl.Series([_rank(seed, text_hash) for text_hash in rows["text_hash"]], dtype=pl.String)
     return rows[ranks.arg_sort()[:n]]
