@@ -19,6 +19,7 @@ LabelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}$")]
 ModelId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$", description="a commit, never a branch: a branch moves")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Strategy = Literal["gold", "llm", "llm+extra", "combined"]
 
 
 def _inside_include(value: str) -> str:
@@ -80,6 +81,7 @@ class Annotator(_Part):
     model: ModelId
     revision: Revision
     sample: int = Field(gt=0, description="documents to annotate, as of a partition")
+    extra: int = Field(default=0, ge=0, description="more of them, for the strategies `llm+extra` and `combined`")
     method: Literal["score", "generate"] = "score"
     max_new_tokens: int = Field(default=10, gt=0, le=256)
     parse: Literal["mention", "exact"] = "mention"
@@ -94,11 +96,15 @@ class Annotator(_Part):
 
 
 class Encoder(_Part):
-    """The small model and its recipe. `combined` trains on LLM labels, then goes on with gold (paper, section 3)."""
+    """The small model and its recipe.
+
+    `llm` learns from the LLM labels of the sample, `llm+extra` from those of the extra documents too, `combined` from
+    the same and then from gold (paper, section 3).
+    """
 
     model: ModelId
     revision: Revision
-    strategy: Literal["gold", "llm", "combined"] = "llm"
+    strategy: Strategy = "llm"
     epochs: int = Field(default=3, gt=0)
     learning_rate: float = Field(default=2e-5, gt=0, lt=1)
     batch_size: int = Field(default=16, gt=0)
@@ -163,6 +169,23 @@ class LabellingTask(_Part):
                 f"gates.min_label_share: {self.gates.min_label_share} for each of {len(self.labels)} labels exceeds 1"
             )
         return self
+
+    @model_validator(mode="after")
+    def _extra_is_there(self) -> Self:
+        if self.encoder.strategy == "llm+extra" and self.annotator.extra == 0:
+            raise ValueError("encoder.strategy: 'llm+extra' needs annotator.extra, which is 0")
+        return self
+
+    def sample_size(self, strategy: Strategy | None = None, asked: int | None = None) -> int:
+        """Return how many documents the LLM annotates for a strategy, the task's own where none is given.
+
+        `asked` stands for `sample` and `extra` together, so that nobody pays for more than was asked for.
+        """
+        chosen = strategy or self.encoder.strategy
+        if chosen == "llm+extra" and self.annotator.extra == 0:
+            raise ConfigError(f"{self.name}: strategy 'llm+extra' needs annotator.extra in the task file, which is 0")
+        extra = self.annotator.extra if chosen in ("llm+extra", "combined") else 0
+        return asked or self.annotator.sample + extra
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import typer
 
 from llambert_etl.cli.clients import Clients, open_step
 from llambert_etl.cli.outcome import emit, progress
+from llambert_etl.config import Strategy
 from llambert_etl.labelling import Plan, merge, read_plan, read_shards, record_check
 from llambert_etl.manifest import Manifest
 
@@ -16,6 +17,10 @@ Task = Annotated[str, typer.Option("--task", help="name of a file in include/tas
 Day = Annotated[str, typer.Option("--partition", help="UTC day, YYYY-MM-DD")]
 Run = Annotated[str, typer.Option("--run", help="name of the run, written into every row")]
 Expect = Annotated[str | None, typer.Option("--expect", help="config hash; a task file with another one is refused")]
+Chosen = Annotated[Strategy | None, typer.Option("--strategy", help="what to train on, instead of the task file's")]
+Sample = Annotated[
+    int | None, typer.Option("--sample", min=1, help="documents in all, instead of the task file's sample and extra")
+]
 
 
 def _done(manifest: Manifest) -> None:
@@ -37,7 +42,8 @@ def annotate(
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
-    sample: Annotated[int | None, typer.Option(min=1, help="instead of the task file's")] = None,
+    strategy: Chosen = None,
+    sample: Sample = None,
 ) -> None:
     """Let the LLM annotate the sample as of the day, into `annotations`."""
     from llambert_etl.llm.annotators import open_annotator
@@ -45,6 +51,7 @@ def annotate(
     from llambert_etl.steps.annotate import annotate
 
     found, day, clients = open_step(task, partition, expect)
+    size = found.sample_size(strategy, sample)  # a wrong strategy is refused before the model is opened
     _done(
         annotate(
             found,
@@ -53,7 +60,7 @@ def annotate(
             lake=clients.lake,
             annotator=open_annotator(found, clients.settings),
             prompt_hash=prompt_hash(found, clients.settings.include),
-            sample=sample,
+            sample=size,
             progress=progress("annotate"),
         )
     )
@@ -66,7 +73,8 @@ def check(
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
-    sample: Annotated[int | None, typer.Option(min=1, help="as it was given to annotate")] = None,
+    strategy: Chosen = None,
+    sample: Sample = None,
 ) -> None:
     """Hold the gate: exit 65 and say what was observed and expected where it fails."""
     from llambert_etl.llm.prompts import prompt_hash
@@ -78,7 +86,8 @@ def check(
         _done(check_documents(found, day, run=run, lake=lake))
         return
     if what == "annotations":
-        _done(check_annotations(found, day, run=run, lake=lake, prompt_hash=hashed, sample_size=sample))
+        size = found.sample_size(strategy, sample)
+        _done(check_annotations(found, day, run=run, lake=lake, prompt_hash=hashed, sample_size=size))
         return
     plan = read_plan(lake, found.name, day, run)
     staged = merge(plan, read_shards(lake, plan))
@@ -101,10 +110,8 @@ def train(
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
-    strategy: Annotated[
-        Literal["gold", "llm", "combined"] | None, typer.Option(help="instead of the task file's")
-    ] = None,
-    sample: Annotated[int | None, typer.Option(min=1, help="as it was given to annotate")] = None,
+    strategy: Chosen = None,
+    sample: Sample = None,
     soft_labels: Annotated[
         bool | None,
         typer.Option("--soft-labels/--hard-labels", help="learn from the LLM's probabilities, or from its labels"),

@@ -49,7 +49,7 @@ def annotate(
     A failed answer is kept as such and asked again by the next run. On SIGTERM the batch in flight is finished and
     committed, then TransientError is raised; a second SIGTERM, or a kill, loses that batch and no other.
     """
-    work = _Annotation(task, partition, run, lake, annotator, prompt_hash, sample or task.annotator.sample)
+    work = _Annotation(task, partition, run, lake, annotator, prompt_hash, task.sample_size(asked=sample))
     with _stop_signal() as stop:
         committed = clock()
         for asked in work.batches():

@@ -6,13 +6,13 @@ import logging
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from llambert_etl.config import LabellingTask, fingerprint
+from llambert_etl.config import LabellingTask, Strategy, fingerprint
 from llambert_etl.documents import as_of, sample
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.gold import gold_as_of, gold_hash
@@ -32,8 +32,6 @@ logger = logging.getLogger(__name__)
 
 # What gold says of the encoder after each stage but the last, beside its files.
 _BEFORE = "stages.json"
-
-Strategy = Literal["gold", "llm", "combined"]
 
 
 @dataclass(frozen=True)
@@ -75,12 +73,14 @@ def train(
     if soft_labels is not None:
         encoder = task.encoder.model_copy(update={"soft_labels": soft_labels})
         task = task.model_copy(update={"encoder": encoder})
-    chosen: Strategy = strategy or task.encoder.strategy
-    data = _read(task, partition, lake, prompt_hash, sample_size or task.annotator.sample)
+    chosen = strategy or task.encoder.strategy
+    size = task.sample_size(chosen, sample_size)
+    data = _read(task, partition, lake, prompt_hash, size)
     stages = _stages(task, chosen, data)
     run_key = _run_key(task, partition, chosen, stages, data.gold_test)
     facts: dict[str, object] = {
         "strategy": chosen,
+        "sample": size,
         "run_key": run_key,
         "leaked_rows_removed": data.leaked,
         "llm_on_gold": data.llm_on_gold,
@@ -151,7 +151,12 @@ def _agreement(gold: pl.DataFrame, labelled: pl.DataFrame) -> dict[str, float]:
 
 def _stages(task: LabellingTask, strategy: Strategy, data: _Data) -> list[pl.DataFrame]:
     """Return what is trained on, in order. Raise where a label is absent, before any model is loaded."""
-    stages = {"gold": [data.gold_train], "llm": [data.llm], "combined": [data.llm, data.gold_train]}[strategy]
+    stages = {
+        "gold": [data.gold_train],
+        "llm": [data.llm],
+        "llm+extra": [data.llm],
+        "combined": [data.llm, data.gold_train],
+    }[strategy]
     for stage in stages:
         counts = dict.fromkeys(task.labels, 0) | dict(stage["label"].value_counts().iter_rows())
         if min(counts.values()) >= 2:
@@ -260,6 +265,7 @@ def _register(
             params={
                 **task.encoder.model_dump(mode="json"),
                 "strategy": str(facts["strategy"]),
+                "sample": str(facts["sample"]),
                 **manifest.versions_read,
             },
             metrics=metrics,

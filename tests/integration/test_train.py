@@ -5,11 +5,11 @@ import os
 import signal
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from llambert_etl.config import LabellingTask
+from llambert_etl.config import LabellingTask, Strategy
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
@@ -62,19 +62,21 @@ def usable(registry_settings: Settings, tmp_path: Path) -> Settings:
 
 @pytest.fixture(params=[make_task, three_label_task], ids=["two labels", "three labels"])
 def school(usable: Settings, request: pytest.FixtureRequest) -> School:
-    return School(usable, request.param())
+    return School(usable, request.param(annotator={"sample": 40, "extra": 20}))
 
 
 def test_each_strategy_learns_from_its_own_rows_and_never_from_those_that_gold_tests_on(school: School) -> None:
-    found = {strategy: school.train(strategy) for strategy in ("gold", "llm", "combined")}
+    found = {strategy: school.train(strategy) for strategy in get_args(Strategy)}
+    leaked = found["llm"]["leaked_rows_removed"]
     assert {strategy: facts["stages"] for strategy, facts in found.items()} == {
         "gold": [12],
-        "llm": [ANNOTATED - 12],
+        "llm": [40 - leaked],
+        "llm+extra": [ANNOTATED - 12],
         "combined": [ANNOTATED - 12, 12],
     }
-    assert {facts["leaked_rows_removed"] for facts in found.values()} == {12}
+    assert [found[strategy]["leaked_rows_removed"] for strategy in ("llm+extra", "combined")] == [12, 12]
     assert {facts["gold_test"] for facts in found.values()} == {12}
-    assert len({facts["model_version"] for facts in found.values()}) == 3
+    assert len({facts["model_version"] for facts in found.values()}) == 4
 
 
 def test_a_combined_candidate_also_says_what_it_was_before_it_saw_gold(usable: Settings) -> None:

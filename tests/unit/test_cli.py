@@ -37,6 +37,7 @@ def _deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["label", "--task", "movie_sentiment", "--shard", "0", *DAY], 78, "has no plan: run `llambert plan`"),
         (["publish", "--task", "movie_sentiment", *DAY], 78, "has no plan: run `llambert plan`"),
         (["train", "--task", "movie_sentiment", "--strategy", "magic", *DAY], 78, "'magic' is not one of"),
+        (["annotate", "--task", "movie_sentiment", "--strategy", "llm+extra", *DAY], 78, "needs annotator.extra"),
     ],
 )
 def test_a_refusal_is_one_line_and_an_exit_code(
