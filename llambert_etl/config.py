@@ -106,7 +106,9 @@ class Encoder(_Part):
     revision: Revision
     strategy: Strategy = "llm"
     epochs: int = Field(default=3, gt=0)
-    learning_rate: float = Field(default=2e-5, gt=0, lt=1)
+    learning_rate: float | None = Field(
+        default=None, gt=0, lt=1, description="left out, the one that suits an encoder of this width"
+    )
     batch_size: int = Field(default=16, gt=0)
     max_length: int = Field(default=512, gt=0, le=8192)
     dev_share: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1

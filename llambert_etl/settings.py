@@ -1,5 +1,6 @@
 """Settings: where things run. Read from LLAMBERT_* variables and mounted secret files, never from a task file."""
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -8,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
 
 from llambert_etl.errors import ConfigError
+
+_COMPUTING = ("PATH", "HOME", "TMPDIR", "LANG", "LC_", "PYTHON", "LD_", "CUDA_", "NVIDIA_", "NCCL_", "OMP_", "MKL_")
 
 
 class Kubernetes(BaseModel):
@@ -51,6 +54,9 @@ class Settings(BaseSettings):
     )
     model_paths: dict[str, Path] = Field(
         default_factory=dict, description="hub id -> mirrored folder or GGUF file; such a model is never fetched"
+    )
+    train_processes: int | None = Field(
+        default=None, gt=0, description="that share a training; one for each GPU where this is left out"
     )
     compute: Literal["local", "kubernetes"] = "local"
     kubernetes: Kubernetes = Field(default_factory=Kubernetes)
@@ -131,3 +137,8 @@ def load_settings() -> Settings:
             for fault in error.errors(include_input=False, include_url=False)
         )
         raise ConfigError(f"settings: {faults}") from None
+
+
+def computing_environment() -> dict[str, str]:
+    """Return the variables for a child process that only computes: none that may hold a secret is among them."""
+    return {name: value for name, value in os.environ.items() if name.startswith(_COMPUTING)}

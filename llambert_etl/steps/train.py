@@ -246,6 +246,7 @@ def _register(
     manifest: Manifest,
     facts: dict[str, object],
 ) -> ModelVersion:
+    from llambert_etl.encoder.card import RECIPE
     from llambert_etl.encoder.inference import Encoder
     from llambert_etl.encoder.plots import confusion_plot, reliability_plot
 
@@ -263,7 +264,7 @@ def _register(
             folder=folder,
             labels=task.label_names,
             params={
-                **task.encoder.model_dump(mode="json"),
+                **json.loads((folder / RECIPE).read_text(encoding="utf-8")),
                 "strategy": str(facts["strategy"]),
                 "sample": str(facts["sample"]),
                 **manifest.versions_read,

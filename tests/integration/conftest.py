@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from llambert_etl.settings import Settings
-from tests.encoders import crafted, taught
+from tests.encoders import crafted, pretrained, taught
 from tests.promotion import RIGHT, House
 
 
@@ -25,3 +25,9 @@ def house(registry_settings: Settings, encoders: dict[str, Path], tmp_path: Path
     house = House(registry_settings, encoders, tmp_path)
     house.gold()
     return house
+
+
+@pytest.fixture
+def usable(registry_settings: Settings, tmp_path: Path) -> Settings:
+    mirror = pretrained(tmp_path / "encoder")
+    return registry_settings.model_copy(update={"model_paths": {"tests/tiny-bert": mirror}})

@@ -3,61 +3,23 @@
 import logging
 import os
 import signal
-import uuid
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
+from mlflow import MlflowClient
 
 from llambert_etl.config import LabellingTask, Strategy
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.lake import Lake
-from llambert_etl.partition import Partition
 from llambert_etl.registry import Registry
 from llambert_etl.settings import Settings
 from llambert_etl.steps.train import train
-from tests.encoders import pretrained
+from tests.encoders import ARCHITECTURES, LONGEST, pretrained
 from tests.forks import Fork
+from tests.school import ANNOTATED, DAY, School
 from tests.tasks import make_task, three_label_task
 from tests.unit.quality import frames
-
-DAY = Partition(frames.DAY)
-ANNOTATED = 60
-
-
-class School:
-    """A task whose 60 documents an LLM has labelled. People judged 12 of them to train on, and 12 to test on."""
-
-    def __init__(self, settings: Settings, task: LabellingTask) -> None:
-        name = f"{task.name}_{uuid.uuid4().hex[:8]}"
-        self.task = task.model_copy(update={"name": name})
-        self.settings, self.registry = settings, Registry.from_settings(settings)
-        self.lake = Lake(str(settings.state / "lake"))
-        self.lake.create_tables()
-        frames.put(self.lake, "documents", frames.documents(self.task, ANNOTATED), self.task)
-        frames.put(self.lake, "annotations", frames.annotations(self.task, ANNOTATED), self.task)
-        for split, numbers in (("train", range(12)), ("test", range(12, 24))):
-            frames.put(self.lake, "gold", frames.gold(self.task, numbers, split), self.task)
-
-    def train(self, strategy: str, **options: Any) -> dict[str, Any]:
-        done = train(
-            self.task,
-            DAY,
-            run=options.pop("run", "night"),
-            lake=self.lake,
-            registry=self.registry,
-            settings=self.settings,
-            prompt_hash="p",
-            strategy=strategy,  # type: ignore[arg-type]
-            **options,
-        )
-        return dict(done.facts)
-
-
-@pytest.fixture
-def usable(registry_settings: Settings, tmp_path: Path) -> Settings:
-    mirror = pretrained(tmp_path / "encoder")
-    return registry_settings.model_copy(update={"model_paths": {"tests/tiny-bert": mirror}})
 
 
 @pytest.fixture(params=[make_task, three_label_task], ids=["two labels", "three labels"])
@@ -114,7 +76,7 @@ class Death(logging.Handler):
 
 def training_to_death(settings: Settings, task: LabellingTask) -> None:
     """Train until the second epoch is over. Runs in a fork."""
-    logger = logging.getLogger("llambert_etl.encoder.training")
+    logger = logging.getLogger("llambert_etl.encoder.stages")
     logger.setLevel(logging.INFO)
     logger.addHandler(Death())
     lake, registry = Lake(str(settings.state / "lake")), Registry.from_settings(settings)
@@ -175,6 +137,20 @@ def test_without_gold_to_test_on_nothing_is_trained(usable: Settings) -> None:
     school.task = school.task.model_copy(update={"name": "nobody_judged"})
     with pytest.raises(ConfigError, match="no gold test rows"):
         school.train("llm")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_is_trained_registered_and_labels_a_day(
+    registry_settings: Settings, tmp_path: Path, architecture: str
+) -> None:
+    mirror = pretrained(tmp_path / "encoder", architecture)
+    task = make_task(encoder={"max_length": LONGEST})
+    school = School(registry_settings.model_copy(update={"model_paths": {task.encoder.model: mirror}}), task)
+    version = school.registry.version(school.task.name, int(school.train("gold")["model_version"]))
+    assert sum(school.label(version.version).values()) == ANNOTATED
+    # What the task file leaves out is chosen for this encoder, and can be read where its metrics are.
+    run = MlflowClient(registry_settings.mlflow_uri).get_run(version.run_id)
+    assert run.data.params["learning_rate"] == "0.0001"
 
 
 def test_the_page_of_the_training_run_is_one_that_mlflow_has(usable: Settings) -> None:
