@@ -125,7 +125,7 @@ class Annotator(_Part):
     model: str
     revision: str = Field(default="", validate_default=True)
     sample: int = Field(gt=0, description="documents to annotate, as of a partition")
-    extra: int = Field(default=0, ge=0, description="more documents, for the strategies llm+extra and combined")
+    extra: int = Field(default=0, ge=0, description="more of them, for the strategies `llm+extra` and `combined`")
     method: Literal["score", "generate"] = "score"
     max_new_tokens: int = Field(default=10, gt=0, le=256)
     parse: Literal["mention", "exact"] = "mention"
@@ -159,13 +159,19 @@ class Annotator(_Part):
 
 
 class Encoder(_Part):
-    """The small model and its recipe. `combined` trains on LLM labels, then goes on with gold (paper, section 3)."""
+    """The small model and its recipe.
+
+    `llm` learns from the LLM labels of the sample, `llm+extra` from those of the extra documents too, `combined` from
+    the same and then from gold (paper, section 3).
+    """
 
     model: ModelId
     revision: Revision
     strategy: Strategy = "llm"
     epochs: int = Field(default=3, gt=0)
-    learning_rate: float = Field(default=2e-5, gt=0, lt=1)
+    learning_rate: float | None = Field(
+        default=None, gt=0, lt=1, description="left out, the one that suits an encoder of this width"
+    )
     batch_size: int = Field(default=16, gt=0)
     max_length: int = Field(default=512, gt=0, le=8192)
     dev_share: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
@@ -229,6 +235,23 @@ class LabellingTask(_Part):
                 f"gates.min_label_share: {self.gates.min_label_share} for each of {len(self.labels)} labels exceeds 1"
             )
         return self
+
+    @model_validator(mode="after")
+    def _extra_is_there(self) -> Self:
+        if self.encoder.strategy == "llm+extra" and self.annotator.extra == 0:
+            raise ValueError("encoder.strategy: 'llm+extra' needs annotator.extra, which is 0")
+        return self
+
+    def sample_size(self, strategy: Strategy | None = None, asked: int | None = None) -> int:
+        """Return how many documents the LLM annotates for a strategy, the task's own where none is given.
+
+        `asked` stands for `sample` and `extra` together, so that nobody pays for more than was asked for.
+        """
+        chosen = strategy or self.encoder.strategy
+        if chosen == "llm+extra" and self.annotator.extra == 0:
+            raise ConfigError(f"{self.name}: strategy 'llm+extra' needs annotator.extra in the task file, which is 0")
+        extra = self.annotator.extra if chosen in ("llm+extra", "combined") else 0
+        return asked or self.annotator.sample + extra
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Settings: where things run. Read from LLAMBERT_* variables and mounted secret files, never from a task file."""
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -13,6 +14,8 @@ from pydantic_settings import (
 )
 
 from llambert_etl.errors import ConfigError
+
+_COMPUTING = ("PATH", "HOME", "TMPDIR", "LANG", "LC_", "PYTHON", "LD_", "CUDA_", "NVIDIA_", "NCCL_", "OMP_", "MKL_")
 
 
 class Kubernetes(BaseModel):
@@ -93,6 +96,9 @@ class Settings(BaseSettings):
     llm_memory: dict[Annotated[int, Field(ge=0)] | Literal["cpu"], ByteSize] = Field(
         default_factory=dict,
         description="GPU number or `cpu` -> how much of it an LLM's weights may take; the rest stays on disk",
+    )
+    train_processes: int | None = Field(
+        default=None, gt=0, description="that share a training; one for each GPU where this is left out"
     )
     compute: Literal["local", "kubernetes"] = "local"
     kubernetes: Kubernetes = Field(default_factory=Kubernetes)
@@ -189,3 +195,8 @@ def load_settings() -> Settings:
             for fault in error.errors(include_input=False, include_url=False)
         )
         raise ConfigError(f"settings: {faults}") from None
+
+
+def computing_environment() -> dict[str, str]:
+    """Return the variables for a child process that only computes: none that may hold a secret is among them."""
+    return {name: value for name, value in os.environ.items() if name.startswith(_COMPUTING)}

@@ -26,7 +26,7 @@ from llambert_etl.settings import Settings
 from tests.tasks import REVISION
 
 LABELS = ("positive", "negative")
-_SIZE = 64
+LONGEST = 64  # in tokens; as many published ones do not, the tokenizers here do not say so
 _CHARACTERS = string.ascii_lowercase + string.digits + string.punctuation
 # What a sure encoder gets right four times out of five.
 HELDOUT = Labelled(("the film good", "the film bad") * 5, (0, 1) * 4 + (1, 0))
@@ -40,7 +40,7 @@ def bert(labels: tuple[str, ...] = LABELS) -> tuple[PreTrainedModel, PreTrainedT
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=32,
-        max_position_embeddings=_SIZE,
+        max_position_embeddings=LONGEST,
         **_names(labels),
     )
     return BertForSequenceClassification(config), _wordpiece_tokenizer()
@@ -53,7 +53,7 @@ def distilbert(labels: tuple[str, ...] = LABELS) -> tuple[PreTrainedModel, PreTr
         n_layers=1,
         n_heads=2,
         hidden_dim=32,
-        max_position_embeddings=_SIZE,
+        max_position_embeddings=LONGEST,
         **_names(labels),
     )
     return DistilBertForSequenceClassification(config), _wordpiece_tokenizer()
@@ -67,15 +67,13 @@ def roberta(labels: tuple[str, ...] = LABELS) -> tuple[PreTrainedModel, PreTrain
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=32,
-        max_position_embeddings=_SIZE + 2,
+        max_position_embeddings=LONGEST + 2,
         pad_token_id=1,
         bos_token_id=0,
         eos_token_id=2,
         **_names(labels),
     )
-    tokenizer = RobertaTokenizer(
-        vocab={piece: index for index, piece in enumerate(pieces)}, merges=[], model_max_length=_SIZE
-    )
+    tokenizer = RobertaTokenizer(vocab={piece: index for index, piece in enumerate(pieces)}, merges=[])
     return RobertaForSequenceClassification(config), tokenizer
 
 
@@ -86,10 +84,11 @@ ARCHITECTURES: dict[str, Callable[[], tuple[PreTrainedModel, PreTrainedTokenizer
 }
 
 
-def pretrained(folder: Path, architecture: str = "bert") -> Path:
-    """Write what a mirror of a published encoder holds: no card yet."""
+def pretrained(folder: Path, architecture: str = "bert", **settings: object) -> Path:
+    """Write what a mirror of a published encoder holds: no card yet. `settings` are written into its config.json."""
     torch.manual_seed(0)
     model, tokenizer = ARCHITECTURES[architecture]()
+    model.config.update(settings)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -151,4 +150,4 @@ def _wordpieces() -> tuple[str, ...]:
 
 
 def _wordpiece_tokenizer() -> PreTrainedTokenizerBase:
-    return BertTokenizer(vocab={piece: index for index, piece in enumerate(_wordpieces())}, model_max_length=_SIZE)
+    return BertTokenizer(vocab={piece: index for index, piece in enumerate(_wordpieces())})

@@ -1,13 +1,19 @@
-"""A labelling task that has been annotated and judged, small enough to train an encoder for in a moment."""
+"""A task that is ready to be trained: documents, the LLM's labels and gold in a lake, and a registry."""
 
 import uuid
 from typing import Any
 
 from llambert_etl.config import LabellingTask
+from llambert_etl.encoder.inference import Encoder
+from llambert_etl.labelling import Plan, merge, read_plan, read_shards, record_check
 from llambert_etl.lake import Lake
+from llambert_etl.models import fetch
 from llambert_etl.partition import Partition
 from llambert_etl.registry import Registry
 from llambert_etl.settings import Settings
+from llambert_etl.steps.label import label
+from llambert_etl.steps.plan import plan
+from llambert_etl.steps.publish import publish
 from llambert_etl.steps.train import train
 from tests.unit.quality import frames
 
@@ -42,3 +48,17 @@ class School:
             **options,
         )
         return dict(done.facts)
+
+    def label(self, version: int) -> dict[str, int]:
+        """Label the day with a version of the registry; return how many rows have which label."""
+        options: dict[str, Any] = {"run": "night", "lake": self.lake}
+        plan(self.task, DAY, registry=self.registry, settings=self.settings, model_version=version, **options)
+
+        def load(made: Plan) -> Encoder:
+            return Encoder.load(fetch(self.lake, made.model, self.settings.model_cache))
+
+        label(self.task, DAY, shard=0, load=load, progress=lambda done, total: None, **options)
+        made = read_plan(self.lake, self.task.name, DAY, "night")
+        record_check(self.lake, made, merge(made, read_shards(self.lake, made)))
+        publish(self.task, DAY, **options)
+        return dict(self.lake.scan("labels", self.task.name, DAY).collect()["label"].value_counts().iter_rows())

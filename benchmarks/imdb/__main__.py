@@ -80,7 +80,7 @@ def open_world(corpus: Path) -> World:
     include, landing = _STATE / "include", _STATE / "drops"
     for folder in (include / "prompts", landing / _DAY):
         folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(REPOSITORY / "include" / "prompts" / "imdb_sentiment.j2", include / "prompts")
+    shutil.copy(REPOSITORY / "include" / "prompts" / "imdb_sentiment_llama2.j2", include / "prompts")
     reviews = pl.read_parquet(corpus).sample(fraction=1.0, shuffle=True, seed=1)
     gold, rest = reviews.head(_TESTED + _JUDGED), reviews.slice(_TESTED + _JUDGED)
     split = pl.when(pl.int_range(pl.len()) < _TESTED).then(pl.lit("test")).otherwise(pl.lit("train"))

@@ -19,7 +19,10 @@ Task = Annotated[str, typer.Option("--task", help="name of a file in include/tas
 Day = Annotated[str, typer.Option("--partition", help="UTC day, YYYY-MM-DD")]
 Run = Annotated[str, typer.Option("--run", help="name of the run, written into every row")]
 Expect = Annotated[str | None, typer.Option("--expect", help="config hash; a task file with another one is refused")]
-Sample = Annotated[int | None, typer.Option("--sample", min=1, help="instead of the task file's")]
+Chosen = Annotated[Strategy | None, typer.Option("--strategy", help="what to train on, instead of the task file's")]
+Sample = Annotated[
+    int | None, typer.Option("--sample", min=1, help="documents in all, instead of the task file's sample and extra")
+]
 
 
 def _done(manifest: Manifest) -> None:
@@ -41,6 +44,7 @@ def annotate(
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
+    strategy: Chosen = None,
     sample: Sample = None,
 ) -> None:
     """Let the LLM annotate the sample as of the day, into `annotations`."""
@@ -50,10 +54,11 @@ def annotate(
     from llambert_etl.steps.annotate import annotate
 
     found, day, clients = opened = open_step(task, partition, expect)
+    size = found.sample_size(strategy, sample)  # a wrong strategy is refused before the model is opened
     if found.annotator.batch:
         from llambert_etl.steps.batch import annotate_in_batches
 
-        work, served = open_batch(opened, run=run, sample=sample)
+        work, served = open_batch(opened, run=run, sample=size)
         _done(annotate_in_batches(work, served, progress=progress("annotate")))
         return
     _done(
@@ -64,7 +69,7 @@ def annotate(
             lake=clients.lake,
             annotator=open_annotator(found, clients.settings),
             prompt_hash=prompt_hash(found, clients.settings.include),
-            sample=sample,
+            sample=size,
             spending=Spending.load(found, clients.settings),
             progress=progress("annotate"),
         )
@@ -98,7 +103,8 @@ def check(
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
-    sample: Annotated[int | None, typer.Option(min=1, help="as it was given to annotate")] = None,
+    strategy: Chosen = None,
+    sample: Sample = None,
 ) -> None:
     """Hold the gate: exit 65 and say what was observed and expected where it fails."""
     from llambert_etl.llm.prompts import prompt_hash
@@ -110,7 +116,8 @@ def check(
         _done(check_documents(found, day, run=run, lake=lake))
         return
     if what == "annotations":
-        _done(check_annotations(found, day, run=run, lake=lake, prompt_hash=hashed, sample_size=sample))
+        size = found.sample_size(strategy, sample)
+        _done(check_annotations(found, day, run=run, lake=lake, prompt_hash=hashed, sample_size=size))
         return
     plan = read_plan(lake, found.name, day, run)
     staged = merge(plan, read_shards(lake, plan))
@@ -133,8 +140,8 @@ def train(
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
-    strategy: Annotated[Strategy | None, typer.Option(help="instead of the task file's")] = None,
-    sample: Annotated[int | None, typer.Option(min=1, help="as it was given to annotate")] = None,
+    strategy: Chosen = None,
+    sample: Sample = None,
     soft_labels: Annotated[
         bool | None,
         typer.Option("--soft-labels/--hard-labels", help="learn from the LLM's probabilities, or from its labels"),

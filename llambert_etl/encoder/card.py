@@ -7,6 +7,7 @@ from pathlib import Path
 from llambert_etl.errors import DataError
 
 CARD = "llambert.json"
+RECIPE = "recipe.json"  # beside it where it was trained; no part of what is registered
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -36,15 +37,22 @@ def load_pretrained(
         )
     except (OSError, ValueError) as error:
         raise ConfigError(f"{recipe.model}: {where} is not an encoder with safetensors weights") from error
-    longest = min(
-        tokenizer.model_max_length,
-        getattr(model.config, "max_position_embeddings", recipe.max_length),
-    )
+    longest = _longest(model, tokenizer)
     if recipe.max_length > longest:
         raise ConfigError(
             f"encoder.max_length: {recipe.max_length} exceeds what {recipe.model} reads, {longest} tokens"
         )
     return model, tokenizer
+
+
+def _longest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return how many tokens fit. RoBERTa counts positions from behind its padding index: of 514, 512 are left."""
+    limits = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", tokenizer.model_max_length)]
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
+            unused = 0 if module.padding_idx is None else module.padding_idx + 1
+            limits.append(module.num_embeddings - unused)
+    return int(min(limits))
 
 
 def _numbers(labels: tuple[str, ...]) -> Mapping[str, int]:

@@ -7,7 +7,7 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG, Context, CronPartitionTimetable, CronTriggerTimetable, Param, TriggerRule, chain, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from llambert_etl.config import LabellingTask, StudyKind
+from llambert_etl.config import LabellingTask, Strategy, StudyKind
 from llambert_etl.orchestration import commands
 from llambert_etl.orchestration.assets import assets_of, on_partition_of
 from llambert_etl.orchestration.commands import partition_of
@@ -71,10 +71,10 @@ def build_retrain(labelling: LabellingTask, settings: Settings) -> DAG:
         max_active_runs=1,
         params={
             "sample": _optional(
-                "integer", "How many documents to annotate instead of the task's own number.", minimum=1
+                "integer", "How many documents to annotate in all, instead of the task's own number.", minimum=1
             ),
             "strategy": _optional(
-                "string", "What to train on instead of the task's own choice.", enum=[None, "gold", "llm", "combined"]
+                "string", "What to train on instead of the task's own choice.", enum=[None, *get_args(Strategy)]
             ),
         },
     ) as dag:
@@ -98,18 +98,18 @@ def build_retrain(labelling: LabellingTask, settings: Settings) -> DAG:
             commands.step("training-due", labelling, commands.FORCED),
             post_execute=skip_unless_due,
         )
-        sample, strategy = commands.option("--sample", "sample"), commands.option("--strategy", "strategy")
+        asked = [commands.option("--strategy", "strategy"), commands.option("--sample", "sample")]
         ready = [still_due, *_gold_import(labelling, settings, steps)]
         train = steps.heavy(
             "train",
-            commands.step("train", labelling, strategy, sample),
+            commands.step("train", labelling, *asked),
             trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
         )
         promote = steps.light("promote", commands.step("promote", labelling), pool=REGISTRY_POOL)
         chain(
             *ready,
-            steps.heavy("annotate", commands.step("annotate", labelling, sample), pre_execute=skip_for_gold_alone),
-            steps.light("check_annotations", commands.step("check annotations", labelling, sample)),
+            steps.heavy("annotate", commands.step("annotate", labelling, *asked), pre_execute=skip_for_gold_alone),
+            steps.light("check_annotations", commands.step("check annotations", labelling, *asked)),
             train,
             *_approval(labelling),
             promote,

@@ -51,7 +51,7 @@ def check_annotations(
     started = datetime.datetime.now(datetime.UTC)
     versions = {"documents": lake.version("documents"), "annotations": lake.version("annotations")}
     with lake_faults(f"annotations {task.name} {partition}"):
-        profile = _annotations(task, partition, lake, prompt_hash, sample_size or task.annotator.sample)
+        profile = _annotations(task, partition, lake, prompt_hash, task.sample_size(asked=sample_size))
     return _hold("annotations", task, partition, run, lake, profile).finished(started, versions_read=versions)
 
 

@@ -72,12 +72,14 @@ def train(
     if soft_labels is not None:
         encoder = task.encoder.model_copy(update={"soft_labels": soft_labels})
         task = task.model_copy(update={"encoder": encoder})
-    chosen: Strategy = strategy or task.encoder.strategy
-    data = _read(task, partition, lake, prompt_hash, sample_size or task.annotator.sample)
+    chosen = strategy or task.encoder.strategy
+    size = task.sample_size(chosen, sample_size)
+    data = _read(task, partition, lake, prompt_hash, size)
     stages = _stages(task, chosen, data)
     run_key = _run_key(task, partition, chosen, stages, data.gold_test)
     facts: dict[str, object] = {
         "strategy": chosen,
+        "sample": size,
         "run_key": run_key,
         "leaked_rows_removed": data.leaked,
         "llm_on_gold": data.llm_on_gold,
@@ -148,7 +150,12 @@ def _agreement(gold: pl.DataFrame, labelled: pl.DataFrame) -> dict[str, float]:
 
 def _stages(task: LabellingTask, strategy: Strategy, data: _Data) -> list[pl.DataFrame]:
     """Return what is trained on, in order. Raise where a label is absent, before any model is loaded."""
-    stages = {"gold": [data.gold_train], "llm": [data.llm], "combined": [data.llm, data.gold_train]}[strategy]
+    stages = {
+        "gold": [data.gold_train],
+        "llm": [data.llm],
+        "llm+extra": [data.llm],
+        "combined": [data.llm, data.gold_train],
+    }[strategy]
     for stage in stages:
         counts = dict.fromkeys(task.labels, 0) | dict(stage["label"].value_counts().iter_rows())
         if min(counts.values()) >= 2:
@@ -173,8 +180,8 @@ def _run_key(
 
 def _candidate(task: LabellingTask, stages: list[pl.DataFrame], data: _Data, settings: Settings, run_key: str) -> Path:
     """Return the trained folder of this run key: complete, or not there at all."""
+    from llambert_etl.encoder.frames import labelled
     from llambert_etl.encoder.inference import Encoder
-    from llambert_etl.encoder.rows import labelled
     from llambert_etl.encoder.training import fine_tune
 
     target = settings.state / "candidates" / task.name / run_key
@@ -202,8 +209,8 @@ def _candidate(task: LabellingTask, stages: list[pl.DataFrame], data: _Data, set
 def _evaluate(
     task: LabellingTask, encoder: "Encoder", test: pl.DataFrame
 ) -> "tuple[Evaluation, npt.NDArray[np.float64]]":
+    from llambert_etl.encoder.frames import truth
     from llambert_etl.encoder.metrics import evaluate
-    from llambert_etl.encoder.rows import truth
 
     probabilities = encoder.predict(test["text"].to_list())
     return evaluate(task.label_names, truth(test, task.label_names), probabilities), probabilities
@@ -219,9 +226,10 @@ def _register(
     manifest: Manifest,
     facts: dict[str, object],
 ) -> ModelVersion:
+    from llambert_etl.encoder.card import RECIPE
+    from llambert_etl.encoder.frames import truth
     from llambert_etl.encoder.inference import Encoder
     from llambert_etl.encoder.plots import confusion_plot, reliability_plot
-    from llambert_etl.encoder.rows import truth
 
     evaluation, probabilities = _evaluate(task, Encoder.load(folder), test)
     metrics = {f"gold.{name}": value for name, value in evaluation.flat().items()}
@@ -237,8 +245,9 @@ def _register(
             folder=folder,
             labels=task.label_names,
             params={
-                **task.encoder.model_dump(mode="json"),
+                **json.loads((folder / RECIPE).read_text(encoding="utf-8")),
                 "strategy": str(facts["strategy"]),
+                "sample": str(facts["sample"]),
                 **manifest.versions_read,
             },
             metrics=metrics,

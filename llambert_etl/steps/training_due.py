@@ -50,8 +50,9 @@ def _decide(
     if fresh >= task.retrain.or_new_documents:
         return True, counted
     # A young corpus: the first champion has learnt from fewer documents than the task asks for.
-    if known < task.annotator.sample and fresh >= known:
-        return True, f"{counted}, which had {known} of the {task.annotator.sample} that the sample asks for"
+    wanted = task.sample_size()
+    if known < wanted and fresh >= known:
+        return True, f"{counted}, which had {known} of the {wanted} that the sample asks for"
     if datetime.date.fromisoformat(partition).strftime("%A").lower() == task.retrain.weekday:
         return True, f"weekly, on {task.retrain.weekday}: {counted}"
     return False, f"{counted}, fewer than {task.retrain.or_new_documents}"

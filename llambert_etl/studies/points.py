@@ -64,9 +64,10 @@ class Points:
         return self._read(point, point.stages) is not None
 
     def _train(self, point: Point) -> Measured:
+        from llambert_etl.encoder.frames import labelled
         from llambert_etl.encoder.inference import Encoder
-        from llambert_etl.encoder.rows import labelled
-        from llambert_etl.encoder.training import Labelled, fine_tune
+        from llambert_etl.encoder.rows import Labelled
+        from llambert_etl.encoder.training import fine_tune
 
         started, ended = time.monotonic(), 0
 
@@ -86,8 +87,8 @@ class Points:
         return measured
 
     def _evaluate(self, encoder: "Encoder", started: float) -> Measured:
+        from llambert_etl.encoder.frames import truth
         from llambert_etl.encoder.metrics import evaluate
-        from llambert_etl.encoder.rows import truth
 
         seconds, names = time.monotonic() - started, self._task.label_names
         found = evaluate(names, truth(self._test, names), encoder.predict(self._test["text"].to_list()))

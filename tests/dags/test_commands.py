@@ -15,8 +15,10 @@ GOLDEN = {
     ("retrain", "still_due"): f"training-due {WHO_AND_WHEN} {commands.FORCED}",
     ("retrain", "gold_import"): f"gold import INCLUDE/gold/films.parquet {WHO_AND_WHEN}",
     ("retrain", "annotate"): f"annotate {WHO_AND_WHEN} "
+    "{{ '--strategy=' ~ params.strategy if params.strategy is not none else '' }} "
     "{{ '--sample=' ~ params.sample if params.sample is not none else '' }}",
     ("retrain", "check_annotations"): f"check annotations {WHO_AND_WHEN} "
+    "{{ '--strategy=' ~ params.strategy if params.strategy is not none else '' }} "
     "{{ '--sample=' ~ params.sample if params.sample is not none else '' }}",
     ("retrain", "train"): f"train {WHO_AND_WHEN} "
     "{{ '--strategy=' ~ params.strategy if params.strategy is not none else '' }} "

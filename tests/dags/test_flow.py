@@ -96,7 +96,7 @@ def test_promotion_brings_back_every_live_partition(cli: Any, run_dag: RunDag) -
     assert run.announced == {("films__champion", day) for day in ("2026-11-08", "2026-11-09", DAY)}
     by_step = dict(zip(cli.steps, cli.calls, strict=True))
     assert "--sample=50" in by_step["annotate"]
-    assert "--strategy=combined" in by_step["train"]
+    assert all("--strategy=combined" in by_step[step] for step in ("annotate", "check annotations", "train"))
 
 
 @pytest.mark.parametrize(("chosen", "asked"), [("gold", False), ("llm", True), (None, True)])

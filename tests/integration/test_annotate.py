@@ -257,6 +257,15 @@ def test_sigterm_in_the_last_batch_finishes_the_step(lake: Lake) -> None:
     assert _annotate(lake, stop).rows["labelled"] == 4
 
 
+def test_the_extra_documents_of_a_strategy_are_asked_about_beside_the_sample(lake: Lake) -> None:
+    _ingest(lake, make_task(), DAY, range(30))
+    asked = {"llm": RuleAnnotator(_even), "llm+extra": RuleAnnotator(_even)}
+    for strategy, annotator in asked.items():
+        task = make_task(annotator={"sample": 10, "extra": 15}, encoder={"strategy": strategy})
+        _annotate(lake, annotator, task=task)
+    assert {strategy: len(annotator.asked) for strategy, annotator in asked.items()} == {"llm": 10, "llm+extra": 15}
+
+
 def test_a_sample_smaller_than_asked_is_said(lake: Lake) -> None:
     _ingest(lake, make_task(), DAY, range(3))
     done = _annotate(lake, RuleAnnotator(lambda text: "positive"), sample=100)

@@ -93,11 +93,12 @@ def test_a_collapsed_annotator_is_stopped_in_one_line_that_names_the_report(lake
 def test_a_sample_of_another_size_is_looked_at_whole(lake: Lake) -> None:
     frames.put(lake, "documents", frames.documents(TASK), TASK)
     frames.put(lake, "annotations", frames.annotations(TASK), TASK)
+    wide = make_task(annotator={"sample": 100, "extra": 80}, encoder={"strategy": "combined"})
     sizes = [
-        check_annotations(TASK, DAY, run="night", lake=lake, prompt_hash="p", sample_size=size).rows["read"]
-        for size in (150, 200)
+        check_annotations(task, DAY, run="night", lake=lake, prompt_hash="p", sample_size=size).rows["read"]
+        for task, size in ((TASK, 150), (TASK, 200), (wide, None))
     ]
-    assert sizes == [150, 200]
+    assert sizes == [150, 200, 180]
 
 
 def test_only_the_current_sample_and_prompt_are_looked_at_and_an_answer_outdoes_a_failure(lake: Lake) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from llambert_etl.config import LabellingTask, find_task, fingerprint, load_task, load_tasks
+from llambert_etl.config import LabellingTask, Strategy, find_task, fingerprint, load_task, load_tasks
 from llambert_etl.errors import ConfigError
 from llambert_etl.yaml_files import MAX_FILE_BYTES
 from tests.served import served_fields
@@ -66,6 +66,8 @@ def test_a_task_may_have_three_labels() -> None:
         ("annotator.budget", {"usd": float("nan")}, r"annotator\.budget\.usd: Input should be a finite number"),
         ("annotator.batch", True, r"annotator: batch: only a server takes batch files"),
         ("annotator.sample", 0, r"annotator\.sample: Input should be greater than 0"),
+        ("annotator.extra", -1, r"annotator\.extra: Input should be greater than or equal to 0"),
+        ("encoder.strategy", "llm+extra", r"'llm\+extra' needs annotator\.extra, which is 0"),
         ("encoder.image", "evil:latest", r"encoder\.image: Extra inputs are not permitted"),
         ("encoder.learning_rate", 1e6, r"encoder\.learning_rate: Input should be less than 1"),
         ("gold", "../../secret.parquet", r"gold: .*inside the include folder"),
@@ -147,6 +149,18 @@ def test_an_unknown_task_is_answered_with_the_known_ones(tmp_path: Path) -> None
 def test_a_task_name_is_never_a_path(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError):
         find_task(tmp_path, name)
+
+
+@pytest.mark.parametrize(("strategy", "size"), [("gold", 100), ("llm", 100), ("llm+extra", 150), ("combined", 150)])
+def test_a_strategy_asks_for_no_more_documents_than_it_learns_from(strategy: Strategy, size: int) -> None:
+    task = make_task(annotator={"sample": 100, "extra": 50}, encoder={"strategy": strategy})
+    assert task.sample_size() == make_task(annotator={"sample": 100, "extra": 50}).sample_size(strategy) == size
+    assert task.sample_size(asked=7) == 7
+
+
+def test_a_strategy_without_its_extra_documents_is_refused_whatever_the_sample() -> None:
+    with pytest.raises(ConfigError, match=r"'llm\+extra' needs annotator\.extra"):
+        make_task().sample_size("llm+extra", 1_000)
 
 
 def test_the_hash_changes_with_any_field_and_with_the_order_of_labels() -> None:

@@ -9,16 +9,19 @@ import numpy.typing as npt
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import BertConfig, BertForSequenceClassification
 
 from llambert_etl.config import Encoder as Recipe
 from llambert_etl.encoder.calibration import fit_temperature, fold_temperature
 from llambert_etl.encoder.card import Card
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.pretrained import load_pretrained
+from llambert_etl.encoder.rows import Stage, read_stage
+from llambert_etl.encoder.stages import learning_rate
 from llambert_etl.encoder.training import Labelled, fine_tune
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.settings import Settings
-from tests.encoders import ARCHITECTURES, HELDOUT, LABELS, crafted, pretrained, taught, trained
+from tests.encoders import ARCHITECTURES, HELDOUT, LABELS, LONGEST, crafted, pretrained, taught, trained
 from tests.tasks import REVISION
 
 ROWS = Labelled(tuple(f"the film {word}" for word in ("good", "bad", "fine", "poor") * 5), (0, 1, 0, 1) * 5)
@@ -27,7 +30,7 @@ NONE = Labelled((), ())
 
 def train(root: Path, architecture: str, seed: int = 42) -> Path:
     model = f"tests/{architecture}"
-    recipe = Recipe(model=model, revision=REVISION, epochs=1, max_length=32, seed=seed)
+    recipe = Recipe(model=model, revision=REVISION, epochs=1, max_length=LONGEST, seed=seed)
     if not (root / architecture).exists():
         pretrained(root / architecture, architecture)
     settings = Settings(lake=str(root), model_paths={model: root / architecture})
@@ -115,6 +118,13 @@ def test_probabilities_teach_instead_of_labels(tmp_path: Path) -> None:
     assert set(answers("second", 0.1, 0.9)) == {1}
 
 
+@pytest.mark.parametrize("soft", [None, ((0.9, 0.1), (0.25, 0.75))], ids=["labels", "probabilities"])
+def test_rows_reach_another_process_as_they_are(tmp_path: Path, soft: tuple[tuple[float, ...], ...] | None) -> None:
+    stage = Stage(Labelled(("a\n\0", "ü 🎬"), (0, 1), soft), Labelled(("b",), (1,)))
+    stage.write(tmp_path / "rows")
+    assert read_stage(tmp_path / "rows") == stage
+
+
 def test_a_stage_without_one_of_the_labels_is_refused(tmp_path: Path) -> None:
     settings = Settings(lake=str(tmp_path))
     recipe = Recipe(model="tests/bert", revision=REVISION)
@@ -137,6 +147,30 @@ def test_a_pretrained_encoder_that_cannot_be_used_is_refused(
     recipe = Recipe(model="tests/bert", revision=REVISION)
     with pytest.raises(ConfigError, match=message):
         load_pretrained(recipe, LABELS, Settings(lake=str(tmp_path), **settings))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_more_tokens_than_an_encoder_has_positions_for_are_refused(architecture: str, tmp_path: Path) -> None:
+    settings = Settings(lake=str(tmp_path), model_paths={"tests/tiny": pretrained(tmp_path / "tiny", architecture)})
+    recipe = Recipe(model="tests/tiny", revision=REVISION, max_length=LONGEST + 1)
+    with pytest.raises(ConfigError, match=rf"encoder\.max_length: {LONGEST + 1} exceeds .* {LONGEST} tokens"):
+        load_pretrained(recipe, LABELS, settings)
+
+
+@pytest.mark.parametrize(("width", "rate"), [(16, 1e-4), (384, 1e-4), (768, 2e-5), (1024, 1e-5)])
+def test_a_wider_encoder_learns_at_a_lower_rate_unless_its_recipe_says_otherwise(width: int, rate: float) -> None:
+    model = BertForSequenceClassification(BertConfig(vocab_size=9, hidden_size=width, num_hidden_layers=0))
+    recipe = Recipe(model="tests/bert", revision=REVISION)
+    assert learning_rate(recipe, model) == rate
+    assert learning_rate(recipe.model_copy(update={"learning_rate": 3e-5}), model) == 3e-5
+
+
+@pytest.mark.parametrize(("batch", "count"), [(16, 3), (1, 2)])
+def test_a_batch_that_several_processes_cannot_share_is_refused(tmp_path: Path, batch: int, count: int) -> None:
+    recipe = Recipe(model="tests/bert", revision=REVISION, batch_size=batch)
+    settings = Settings(lake=str(tmp_path), train_processes=count)
+    with pytest.raises(ConfigError, match=rf"{batch} rows cannot be dealt out evenly to {count} processes"):
+        fine_tune(recipe, LABELS, [ROWS], NONE, settings, tmp_path / "out")
 
 
 def test_a_mirrored_encoder_needs_no_allowed_organisation(tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""What processes that train together are told and what they answer: files of one folder, none of them a pickle."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_model, save_model
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from llambert_etl.config import Encoder as Recipe
+from llambert_etl.encoder.rows import Stage, read_stage
+from llambert_etl.errors import ConfigError, DataError, LlambertError, TransientError
+
+
+@dataclass(frozen=True)
+class Job:
+    folder: Path
+
+    def write(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stages: Sequence[Stage], recipe: Recipe
+    ) -> None:
+        """Give every process the same start: the new head is random, and a hub may be asked by one alone."""
+        model.save_pretrained(self.folder / "start")
+        tokenizer.save_pretrained(self.folder / "start")
+        for number, stage in enumerate(stages):
+            stage.write(self.folder / f"rows-{number}")
+        (self.folder / "recipe.json").write_text(recipe.model_dump_json(), encoding="utf-8")
+
+    def start(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        safe = {"local_files_only": True, "trust_remote_code": False}
+        model = AutoModelForSequenceClassification.from_pretrained(self.folder / "start", use_safetensors=True, **safe)
+        return model, AutoTokenizer.from_pretrained(self.folder / "start", split_special_tokens=True, **safe)
+
+    def stages(self) -> list[Stage]:
+        return [read_stage(self.folder / f"rows-{number}") for number in range(len(list(self.folder.glob("rows-*"))))]
+
+    def recipe(self) -> Recipe:
+        return Recipe.model_validate_json((self.folder / "recipe.json").read_bytes())
+
+    def end_stage(self, number: int, model: PreTrainedModel, score: float) -> None:
+        save_model(model, str(self.folder / f"stage-{number}.safetensors"))
+        (self.folder / f"stage-{number}.json").write_text(json.dumps(score), encoding="utf-8")
+
+    def take_stage(self, number: int, model: PreTrainedModel) -> float:
+        """Return the score of a stage, and give `model` the weights that it ended with."""
+        load_model(model, self.folder / f"stage-{number}.safetensors")
+        return float(json.loads((self.folder / f"stage-{number}.json").read_text(encoding="utf-8")))
+
+    def fail(self, rank: int, error: LlambertError) -> None:
+        words = {"exit_code": error.exit_code, "message": str(error)}
+        (self.folder / f"failure-{rank}.json").write_text(json.dumps(words), encoding="utf-8")
+
+    def failure(self) -> LlambertError | None:
+        """Return the error that a process raised; they raise the same, having seen the same."""
+        kinds = {kind.exit_code: kind for kind in (TransientError, DataError, ConfigError)}
+        for path in self.folder.glob("failure-*.json"):
+            words = json.loads(path.read_text(encoding="utf-8"))
+            return kinds[words["exit_code"]](words["message"])
+        return None

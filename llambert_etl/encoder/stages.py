@@ -1,0 +1,221 @@
+"""Runs the stages of training, in the one process or in each of several that share every batch."""
+
+import logging
+import math
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.metrics import f1_score
+from torch.utils.data import Dataset, Sampler
+from transformers import (
+    DataCollatorWithPadding,
+    EvalPrediction,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from llambert_etl.config import Encoder as Recipe
+from llambert_etl.encoder.precision import native_bf16
+from llambert_etl.encoder.rows import Labelled, Stage, Target
+from llambert_etl.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+# From this width on: what RoBERTa-large (arXiv:1907.11692), BERT-base (arXiv:1810.04805) and the small BERTs
+# (arXiv:1908.08962) were tuned among was 1e-5 to 3e-5, 2e-5 to 5e-5 and 3e-5 to 3e-4.
+_LEARNING_RATES = {1024: 1e-5, 768: 2e-5, 0: 1e-4}
+
+
+def learning_rate(recipe: Recipe, model: PreTrainedModel) -> float:
+    """Return the recipe's learning rate, or the one that suits an encoder of this width."""
+    suited = next(rate for width, rate in _LEARNING_RATES.items() if model.config.hidden_size >= width)
+    return recipe.learning_rate or suited
+
+
+def run_stages(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stages: Sequence[Stage], recipe: Recipe
+) -> Iterator[float]:
+    """Train through `stages` in turn; yield the dev macro F1 of each, when `model` is as it ends."""
+    if recipe.frozen:
+        model.base_model.requires_grad_(False)
+    for number, stage in enumerate(stages):
+        average = recipe.average_stages and number > 0
+        yield _run_stage(model, tokenizer, stage, recipe, average=average)
+
+
+def _run_stage(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stage: Stage, recipe: Recipe, *, average: bool
+) -> float:
+    classes = len(model.config.id2label or ())
+    before = _copy(model) if average else {}
+    keeper = _KeepBest(recipe.epochs if average else recipe.patience)
+    rate = learning_rate(recipe, model)
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = _Trainer(
+            model=model,
+            args=_arguments(recipe, rate, scratch, len(stage.train.texts)),
+            data_collator=DataCollatorWithPadding(tokenizer),
+            train_dataset=_encode(tokenizer, stage.train.texts, stage.train.targets, recipe.max_length),
+            eval_dataset=_encode(tokenizer, stage.dev.texts, stage.dev.labels, recipe.max_length),
+            processing_class=tokenizer,
+            compute_loss_func=_loss(stage.train, classes, weighted=recipe.class_weights),
+            compute_metrics=lambda prediction: _macro_f1(prediction, classes),
+            callbacks=[keeper],
+        )
+        trainer.remove_callback(PrinterCallback)  # it prints on stdout, where only the manifest belongs
+        torch.manual_seed(recipe.seed + trainer.args.process_index)  # no two processes drop the same units
+        logger.info("training on %d rows with learning rate %g", len(stage.train.texts), rate)
+        trainer.train()
+        # Every process has seen the same scores and keeps the same weights.
+        model.load_state_dict(_mean(before, _copy(model)) if average else keeper.weights)
+        return float(trainer.evaluate()["eval_macro_f1"]) if average else keeper.best
+
+
+class _Trainer(Trainer):
+    """Learns from the same rows in each step, however many processes share them."""
+
+    def _get_train_sampler(self, train_dataset: Dataset[object] | None = None) -> Sampler[int]:
+        return _FullBatches(
+            self.args.train_batch_size * self.args.world_size,
+            dataset=self.train_dataset,
+            # Not the process's own random numbers: those part ways with the dropout of texts of other lengths.
+            generator=torch.Generator().manual_seed(self.args.seed),
+        )
+
+
+class _FullBatches(LengthGroupedSampler):
+    """Rows of like length, and a few of them again, so that the last batch too can be dealt out evenly."""
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.lengths) / self.batch_size) * self.batch_size
+
+    def __iter__(self) -> Iterator[int]:
+        again = torch.randint(len(self.lengths), [len(self) - len(self.lengths)], generator=self.generator)
+        return iter([*super().__iter__(), *again.tolist()])  # type: ignore[no-untyped-call]
+
+
+def _copy(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+def _mean(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {
+        name: torch.lerp(one[name], other[name], 0.5) if one[name].is_floating_point() else one[name] for name in one
+    }
+
+
+def _arguments(recipe: Recipe, rate: float, scratch: str, rows: int) -> TrainingArguments:
+    processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    steps = math.ceil(rows / recipe.batch_size) * recipe.epochs
+    return TrainingArguments(
+        output_dir=scratch,
+        num_train_epochs=recipe.epochs,
+        learning_rate=rate,
+        per_device_train_batch_size=recipe.batch_size // processes,
+        per_device_eval_batch_size=64,
+        warmup_steps=max(1, steps // 10),
+        weight_decay=0.01,
+        # Else it multiplies the loss by the number of processes, for models that say they divide it and do not.
+        average_tokens_across_devices=False,
+        bf16=native_bf16(),
+        use_cpu=not torch.cuda.is_available(),
+        eval_strategy="epoch",
+        save_strategy="no",  # the best weights are kept in memory: checkpoints would hold pickles
+        logging_steps=max(1, steps // 10),
+        logging_nan_inf_filter=False,  # on, it would hide the very loss that must stop the run
+        disable_tqdm=True,
+        report_to=[],
+        seed=recipe.seed,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], targets: Sequence[Target], max_length: int
+) -> list[dict[str, object]]:
+    ids = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+    return [
+        {"input_ids": row, "attention_mask": [1] * len(row), "labels": target}
+        for row, target in zip(ids, targets, strict=True)
+    ]
+
+
+def _macro_f1(prediction: EvalPrediction, classes: int) -> dict[str, float]:
+    predicted: npt.NDArray[np.int64] = np.asarray(prediction.predictions).argmax(axis=1)
+    truth = np.asarray(prediction.label_ids)
+    return {
+        "macro_f1": float(
+            f1_score(
+                truth,
+                predicted,
+                labels=range(classes),
+                average="macro",
+                zero_division=0,
+            )
+        )
+    }
+
+
+def _loss(rows: Labelled, classes: int, *, weighted: bool):  # type: ignore[no-untyped-def]
+    """Return cross-entropy for labels or probabilities; None where the model's own does."""
+    if not weighted and rows.soft is None:
+        return None
+    counts = np.bincount(rows.labels, minlength=classes)
+    weights = torch.tensor(len(rows.labels) / (classes * counts), dtype=torch.float32) if weighted else None
+
+    def loss(outputs, labels, num_items_in_batch=None):  # type: ignore[no-untyped-def]
+        on_device = None if weights is None else weights.to(labels.device)
+        # A mean over rows, not over their weights: so the mean over processes is that of the whole batch.
+        return torch.nn.functional.cross_entropy(outputs.logits.float(), labels, on_device, reduction="none").mean()
+
+    return loss
+
+
+class _KeepBest(TrainerCallback):
+    """Keep the weights of the best epoch, stop after `patience` worse ones, and say how far training is."""
+
+    def __init__(self, patience: int) -> None:
+        self.best = -1.0
+        self.weights: dict[str, torch.Tensor] = {}
+        self._patience, self._worse, self._started = patience, 0, time.monotonic()
+
+    def on_log(  # type: ignore[no-untyped-def]
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs=None, **kwargs
+    ) -> None:
+        for name in ("loss", "eval_loss"):
+            if name in logs and not math.isfinite(logs[name]):
+                raise DataError(
+                    f"training: {name} is {logs[name]} at step {state.global_step}; lower encoder.learning_rate"
+                )
+        if "loss" in logs:
+            seconds = time.monotonic() - self._started
+            logger.info(
+                "step %d of %d, loss %.3f, %.0f s",
+                state.global_step,
+                state.max_steps,
+                logs["loss"],
+                seconds,
+            )
+
+    def on_evaluate(  # type: ignore[no-untyped-def]
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics=None, model=None, **kwargs
+    ) -> None:
+        score = metrics["eval_macro_f1"]
+        logger.info("epoch %.0f, dev macro F1 %.4f", state.epoch or 0, score)
+        if score > self.best:
+            self.best, self._worse = score, 0
+            self.weights = _copy(model)
+            return
+        self._worse += 1
+        control.should_training_stop = self._worse >= self._patience
