@@ -12,6 +12,7 @@ from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Price, Settings
+from llambert_etl.steps.annotate import annotate
 from llambert_etl.steps.batch import annotate_in_batches, read_batch, write_batch
 from tests.fake_provider import FakeProvider, Line
 from tests.served import MODEL, served_task, server, write_template
@@ -43,6 +44,11 @@ class BatchHouse:
 
     def annotate(self, run: str = "r1", **annotator: Any) -> Manifest:
         return annotate_in_batches(*self.open("annotate", run, **annotator))
+
+    def annotate_live(self) -> Manifest:
+        task = served_task()
+        annotator, hashed = ServedAnnotator.load(task, "fake", self.settings), prompt_hash(task, self.settings.include)
+        return annotate(task, DAY, run="r1", lake=self.lake, annotator=annotator, prompt_hash=hashed)
 
     def write(self, file: Path, **annotator: Any) -> Manifest:
         return write_batch(*self.open("batch write", **annotator), file)

@@ -61,7 +61,8 @@ class ServedAnnotator:
             batch = _Batch(client, self.name, self.server, self.questions)
             replies = await asyncio.gather(*(batch.ask(text) for text in texts))
         if batch.retries:
-            logger.warning("server %s: %s", self.name, batch.retries)
+            seen = ", ".join(f"{count} {reason}" for reason, count in sorted(batch.retries.items()))
+            logger.warning("server %s: asked again after %s", self.name, seen)
         reasons = Counter(reply.reason for reply in replies if reply.status == AnnotationStatus.FAILED)
         seen = ", ".join(sorted(map(str, reasons)))
         if texts and batch.unanswered == len(texts):
@@ -108,7 +109,7 @@ class _Batch:
         try:
             async with asyncio.timeout(self._server.timeout_seconds):
                 response = await self._client.post("chat/completions", json=self._questions.body(text))
-        except (httpx.TransportError, TimeoutError) as error:
+        except (httpx.RequestError, TimeoutError) as error:
             return "too_slow" if isinstance(error, TimeoutError | httpx.TimeoutException) else "unreachable", 0.0
         status, code = response.status_code, refusal(response.status_code, response.content)
         check_access(self._name, status, code)

@@ -11,6 +11,7 @@ from llambert_etl.llm import Annotator
 from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.sent import refuse_sent
 
 # A batch is committed when it has this age or, where one call of the annotator takes longer, after the call.
 COMMIT_SECONDS = 60.0
@@ -33,7 +34,7 @@ def annotate(
 
     A failed answer is kept as such and asked again by the next run. On SIGTERM the batch in flight is finished and
     committed, then TransientError is raised; a second SIGTERM, or a kill, loses that batch and no other. Raise
-    DataError, before the next batch, where the task's budget is used up.
+    DataError, before the next batch, where the task's budget is used up, and ConfigError where a batch file is out.
     """
     work = Backlog(
         task,
@@ -45,6 +46,7 @@ def annotate(
         spending=spending or Spending(task.annotator),
         sample=sample,
     )
+    refuse_sent(work)
     # What a server has answered is paid for, so it is committed at once.
     age = COMMIT_SECONDS if task.annotator.server is None else 0.0
     with stop_signal() as stop:

@@ -6,10 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict
 
 from llambert_etl.backlog import Backlog, stop_signal
-from llambert_etl.config import fingerprint
 from llambert_etl.documents import as_of
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.lake import lake_faults
@@ -18,38 +16,11 @@ from llambert_etl.llm.chat import failed
 from llambert_etl.llm.provider import Batch, Provider
 from llambert_etl.llm.served import ServedAnnotator
 from llambert_etl.manifest import Manifest
+from llambert_etl.sent import Desk, Sent, refuse_sent
 
 # What OpenAI takes in one file, with room to spare in bytes.
 _MAX_REQUESTS, _MAX_BYTES = 50_000, 150_000_000
 _MISSING = "not_in_batch"
-
-
-class _Sent(BaseModel):
-    """A batch that was sent and is not read yet; `batch` is None while it is not known whether it was."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    intent: str
-    batch: str | None
-    documents: dict[str, str]  # text hash -> id
-
-
-class _Desk:
-    """Where the lake keeps what was sent: for each question that is asked, one batch at a time."""
-
-    def __init__(self, work: Backlog) -> None:
-        self._lake, self._key = work.lake, f"{work.task.name}/{fingerprint(work.question)}.json"
-
-    def read(self) -> _Sent | None:
-        found = self._lake.read_note(self._key, folder="_batches")
-        return _Sent.model_validate_json(found) if found else None
-
-    def write(self, sent: _Sent) -> _Sent:
-        self._lake.write_note(self._key, sent.model_dump_json(), folder="_batches")
-        return sent
-
-    def clear(self) -> None:
-        self._lake.write_note(self._key, "", folder="_batches")
 
 
 def annotate_in_batches(
@@ -60,7 +31,7 @@ def annotate_in_batches(
     What is sent is written to the lake first: a run that was killed, or that ran out of time, is continued by the next,
     which waits for the same batch.
     """
-    desk, tried = _Desk(work), set[str]()
+    desk, tried = Desk(work), set[str]()
     with stop_signal() as stop, Provider.open(annotator.name, annotator.server) as provider:
         sent = _left_behind(desk, provider)
         while True:
@@ -79,6 +50,7 @@ def annotate_in_batches(
 
 def write_batch(work: Backlog, annotator: ServedAnnotator, file: Path) -> Manifest:
     """Write the requests about documents that are not answered yet to a file, as many as a provider takes at once."""
+    refuse_sent(work)
     part = file.with_name(f"{file.name}.part")
     try:
         written = _write(work.documents, part, work, annotator).height
@@ -108,7 +80,7 @@ def read_batch(work: Backlog, annotator: ServedAnnotator, file: Path) -> Manifes
     return work.finish()
 
 
-def _left_behind(desk: _Desk, provider: Provider) -> _Sent | None:
+def _left_behind(desk: Desk, provider: Provider) -> Sent | None:
     """Return what an earlier run sent and did not read. One killed as it sent may have sent it, or not."""
     sent = desk.read()
     if sent is None or sent.batch is not None:
@@ -117,12 +89,12 @@ def _left_behind(desk: _Desk, provider: Provider) -> _Sent | None:
     return None if found is None else desk.write(sent.model_copy(update={"batch": found.id}))
 
 
-def _send(waiting: pl.DataFrame, work: Backlog, annotator: ServedAnnotator, desk: _Desk, provider: Provider) -> _Sent:
+def _send(waiting: pl.DataFrame, work: Backlog, annotator: ServedAnnotator, desk: Desk, provider: Provider) -> Sent:
     with tempfile.TemporaryDirectory() as folder:
         requests = Path(folder) / "requests.jsonl"
         chosen = _write(waiting, requests, work, annotator)
         documents = dict(chosen.select("text_hash", "id").iter_rows())
-        sent = desk.write(_Sent(intent=uuid.uuid4().hex, batch=None, documents=documents))
+        sent = desk.write(Sent(intent=uuid.uuid4().hex, batch=None, documents=documents))
         batch = provider.submit(requests, sent.intent)
     return desk.write(sent.model_copy(update={"batch": batch.id}))
 
@@ -143,7 +115,7 @@ def _write(documents: pl.DataFrame, path: Path, work: Backlog, annotator: Served
 
 
 def _settle(
-    sent: _Sent, batch: Batch, work: Backlog, annotator: ServedAnnotator, desk: _Desk, provider: Provider
+    sent: Sent, batch: Batch, work: Backlog, annotator: ServedAnnotator, desk: Desk, provider: Provider
 ) -> None:
     """Keep the results of a batch that is over, in one commit, and clear the desk."""
     if batch.status == "failed":
@@ -153,8 +125,15 @@ def _settle(
             "see whether the account may send so many requests about this model, or take a smaller sample"
         )
     with tempfile.TemporaryDirectory() as folder:
-        answers = read_results(provider.download(batch, Path(folder)), annotator.questions)
-    refuse_foreign(answers, sent.documents)
+        results = provider.download(batch, Path(folder))
+        try:
+            answers = read_results(results, annotator.questions)
+            refuse_foreign(answers, sent.documents)
+        except DataError as error:
+            raise DataError(
+                f"batch {batch.id}: {error}; fetch its files, mend them and take them by `llambert batch read`, then "
+                f"remove {desk.place}"
+            ) from error
     asked = pl.DataFrame({"id": list(sent.documents.values()), "text_hash": list(sent.documents)})
     _keep(asked, answers, work)
     desk.clear()

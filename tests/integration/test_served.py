@@ -141,6 +141,21 @@ def test_a_process_that_is_asked_to_stop_keeps_what_it_has_paid_for(corpus: Lake
     assert (again.returncode, llm.asked) == (0, ASKED_ONCE)
 
 
+def test_a_process_that_is_asked_again_to_stop_does_not_wait_for_the_server(
+    corpus: Lake, here: Settings, llm: FakeLlm
+) -> None:
+    llm.pause = 60.0
+    with start(here) as stopped:
+        llm.wait_for(asked=1)
+        stopped.terminate()
+        with pytest.raises(subprocess.TimeoutExpired):
+            stopped.wait(0.5)  # for the batch in flight
+        stopped.terminate()
+        stopped.communicate(timeout=20)
+    assert stopped.returncode == 75
+    assert rows(corpus) == []
+
+
 def test_neither_key_nor_address_is_shown_when_the_server_refuses(corpus: Lake, here: Settings, llm: FakeLlm) -> None:
     llm.fault = lambda text, nth: error(401, "invalid_api_key")
     with start(here) as refused:

@@ -129,9 +129,9 @@ def test_a_server_that_never_answers_is_given_up_within_our_patience(
 ) -> None:
     llm.fault = lambda text, nth: answer
     started = time.monotonic()
-    with pytest.raises(TransientError, match=f"server 'fake': no answer about any of 12 documents \\({seen}\\)"):
-        served(llm, tmp_path, concurrency=3).annotate(texts(12))
-    assert time.monotonic() - started < 5.0  # and not 4 rounds of patience
+    with pytest.raises(TransientError, match=f"server 'fake': no answer about any of 30 documents \\({seen}\\)"):
+        served(llm, tmp_path, concurrency=3).annotate(texts(30))
+    assert time.monotonic() - started < 5.0  # and not 10 times our patience
 
 
 def test_a_server_that_is_not_there_is_transient(llm: FakeLlm, tmp_path: Path) -> None:
@@ -296,3 +296,12 @@ def test_an_address_that_is_none_or_holds_a_secret_is_refused(monkeypatch: pytes
     with pytest.raises(ConfigError, match="LLAMBERT_SERVERS__GPT__URL") as refused:
         load_settings()
     assert url not in str(refused.value)
+
+
+def test_a_key_that_no_header_can_hold_is_refused_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMBERT_LAKE", "/lake")
+    monkeypatch.setenv("LLAMBERT_SERVERS__GPT__URL", "https://api.openai.com/v1")
+    monkeypatch.setenv("LLAMBERT_SERVERS__GPT__API_KEY", "hunter2\r\nX-Evil: 1")
+    with pytest.raises(ConfigError, match="LLAMBERT_SERVERS__GPT__API_KEY: .*printable ASCII") as refused:
+        load_settings()
+    assert "hunter2" not in str(refused.value)
