@@ -18,7 +18,7 @@ from llambert_etl.documents import as_of
 from llambert_etl.documents import sample as take_sample
 from llambert_etl.errors import DataError, TransientError
 from llambert_etl.lake import Lake, lake_faults
-from llambert_etl.llm import Annotator, Reply
+from llambert_etl.llm import Annotator, HalfAnsweredError, Reply
 from llambert_etl.llm.parsing import PARSER_VERSION
 from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
@@ -91,6 +91,16 @@ class Backlog:
             f"{self.documents.height - self.done} documents are left to ask and what is answered is committed: raise "
             "annotator.budget and run it again, and it goes on from there"
         )
+
+    def ask(self, annotator: Annotator, documents: pl.DataFrame) -> None:
+        """Get the replies about one batch of documents and keep them."""
+        try:
+            replies = annotator.annotate(documents["text"].to_list())
+        except HalfAnsweredError as error:
+            self.keep(documents, error.replies)
+            self.commit()
+            raise
+        self.keep(documents, replies)
 
     def keep(self, documents: pl.DataFrame, replies: Sequence[Reply]) -> None:
         """Keep the replies about some documents, in their order, for the next commit."""

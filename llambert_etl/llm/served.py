@@ -13,7 +13,7 @@ import httpx
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError, TransientError
-from llambert_etl.llm import Reply
+from llambert_etl.llm import HalfAnsweredError, Reply
 from llambert_etl.llm.chat import Questions, failed, refusal
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Server, Settings
@@ -45,8 +45,8 @@ class ServedAnnotator:
     def annotate(self, texts: Sequence[str]) -> list[Reply]:
         """Return one reply for each text, in order.
 
-        Raise ConfigError where the server refuses all of us, TransientError where it answers nobody. Where it ceases
-        to answer half-way, what it did answer is returned, for it is paid; the next call raises.
+        Raise ConfigError where the server refuses us, TransientError where it answers about no document, and
+        HalfAnsweredError where it ceases to answer half-way.
         """
         return asyncio.run(self._ask_all(texts))
 
@@ -65,11 +65,12 @@ class ServedAnnotator:
             logger.warning("server %s: asked again after %s", self.name, seen)
         reasons = Counter(reply.reason for reply in replies if reply.status == AnnotationStatus.FAILED)
         seen = ", ".join(sorted(map(str, reasons)))
-        if texts and batch.unanswered == len(texts):
-            raise TransientError(
-                f"server {self.name!r}: no answer about any of {len(texts)} documents ({seen}); run the step again "
-                "when it is up, what it answered before is kept"
+        if batch.silent or batch.unanswered == len(texts) > 0:
+            message = (
+                f"server {self.name!r}: no answer about {batch.unanswered} of {len(texts)} documents ({seen}); run the "
+                "step again when it is up, what it answered before is kept"
             )
+            raise HalfAnsweredError(message, replies) if batch.unanswered < len(texts) else TransientError(message)
         if reasons.total() == self.batch_size:
             raise ConfigError(
                 f"server {self.name!r}: refused all of {len(texts)} documents ({seen}); see whether the model has room "
@@ -85,7 +86,7 @@ class _Batch:
         self._client, self._name, self._server, self._questions = client, name, server, questions
         self._slots = asyncio.Semaphore(server.concurrency)
         self._heard = time.monotonic()
-        self.retries, self.unanswered = Counter[str](), 0
+        self.retries, self.unanswered, self.silent = Counter[str](), 0, False
 
     async def ask(self, text: str) -> Reply:
         async with self._slots:
@@ -98,6 +99,8 @@ class _Batch:
                 reason, asked_for = found
                 wait = max(asked_for, pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, keeps no secret
                 if time.monotonic() + wait > min(started, self._heard) + self._server.patience_seconds:
+                    # A server that answers others meanwhile is up, and only this document is too much for it.
+                    self.silent |= self._heard < started
                     self.unanswered += 1
                     return failed(reason)
                 self.retries[reason] += 1

@@ -53,7 +53,7 @@ def annotate(
         committed = clock()
         for asked in work.documents.iter_slices(annotator.batch_size):
             work.check_budget()
-            work.keep(asked, annotator.annotate(asked["text"].to_list()))
+            work.ask(annotator, asked)
             progress(work.done, work.documents.height)
             if clock() - committed >= age or stop.is_set():
                 work.commit()

@@ -48,7 +48,7 @@ def _ask(work: Backlog, annotator: Annotator, documents: pl.DataFrame) -> float 
             continue
         work.check_budget()
         began = time.monotonic()
-        work.keep(part, annotator.annotate(part["text"].to_list()))
+        work.ask(annotator, part)
         took.append(time.monotonic() - began)
         work.commit()
     if len(took) < 2:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from llambert_etl.errors import ConfigError, TransientError
+from llambert_etl.llm import HalfAnsweredError
 from llambert_etl.llm.annotators import open_annotator
 from llambert_etl.llm.served import ServedAnnotator
 from llambert_etl.schemas import AnnotationStatus
@@ -129,7 +130,7 @@ def test_a_server_that_never_answers_is_given_up_within_our_patience(
 ) -> None:
     llm.fault = lambda text, nth: answer
     started = time.monotonic()
-    with pytest.raises(TransientError, match=f"server 'fake': no answer about any of 30 documents \\({seen}\\)"):
+    with pytest.raises(TransientError, match=f"server 'fake': no answer about 30 of 30 documents \\({seen}\\)"):
         served(llm, tmp_path, concurrency=3).annotate(texts(30))
     assert time.monotonic() - started < 5.0  # and not 10 times our patience
 
@@ -146,9 +147,16 @@ def test_a_server_that_hangs_is_given_up(llm: FakeLlm, tmp_path: Path) -> None:
         served(llm, tmp_path, timeout_seconds=0.1).annotate(texts(2))
 
 
-def test_what_was_answered_before_the_server_went_down_is_kept_for_it_is_paid(
-    annotator: ServedAnnotator, llm: FakeLlm
+def test_what_was_answered_before_the_server_went_down_is_handed_over_for_it_is_paid(
+    llm: FakeLlm, tmp_path: Path
 ) -> None:
+    llm.fault = lambda text, nth: error(503) if llm.answered.total() >= 3 else None
+    with pytest.raises(HalfAnsweredError, match=r"no answer about 5 of 8 documents \(http_503\)") as down:
+        served(llm, tmp_path, concurrency=1).annotate(texts(8))
+    assert [reply.status for reply in down.value.replies] == [LABELLED] * 3 + [FAILED] * 5
+
+
+def test_a_document_that_a_server_always_fails_on_fails_alone(annotator: ServedAnnotator, llm: FakeLlm) -> None:
     llm.fault = lambda text, nth: error(503) if text in ("text 2", "text 3") else None
     replies = annotator.annotate(texts(4))
     assert [(reply.status, reply.reason) for reply in replies] == [(LABELLED, None)] * 2 + [(FAILED, "http_503")] * 2
