@@ -38,7 +38,10 @@ class BatchHouse:
     def open(self, step: str, run: str = "r1", **annotator: Any) -> tuple[Backlog, ServedAnnotator]:
         task = served_task(**{"batch": True, **annotator})
         asked = ServedAnnotator.load(task, "fake", self.settings)
-        hashed, spending = prompt_hash(task, self.settings.include), Spending.load(task, self.settings)
+        hashed, spending = (
+            prompt_hash(task, self.settings.include),
+            Spending.load(task, self.settings, batched=task.annotator.batch),
+        )
         more: dict[str, Any] = {"lake": self.lake, "prompt_hash": hashed, "spending": spending, "step": step}
         return Backlog(task, DAY, run=run, annotator=asked, **more), asked
 

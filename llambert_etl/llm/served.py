@@ -5,6 +5,7 @@ import datetime
 import email.utils
 import logging
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -152,10 +153,8 @@ def check_access(name: str, status: int, code: str) -> None:
 def _retry_after(headers: httpx.Headers) -> float:
     """Return the seconds that a server asks to wait, given as a number or as a date; 0 where it does not say."""
     value = headers.get("Retry-After", "")
-    try:
-        return max(float(value), 0.0)
-    except ValueError:
-        pass
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", value):
+        return float(value)
     try:
         moment = email.utils.parsedate_to_datetime(value)
     except ValueError:

@@ -1,5 +1,6 @@
 """Annotate by a provider's batch files: sent, waited for and read by `annotate`, or carried there and back by hand."""
 
+import logging
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from llambert_etl.llm.provider import Batch, Provider
 from llambert_etl.llm.served import ServedAnnotator
 from llambert_etl.manifest import Manifest
 from llambert_etl.sent import Desk, Sent, refuse_sent
+
+logger = logging.getLogger(__name__)
 
 # What OpenAI takes in one file, with room to spare in bytes.
 _MAX_REQUESTS, _MAX_BYTES = 50_000, 150_000_000
@@ -41,6 +44,7 @@ def annotate_in_batches(
                     return work.finish()
                 work.check_budget()
                 sent = _send(waiting, work, annotator, desk, provider)
+            logger.info("annotate %s: waiting for batch %s", work.task.name, sent.batch)
             batch = provider.wait(str(sent.batch), stop)
             _settle(sent, batch, work, annotator, desk, provider)
             progress(work.done, work.documents.height)
@@ -69,12 +73,12 @@ def read_batch(work: Backlog, annotator: ServedAnnotator, file: Path) -> Manifes
         answers = read_results([file], annotator.questions)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error}; fetch the output file of the batch again") from error
+    if not answers:
+        raise DataError(f"{file}: no results in it; fetch the output file of the batch again")
     with lake_faults(f"documents {work.task.name} {work.partition}"):
         corpus = as_of(work.lake, work.task.name, work.partition).filter(pl.col("text_hash").is_in(list(answers)))
         known = corpus.select("id", "text_hash").sort("id").collect().unique("text_hash", maintain_order=True)
     refuse_foreign(answers, set(known["text_hash"]))
-    if not answers:
-        raise DataError(f"{file}: no results in it; fetch the output file of the batch again")
     asked = pl.concat([known, work.documents.select("id", "text_hash")]).unique("text_hash", maintain_order=True)
     _keep(asked, answers, work)
     return work.finish()
@@ -86,7 +90,10 @@ def _left_behind(desk: Desk, provider: Provider) -> Sent | None:
     if sent is None or sent.batch is not None:
         return sent
     found = provider.find(sent.intent)
-    return None if found is None else desk.write(sent.model_copy(update={"batch": found.id}))
+    if found is None:
+        desk.clear()
+        return None
+    return desk.write(sent.model_copy(update={"batch": found.id}))
 
 
 def _send(waiting: pl.DataFrame, work: Backlog, annotator: ServedAnnotator, desk: Desk, provider: Provider) -> Sent:
@@ -96,11 +103,12 @@ def _send(waiting: pl.DataFrame, work: Backlog, annotator: ServedAnnotator, desk
         documents = dict(chosen.select("text_hash", "id").iter_rows())
         sent = desk.write(Sent(intent=uuid.uuid4().hex, batch=None, documents=documents))
         batch = provider.submit(requests, sent.intent)
+    logger.info("annotate %s: sent batch %s about %s documents", work.task.name, batch.id, chosen.height)
     return desk.write(sent.model_copy(update={"batch": batch.id}))
 
 
 def _write(documents: pl.DataFrame, path: Path, work: Backlog, annotator: ServedAnnotator) -> pl.DataFrame:
-    """Write requests for as many documents as fit one file and, by a guess, the budget, but for one; return those."""
+    """Write requests for as many documents as fit one file and, by a guess, the budget; at least one. Return those."""
     questions, size, tokens = annotator.questions, 0, 0
     answer = work.task.annotator.max_new_tokens
     with path.open("wb") as file:

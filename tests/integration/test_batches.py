@@ -14,7 +14,8 @@ from llambert_etl.steps.estimate import estimate
 from tests.batches import DOCUMENTS, BatchHouse, right
 from tests.children import Child
 from tests.fake_llm import ANSWER_TOKENS, PROMPT_TOKENS, Answer, error
-from tests.fake_provider import FakeProvider, Line
+from tests.fake_provider import FakeProvider, Line, jsonl
+from tests.unit.quality.frames import digest
 
 ASKED_ONCE = {f"text {number}": 1 for number in range(DOCUMENTS)}
 
@@ -82,6 +83,23 @@ def test_a_batch_that_was_read_but_not_noted_as_read_changes_nothing(
     assert (done.rows["labelled"], done.rows["reused"], len(batches.rows())) == (0, DOCUMENTS, DOCUMENTS)
     assert provider.requests.count(("GET", "/files/file-1/content")) == 2
     assert len(provider.batches) == 1
+
+
+def test_an_intent_that_came_to_nothing_holds_nothing_up(
+    batches: BatchHouse, provider: FakeProvider, tmp_path: Path
+) -> None:
+    provider.before = lambda method, path: error(503) if path == "/files" else None
+    with pytest.raises(TransientError, match="files: http_503"):
+        batches.annotate()
+    provider.before = lambda method, path: None
+    with pytest.raises(ConfigError, match="batch of unknown name about 12 documents is out"):
+        batches.annotate_live()
+    requests = [{"custom_id": digest(text), "body": {"messages": [{"content": text}]}} for text in ASKED_ONCE]
+    results = tmp_path / "results.jsonl"
+    results.write_bytes(jsonl([provider.result(request) for request in requests]))
+    batches.read(results)
+    for again in (batches.annotate, batches.annotate_live):
+        assert again().rows["reused"] == DOCUMENTS
 
 
 @pytest.mark.parametrize("place", ["/files", "/batches"])
