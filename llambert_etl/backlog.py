@@ -19,7 +19,7 @@ from llambert_etl.documents import as_of
 from llambert_etl.documents import sample as take_sample
 from llambert_etl.errors import DataError, TransientError
 from llambert_etl.lake import Lake, lake_faults
-from llambert_etl.llm import Annotator, Reply
+from llambert_etl.llm import Annotator, HalfAnsweredError, Reply
 from llambert_etl.llm.parsing import PARSER_VERSION
 from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
@@ -56,7 +56,7 @@ class Backlog:
     ) -> None:
         self.task, self.partition, self.lake, self.spending = task, partition, lake, spending
         self.question = {"prompt_hash": prompt_hash, "model": annotator.model, "revision": annotator.revision}
-        self._run, self.step, self._wanted = run, step, sample or task.annotator.sample
+        self._run, self.step, self._wanted = run, step, task.sample_size(asked=sample)
         self._started = datetime.datetime.now(datetime.UTC)
         self._documents_version = lake.version("documents")
         with lake_faults(f"documents {task.name} {partition}"):
@@ -100,6 +100,16 @@ class Backlog:
             f"{self.documents.height - self.done} documents are left to ask and what is answered is committed: raise "
             "annotator.budget and run it again, and it goes on from there"
         )
+
+    def ask(self, annotator: Annotator, documents: pl.DataFrame) -> None:
+        """Get the replies about one batch of documents and keep them."""
+        try:
+            replies = annotator.annotate(documents["text"].to_list())
+        except HalfAnsweredError as error:
+            self.keep(documents, error.replies)
+            self.commit()
+            raise
+        self.keep(documents, replies)
 
     def keep(self, documents: pl.DataFrame, replies: Sequence[Reply]) -> None:
         """Keep the replies about some documents, in their order, for the next commit."""
@@ -223,7 +233,7 @@ def answer(
         committed = clock()
         for asked in work.documents.iter_slices(annotator.batch_size):
             work.check_budget()
-            work.keep(asked, annotator.annotate(asked["text"].to_list()))
+            work.ask(annotator, asked)
             progress(work.done, work.documents.height)
             if clock() - committed >= age or stop.is_set():
                 work.commit()

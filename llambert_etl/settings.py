@@ -1,11 +1,21 @@
 """Settings: where things run. Read from LLAMBERT_* variables and mounted secret files, never from a task file."""
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -50,6 +60,13 @@ class Server(BaseModel):
     top_logprobs: int = Field(default=5, ge=0, le=20, description="tokens to ask probabilities of; 0 asks for none")
     batch_poll_seconds: float = Field(default=30.0, gt=0)
     batch_wait_seconds: float = Field(default=8 * 3600.0, gt=0, description="then the step fails and may try again")
+
+    @field_validator("api_key")
+    @classmethod
+    def _fit_for_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"[!-~]+", value.get_secret_value()):
+            raise ValueError("must be printable ASCII without spaces or line breaks")
+        return value
 
 
 class Price(BaseModel):

@@ -12,6 +12,7 @@ from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Price, Settings
+from llambert_etl.steps.annotate import annotate
 from llambert_etl.steps.batch import annotate_in_batches, read_batch, write_batch
 from tests.fake_provider import FakeProvider, Line
 from tests.served import MODEL, served_task, server, write_template
@@ -37,12 +38,20 @@ class BatchHouse:
     def open(self, step: str, run: str = "r1", **annotator: Any) -> tuple[Backlog, ServedAnnotator]:
         task = served_task(**{"batch": True, **annotator})
         asked = ServedAnnotator.load(task, "fake", self.settings)
-        hashed, spending = prompt_hash(task, self.settings.include), Spending.load(task, self.settings)
+        hashed, spending = (
+            prompt_hash(task, self.settings.include),
+            Spending.load(task, self.settings, batched=task.annotator.batch),
+        )
         more: dict[str, Any] = {"lake": self.lake, "prompt_hash": hashed, "spending": spending, "step": step}
         return Backlog(task, DAY, run=run, annotator=asked, **more), asked
 
     def annotate(self, run: str = "r1", **annotator: Any) -> Manifest:
         return annotate_in_batches(*self.open("annotate", run, **annotator))
+
+    def annotate_live(self) -> Manifest:
+        task = served_task()
+        annotator, hashed = ServedAnnotator.load(task, "fake", self.settings), prompt_hash(task, self.settings.include)
+        return annotate(task, DAY, run="r1", lake=self.lake, annotator=annotator, prompt_hash=hashed)
 
     def write(self, file: Path, **annotator: Any) -> Manifest:
         return write_batch(*self.open("batch write", **annotator), file)

@@ -72,10 +72,13 @@ class FakeLlm:
         self._server.shutdown()
         self._server.server_close()
 
-    def wait_for(self, answers: int) -> None:
-        """Wait until so many answers are paid."""
+    def wait_for(self, *, answers: int = 0, asked: int = 0) -> None:
+        """Wait until so many answers are paid and so many requests have come."""
         with self.reached:
-            assert self.reached.wait_for(lambda: self.answered.total() >= answers, 60)
+            there = self.reached.wait_for(
+                lambda: self.answered.total() >= answers and self.asked.total() >= asked, timeout=60
+            )
+        assert there, "the server was not asked in time"
 
     def route(self, method: str, path: str, headers: Any, body: bytes) -> Answer:
         if headers.get("Authorization") != f"Bearer {KEY}":
@@ -92,6 +95,7 @@ class FakeLlm:
             nth = self.asked[text]
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
+            self.reached.notify_all()
         try:
             time.sleep(self.pause)
             answer = self.fault(text, nth)

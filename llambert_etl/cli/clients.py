@@ -63,7 +63,7 @@ def open_step(task: str, partition: str, expect: str | None) -> Opened:
 
 
 def open_backlog(
-    opened: Opened, annotator: "Annotator", *, run: str, sample: int | None, step: str = "annotate"
+    opened: Opened, annotator: "Annotator", *, run: str, sample: int | None, step: str, batched: bool
 ) -> "Backlog":
     """Read what is left to ask of an annotator. Raise ConfigError for a budget that cannot be kept."""
     from llambert_etl.backlog import Backlog
@@ -78,7 +78,7 @@ def open_backlog(
         lake=clients.lake,
         annotator=annotator,
         prompt_hash=prompt_hash(task, clients.settings.include),
-        spending=Spending.load(task, clients.settings),
+        spending=Spending.load(task, clients.settings, batched=batched),
         sample=sample,
         step=step,
     )
@@ -94,4 +94,4 @@ def open_batch(
     if task.annotator.server is None:
         raise ConfigError(f"task {task.name!r}: batch files are for servers; set annotator.server in its task file")
     annotator = ServedAnnotator.load(task, task.annotator.server, clients.settings)
-    return open_backlog(opened, annotator, run=run, sample=sample, step=step), annotator
+    return open_backlog(opened, annotator, run=run, sample=sample, step=step, batched=True), annotator

@@ -92,7 +92,8 @@ def estimate(
 
     found, _, clients = opened = open_step(task, partition, expect)
     annotator = open_annotator(found, clients.settings)
-    work = open_backlog(opened, annotator, run=run, sample=sample, step="estimate")
+    batched = found.annotator.batch
+    work = open_backlog(opened, annotator, run=run, sample=sample, step="estimate", batched=batched)
     _done(estimate(work, annotator, render(found, clients.settings.include), probe=probe))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from llambert_etl.errors import TransientError
 from llambert_etl.schemas import AnnotationStatus
 
 
@@ -26,6 +27,14 @@ class Reply:
     answered_by: str | None = None
 
 
+class HalfAnsweredError(TransientError):
+    """An annotator ceased to answer half-way. `replies` has one for each text all the same, for some are paid."""
+
+    def __init__(self, message: str, replies: list[Reply]) -> None:
+        super().__init__(message)
+        self.replies = replies
+
+
 class Annotator(Protocol):
     """What answers a labelling question. `batch_size` is how many documents one call should be given."""
 
@@ -39,5 +48,5 @@ class Annotator(Protocol):
     def batch_size(self) -> int: ...
 
     def annotate(self, texts: Sequence[str]) -> list[Reply]:
-        """Return one reply for each text, in order."""
+        """Return one reply for each text, in order; raise HalfAnsweredError to have some kept before trying again."""
         ...

@@ -162,7 +162,7 @@ class Provider:
     def _faults(self, place: str) -> Iterator[None]:
         try:
             yield
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise TransientError(f"server {self._name!r}: {place}: {type(error).__name__}; try again") from error
 
     def _check(self, response: httpx.Response, place: str, content: bytes) -> None:

@@ -5,6 +5,7 @@ import datetime
 import email.utils
 import logging
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import httpx
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError, TransientError
-from llambert_etl.llm import Reply
+from llambert_etl.llm import HalfAnsweredError, Reply
 from llambert_etl.llm.chat import Questions, failed, refusal
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Server, Settings
@@ -45,8 +46,8 @@ class ServedAnnotator:
     def annotate(self, texts: Sequence[str]) -> list[Reply]:
         """Return one reply for each text, in order.
 
-        Raise ConfigError where the server refuses all of us, TransientError where it answers nobody. Where it ceases
-        to answer half-way, what it did answer is returned, for it is paid; the next call raises.
+        Raise ConfigError where the server refuses us, TransientError where it answers about no document, and
+        HalfAnsweredError where it ceases to answer half-way.
         """
         return asyncio.run(self._ask_all(texts))
 
@@ -61,14 +62,16 @@ class ServedAnnotator:
             batch = _Batch(client, self.name, self.server, self.questions)
             replies = await asyncio.gather(*(batch.ask(text) for text in texts))
         if batch.retries:
-            logger.warning("server %s: %s", self.name, batch.retries)
+            seen = ", ".join(f"{count} {reason}" for reason, count in sorted(batch.retries.items()))
+            logger.warning("server %s: asked again after %s", self.name, seen)
         reasons = Counter(reply.reason for reply in replies if reply.status == AnnotationStatus.FAILED)
         seen = ", ".join(sorted(map(str, reasons)))
-        if texts and batch.unanswered == len(texts):
-            raise TransientError(
-                f"server {self.name!r}: no answer about any of {len(texts)} documents ({seen}); run the step again "
-                "when it is up, what it answered before is kept"
+        if batch.silent or batch.unanswered == len(texts) > 0:
+            message = (
+                f"server {self.name!r}: no answer about {batch.unanswered} of {len(texts)} documents ({seen}); run the "
+                "step again when it is up, what it answered before is kept"
             )
+            raise HalfAnsweredError(message, replies) if batch.unanswered < len(texts) else TransientError(message)
         if reasons.total() == self.batch_size:
             raise ConfigError(
                 f"server {self.name!r}: refused all of {len(texts)} documents ({seen}); see whether the model has room "
@@ -84,7 +87,7 @@ class _Batch:
         self._client, self._name, self._server, self._questions = client, name, server, questions
         self._slots = asyncio.Semaphore(server.concurrency)
         self._heard = time.monotonic()
-        self.retries, self.unanswered = Counter[str](), 0
+        self.retries, self.unanswered, self.silent = Counter[str](), 0, False
 
     async def ask(self, text: str) -> Reply:
         async with self._slots:
@@ -97,6 +100,8 @@ class _Batch:
                 reason, asked_for = found
                 wait = max(asked_for, pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, keeps no secret
                 if time.monotonic() + wait > min(started, self._heard) + self._server.patience_seconds:
+                    # A server that answers others meanwhile is up, and only this document is too much for it.
+                    self.silent |= self._heard < started
                     self.unanswered += 1
                     return failed(reason)
                 self.retries[reason] += 1
@@ -108,7 +113,7 @@ class _Batch:
         try:
             async with asyncio.timeout(self._server.timeout_seconds):
                 response = await self._client.post("chat/completions", json=self._questions.body(text))
-        except (httpx.TransportError, TimeoutError) as error:
+        except (httpx.RequestError, TimeoutError) as error:
             return "too_slow" if isinstance(error, TimeoutError | httpx.TimeoutException) else "unreachable", 0.0
         status, code = response.status_code, refusal(response.status_code, response.content)
         check_access(self._name, status, code)
@@ -148,10 +153,8 @@ def check_access(name: str, status: int, code: str) -> None:
 def _retry_after(headers: httpx.Headers) -> float:
     """Return the seconds that a server asks to wait, given as a number or as a date; 0 where it does not say."""
     value = headers.get("Retry-After", "")
-    try:
-        return max(float(value), 0.0)
-    except ValueError:
-        pass
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", value):
+        return float(value)
     try:
         moment = email.utils.parsedate_to_datetime(value)
     except ValueError:

@@ -15,9 +15,9 @@ _MILLION = 1_000_000
 class Spending:
     """Tokens and USD of this try and of the run's earlier ones. A model without a price costs nothing that we know."""
 
-    def __init__(self, annotator: Annotator, price: Price | None = None) -> None:
+    def __init__(self, annotator: Annotator, price: Price | None = None, *, batched: bool = False) -> None:
         self._budget, self._price = annotator.budget, price
-        self._share = price.batch_share if price is not None and annotator.batch else 1.0
+        self._share = price.batch_share if price is not None and batched else 1.0
         self.tokens_in = self.tokens_out = 0
         self._earlier_tokens, self._earlier_usd = 0, 0.0
         if price is None and self._budget is not None and self._budget.usd is not None:
@@ -27,8 +27,9 @@ class Spending:
             )
 
     @classmethod
-    def load(cls, task: LabellingTask, settings: Settings) -> "Spending":
-        return cls(task.annotator, settings.prices.get(task.annotator.model))
+    def load(cls, task: LabellingTask, settings: Settings, *, batched: bool = False) -> "Spending":
+        """Look up the model's price, `batched` that of a batch file; raise ConfigError for a budget that needs one."""
+        return cls(task.annotator, settings.prices.get(task.annotator.model), batched=batched)
 
     @property
     def usd(self) -> float:

@@ -10,6 +10,7 @@ from llambert_etl.llm import Annotator
 from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.sent import refuse_sent
 
 
 def annotate(
@@ -29,7 +30,7 @@ def annotate(
 
     A failed answer is kept as such and asked again by the next run. On SIGTERM the batch in flight is finished and
     committed, then TransientError is raised; a second SIGTERM, or a kill, loses that batch and no other. Raise
-    DataError, before the next batch, where the task's budget is used up.
+    DataError, before the next batch, where the task's budget is used up, and ConfigError where a batch file is out.
     """
     work = Backlog(
         task,
@@ -41,5 +42,6 @@ def annotate(
         spending=spending or Spending(task.annotator),
         sample=sample,
     )
+    refuse_sent(work)
     answer(work, annotator, progress, clock)
     return work.finish()

@@ -1,15 +1,14 @@
 """Annotate by a provider's batch files: sent, waited for and read by `annotate`, or carried there and back by hand."""
 
+import logging
 import tempfile
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict
 
 from llambert_etl.backlog import Backlog, stop_signal
-from llambert_etl.config import fingerprint
 from llambert_etl.documents import as_of
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.lake import lake_faults
@@ -18,38 +17,13 @@ from llambert_etl.llm.chat import failed
 from llambert_etl.llm.provider import Batch, Provider
 from llambert_etl.llm.served import ServedAnnotator
 from llambert_etl.manifest import Manifest
+from llambert_etl.sent import Desk, Sent, refuse_sent
+
+logger = logging.getLogger(__name__)
 
 # What OpenAI takes in one file, with room to spare in bytes.
 _MAX_REQUESTS, _MAX_BYTES = 50_000, 150_000_000
 _MISSING = "not_in_batch"
-
-
-class _Sent(BaseModel):
-    """A batch that was sent and is not read yet; `batch` is None while it is not known whether it was."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    intent: str
-    batch: str | None
-    documents: dict[str, str]  # text hash -> id
-
-
-class _Desk:
-    """Where the lake keeps what was sent: for each question that is asked, one batch at a time."""
-
-    def __init__(self, work: Backlog) -> None:
-        self._lake, self._key = work.lake, f"{work.task.name}/{fingerprint(work.question)}.json"
-
-    def read(self) -> _Sent | None:
-        found = self._lake.read_note(self._key, folder="_batches")
-        return _Sent.model_validate_json(found) if found else None
-
-    def write(self, sent: _Sent) -> _Sent:
-        self._lake.write_note(self._key, sent.model_dump_json(), folder="_batches")
-        return sent
-
-    def clear(self) -> None:
-        self._lake.write_note(self._key, "", folder="_batches")
 
 
 def annotate_in_batches(
@@ -60,7 +34,7 @@ def annotate_in_batches(
     What is sent is written to the lake first: a run that was killed, or that ran out of time, is continued by the next,
     which waits for the same batch.
     """
-    desk, tried = _Desk(work), set[str]()
+    desk, tried = Desk(work), set[str]()
     with stop_signal() as stop, Provider.open(annotator.name, annotator.server) as provider:
         sent = _left_behind(desk, provider)
         while True:
@@ -70,6 +44,7 @@ def annotate_in_batches(
                     return work.finish()
                 work.check_budget()
                 sent = _send(waiting, work, annotator, desk, provider)
+            logger.info("annotate %s: waiting for batch %s", work.task.name, sent.batch)
             batch = provider.wait(str(sent.batch), stop)
             _settle(sent, batch, work, annotator, desk, provider)
             progress(work.done, work.documents.height)
@@ -79,6 +54,7 @@ def annotate_in_batches(
 
 def write_batch(work: Backlog, annotator: ServedAnnotator, file: Path) -> Manifest:
     """Write the requests about documents that are not answered yet to a file, as many as a provider takes at once."""
+    refuse_sent(work)
     part = file.with_name(f"{file.name}.part")
     try:
         written = _write(work.documents, part, work, annotator).height
@@ -97,38 +73,42 @@ def read_batch(work: Backlog, annotator: ServedAnnotator, file: Path) -> Manifes
         answers = read_results([file], annotator.questions)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error}; fetch the output file of the batch again") from error
+    if not answers:
+        raise DataError(f"{file}: no results in it; fetch the output file of the batch again")
     with lake_faults(f"documents {work.task.name} {work.partition}"):
         corpus = as_of(work.lake, work.task.name, work.partition).filter(pl.col("text_hash").is_in(list(answers)))
         known = corpus.select("id", "text_hash").sort("id").collect().unique("text_hash", maintain_order=True)
     refuse_foreign(answers, set(known["text_hash"]))
-    if not answers:
-        raise DataError(f"{file}: no results in it; fetch the output file of the batch again")
     asked = pl.concat([known, work.documents.select("id", "text_hash")]).unique("text_hash", maintain_order=True)
     _keep(asked, answers, work)
     return work.finish()
 
 
-def _left_behind(desk: _Desk, provider: Provider) -> _Sent | None:
+def _left_behind(desk: Desk, provider: Provider) -> Sent | None:
     """Return what an earlier run sent and did not read. One killed as it sent may have sent it, or not."""
     sent = desk.read()
     if sent is None or sent.batch is not None:
         return sent
     found = provider.find(sent.intent)
-    return None if found is None else desk.write(sent.model_copy(update={"batch": found.id}))
+    if found is None:
+        desk.clear()
+        return None
+    return desk.write(sent.model_copy(update={"batch": found.id}))
 
 
-def _send(waiting: pl.DataFrame, work: Backlog, annotator: ServedAnnotator, desk: _Desk, provider: Provider) -> _Sent:
+def _send(waiting: pl.DataFrame, work: Backlog, annotator: ServedAnnotator, desk: Desk, provider: Provider) -> Sent:
     with tempfile.TemporaryDirectory() as folder:
         requests = Path(folder) / "requests.jsonl"
         chosen = _write(waiting, requests, work, annotator)
         documents = dict(chosen.select("text_hash", "id").iter_rows())
-        sent = desk.write(_Sent(intent=uuid.uuid4().hex, batch=None, documents=documents))
+        sent = desk.write(Sent(intent=uuid.uuid4().hex, batch=None, documents=documents))
         batch = provider.submit(requests, sent.intent)
+    logger.info("annotate %s: sent batch %s about %s documents", work.task.name, batch.id, chosen.height)
     return desk.write(sent.model_copy(update={"batch": batch.id}))
 
 
 def _write(documents: pl.DataFrame, path: Path, work: Backlog, annotator: ServedAnnotator) -> pl.DataFrame:
-    """Write requests for as many documents as fit one file and, by a guess, the budget, but for one; return those."""
+    """Write requests for as many documents as fit one file and, by a guess, the budget; at least one. Return those."""
     questions, size, tokens = annotator.questions, 0, 0
     answer = work.task.annotator.max_new_tokens
     with path.open("wb") as file:
@@ -143,7 +123,7 @@ def _write(documents: pl.DataFrame, path: Path, work: Backlog, annotator: Served
 
 
 def _settle(
-    sent: _Sent, batch: Batch, work: Backlog, annotator: ServedAnnotator, desk: _Desk, provider: Provider
+    sent: Sent, batch: Batch, work: Backlog, annotator: ServedAnnotator, desk: Desk, provider: Provider
 ) -> None:
     """Keep the results of a batch that is over, in one commit, and clear the desk."""
     if batch.status == "failed":
@@ -153,8 +133,15 @@ def _settle(
             "see whether the account may send so many requests about this model, or take a smaller sample"
         )
     with tempfile.TemporaryDirectory() as folder:
-        answers = read_results(provider.download(batch, Path(folder)), annotator.questions)
-    refuse_foreign(answers, sent.documents)
+        results = provider.download(batch, Path(folder))
+        try:
+            answers = read_results(results, annotator.questions)
+            refuse_foreign(answers, sent.documents)
+        except DataError as error:
+            raise DataError(
+                f"batch {batch.id}: {error}; fetch its files, mend them and take them by `llambert batch read`, then "
+                f"remove {desk.place}"
+            ) from error
     asked = pl.DataFrame({"id": list(sent.documents.values()), "text_hash": list(sent.documents)})
     _keep(asked, answers, work)
     desk.clear()

@@ -9,6 +9,7 @@ from llambert_etl.llm import Annotator
 from llambert_etl.llm.chat import guess_tokens
 from llambert_etl.llm.prompts import Chat, Completion
 from llambert_etl.manifest import Manifest
+from llambert_etl.sent import refuse_sent
 
 
 def estimate(work: Backlog, annotator: Annotator, prompt: Chat | Completion, *, probe: int) -> Manifest:
@@ -17,6 +18,7 @@ def estimate(work: Backlog, annotator: Annotator, prompt: Chat | Completion, *, 
     The backlog is in the sample's random order, so its first documents stand for all. The probe obeys the task's
     budget. Without one nothing is asked: tokens are guessed from characters, and seconds are not known.
     """
+    refuse_sent(work)
     asked, left = work.documents.head(probe), work.documents.slice(probe)
     each = _ask(work, annotator, asked)
     if asked.is_empty():
@@ -46,7 +48,7 @@ def _ask(work: Backlog, annotator: Annotator, documents: pl.DataFrame) -> float 
             continue
         work.check_budget()
         began = time.monotonic()
-        work.keep(part, annotator.annotate(part["text"].to_list()))
+        work.ask(annotator, part)
         took.append(time.monotonic() - began)
         work.commit()
     if len(took) < 2:

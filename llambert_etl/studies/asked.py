@@ -15,6 +15,7 @@ from llambert_etl.llm.annotators import open_annotator
 from llambert_etl.llm.prompts import prompt_hash
 from llambert_etl.llm.spending import Spending
 from llambert_etl.schemas import AnnotationStatus
+from llambert_etl.sent import refuse_sent
 from llambert_etl.studies import findings
 from llambert_etl.studies.data import read_gold
 from llambert_etl.studies.subject import Progress, Result, Subject
@@ -125,6 +126,7 @@ class _Exam:
             chosen=documents,
             step="study",
         )
+        refuse_sent(work)
         answer(work, annotator, self._progress)
         spent = spending.tokens_in + spending.tokens_out
         self.rows["read"] += documents.height

@@ -10,6 +10,7 @@ import yaml
 from llambert_etl.cli import run
 from llambert_etl.stack.environment import variables
 from tests.batches import DAY, DOCUMENTS, BatchHouse
+from tests.fake_llm import ANSWER_TOKENS, PROMPT_TOKENS
 from tests.fake_provider import FakeProvider, jsonl
 from tests.served import served_fields
 
@@ -54,4 +55,7 @@ def test_a_batch_goes_out_and_comes_back_by_hand(
     assert written == {"read": 5, "written": 5}
     results.write_bytes(jsonl(batches.results(provider, requests)))
     assert rows(capfd, "batch", "read", str(results), "--sample", "5") == {"read": 5, "labelled": 5}
+    (commit,) = batches.lake.commits("annotations", "reviews")
+    assert commit.manifest
+    assert commit.manifest.cost == pytest.approx(0.5 * 5 * (PROMPT_TOKENS * 30 + ANSWER_TOKENS * 60) / 1e6)
     assert not provider.requests

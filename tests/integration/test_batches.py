@@ -2,16 +2,20 @@
 
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
 
 from llambert_etl.errors import ConfigError, DataError, TransientError
+from llambert_etl.llm.prompts import render
+from llambert_etl.manifest import Manifest
+from llambert_etl.steps.estimate import estimate
 from tests.batches import DOCUMENTS, BatchHouse, right
 from tests.children import Child
 from tests.fake_llm import ANSWER_TOKENS, PROMPT_TOKENS, Answer, error
-from tests.fake_provider import FakeProvider, Line
+from tests.fake_provider import FakeProvider, Line, jsonl
+from tests.unit.quality.frames import digest
 
 ASKED_ONCE = {f"text {number}": 1 for number in range(DOCUMENTS)}
 
@@ -79,6 +83,23 @@ def test_a_batch_that_was_read_but_not_noted_as_read_changes_nothing(
     assert (done.rows["labelled"], done.rows["reused"], len(batches.rows())) == (0, DOCUMENTS, DOCUMENTS)
     assert provider.requests.count(("GET", "/files/file-1/content")) == 2
     assert len(provider.batches) == 1
+
+
+def test_an_intent_that_came_to_nothing_holds_nothing_up(
+    batches: BatchHouse, provider: FakeProvider, tmp_path: Path
+) -> None:
+    provider.before = lambda method, path: error(503) if path == "/files" else None
+    with pytest.raises(TransientError, match="files: http_503"):
+        batches.annotate()
+    provider.before = lambda method, path: None
+    with pytest.raises(ConfigError, match="batch of unknown name about 12 documents is out"):
+        batches.annotate_live()
+    requests = [{"custom_id": digest(text), "body": {"messages": [{"content": text}]}} for text in ASKED_ONCE]
+    results = tmp_path / "results.jsonl"
+    results.write_bytes(jsonl([provider.result(request) for request in requests]))
+    batches.read(results)
+    for again in (batches.annotate, batches.annotate_live):
+        assert again().rows["reused"] == DOCUMENTS
 
 
 @pytest.mark.parametrize("place", ["/files", "/batches"])
@@ -154,4 +175,40 @@ def test_a_budget_cuts_the_batches_and_stops_after_the_one_in_flight(
         batches.annotate(budget={"tokens": 150})
     assert 0 < provider.answered.total() < DOCUMENTS
     batches.annotate(budget={"tokens": 10_000})
+    assert provider.answered == ASKED_ONCE
+
+
+def test_what_is_sent_is_asked_in_no_other_way_meanwhile(
+    batches: BatchHouse, provider: FakeProvider, tmp_path: Path
+) -> None:
+    provider.before = lambda method, path: error(401, "expired") if "batch_0" in path else None
+    with pytest.raises(ConfigError, match="refuses the key"):
+        batches.annotate()
+    prompt = render(batches.task, batches.settings.include)
+    others: list[Callable[[], Manifest]] = [
+        batches.annotate_live,
+        lambda: estimate(*batches.open("estimate"), prompt, probe=1),
+        lambda: batches.write(tmp_path / "requests.jsonl"),
+    ]
+    for other in others:
+        with pytest.raises(ConfigError, match="batch batch_0 about 12 documents is out; run `llambert annotate`"):
+            other()
+    assert provider.answered == ASKED_ONCE
+    provider.before = lambda method, path: None
+    assert batches.annotate().rows["labelled"] == DOCUMENTS
+
+
+def test_results_that_cannot_be_read_are_told_with_the_way_out(
+    batches: BatchHouse, provider: FakeProvider, tmp_path: Path
+) -> None:
+    provider.spoil = lambda lines: [*lines, {**lines[0], "custom_id": "row-7"}]
+    with pytest.raises(DataError, match=r"batch batch_0: .*file-1.jsonl line 13: .*'row-7'.*`llambert batch read`"):
+        batches.annotate()
+    assert batches.rows() == []
+    mended = tmp_path / "mended.jsonl"
+    mended.write_bytes(b"".join(provider.files["file-1"].splitlines(keepends=True)[:-1]))
+    assert batches.read(mended).rows["labelled"] == DOCUMENTS
+    for note in Path(batches.lake.uri).glob("_batches/reviews/*.json"):
+        note.unlink()
+    assert batches.annotate("r2").rows["reused"] == DOCUMENTS
     assert provider.answered == ASKED_ONCE

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 from llambert_etl.config import LabellingTask
-from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.lake import Lake
 from llambert_etl.llm.annotators import open_annotator
 from llambert_etl.llm.prompts import prompt_hash
@@ -128,6 +129,18 @@ def test_a_process_that_is_killed_has_paid_for_one_batch_that_is_paid_again(
     assert max(llm.asked.values()) <= 2
 
 
+def test_a_server_that_goes_down_half_way_through_a_batch_is_paid_once(
+    corpus: Lake, here: Settings, llm: FakeLlm
+) -> None:
+    llm.fault = lambda text, nth: error(503) if llm.answered.total() >= BATCH + 3 else None
+    with pytest.raises(TransientError, match="no answer about 5 of 8 documents"):
+        run_annotate(corpus, here, served_task())
+    assert Counter(row["status"] for row in rows(corpus)) == {"labelled": BATCH + 3, "failed": 5}
+    llm.fault = lambda text, nth: None
+    assert run_annotate(corpus, here, served_task()).rows["reused"] == BATCH + 3
+    assert llm.answered == ASKED_ONCE
+
+
 def test_a_process_that_is_asked_to_stop_keeps_what_it_has_paid_for(corpus: Lake, here: Settings, llm: FakeLlm) -> None:
     llm.pause = 0.02
     with start(here) as stopped:
@@ -139,6 +152,21 @@ def test_a_process_that_is_asked_to_stop_keeps_what_it_has_paid_for(corpus: Lake
     with start(here) as again:
         again.communicate(timeout=60)
     assert (again.returncode, llm.asked) == (0, ASKED_ONCE)
+
+
+def test_a_process_that_is_asked_again_to_stop_does_not_wait_for_the_server(
+    corpus: Lake, here: Settings, llm: FakeLlm
+) -> None:
+    llm.pause = 60.0
+    with start(here) as stopped:
+        llm.wait_for(asked=1)
+        stopped.terminate()
+        with pytest.raises(subprocess.TimeoutExpired):
+            stopped.wait(0.5)  # for the batch in flight
+        stopped.terminate()
+        stopped.communicate(timeout=20)
+    assert stopped.returncode == 75
+    assert rows(corpus) == []
 
 
 def test_neither_key_nor_address_is_shown_when_the_server_refuses(corpus: Lake, here: Settings, llm: FakeLlm) -> None:

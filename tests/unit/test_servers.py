@@ -1,0 +1,44 @@
+"""Where servers are and with which key: from variables and mounted files, checked, and never shown."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llambert_etl.errors import ConfigError
+from llambert_etl.settings import load_settings
+
+
+def test_address_and_key_come_from_variables_and_mounted_files_and_the_key_is_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "LLAMBERT_SERVERS__gpt__API_KEY").write_text("hunter2\n")
+    monkeypatch.setenv("LLAMBERT_LAKE", "/lake")
+    monkeypatch.setenv("LLAMBERT_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("LLAMBERT_SERVERS__GPT__URL", "https://api.openai.com/v1")
+    monkeypatch.setenv("LLAMBERT_SERVERS__GPT__CONCURRENCY", "4")
+    monkeypatch.setenv("LLAMBERT_PRICES", json.dumps({"gpt-4-0613": {"input": 30, "output": 60}}))
+    settings = load_settings()
+    server = settings.server("gpt")
+    assert server.api_key is not None
+    assert (server.api_key.get_secret_value(), server.concurrency) == ("hunter2", 4)
+    assert settings.prices["gpt-4-0613"].output == 60
+    assert "hunter2" not in repr(settings) + settings.model_dump_json()
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "https://user:secret@host/v1", "https://host/v1?key=x", "host"])
+def test_an_address_that_is_none_or_holds_a_secret_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("LLAMBERT_LAKE", "/lake")
+    monkeypatch.setenv("LLAMBERT_SERVERS__GPT__URL", url)
+    with pytest.raises(ConfigError, match="LLAMBERT_SERVERS__GPT__URL") as refused:
+        load_settings()
+    assert url not in str(refused.value)
+
+
+def test_a_key_that_no_header_can_hold_is_refused_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMBERT_LAKE", "/lake")
+    monkeypatch.setenv("LLAMBERT_SERVERS__GPT__URL", "https://api.openai.com/v1")
+    monkeypatch.setenv("LLAMBERT_SERVERS__GPT__API_KEY", "hunter2\r\nX-Evil: 1")
+    with pytest.raises(ConfigError, match="LLAMBERT_SERVERS__GPT__API_KEY: .*printable ASCII") as refused:
+        load_settings()
+    assert "hunter2" not in str(refused.value)
