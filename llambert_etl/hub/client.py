@@ -12,6 +12,7 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -122,26 +123,26 @@ class Hub:
             with _hub_faults(what), get_session().stream("GET", url, headers=self._headers) as response:
                 hf_raise_for_status(response)
                 yield from check.follow(response.iter_bytes(_CHUNK))
-        except Absent as error:
+        except _Absent as error:
             raise TransientError(f"{what}: went after it was listed; run it again") from error
         if check.size < check.file.size:
             raise TransientError(f"{what}: the hub sent {check.size} of {check.file.size} bytes; run it again")
         if not check.right:
-            raise DataError(
-                f"{what}: what the hub sent is not the file that it lists (its hash differs); nothing was kept"
-            )
+            raise DataError(f"{what}: what the hub sent is not the file that it lists (its hash differs); refused")
 
     def _guard(self, request: httpx2.Request) -> None:
         scheme, host = request.url.scheme, request.url.host
-        if scheme != self._scheme or not any(host == each or host.endswith(f".{each}") for each in self._hosts):
+        if scheme not in ("https", self._scheme) or not any(
+            host == each or host.endswith(f".{each}") for each in self._hosts
+        ):
             raise ConfigError(
-                f"the hub sends a request on to {scheme}://{host}, which is none of {self._hosts} by {self._scheme}; "
-                "add the host to LLAMBERT_HUB_HOSTS if it is the hub's own"
+                f"the hub sends a request on to {scheme}://{host}, which is not allowed (hosts {self._hosts}, "
+                "and no plain http from an https hub); add the host to LLAMBERT_HUB_HOSTS if it is the hub's own"
             )
         request.extensions["timeout"] = _TIMEOUT.as_dict()
 
 
-class Absent(ConfigError):
+class _Absent(ConfigError):
     """The hub has no such thing; what was listed before has gone since."""
 
 
@@ -157,9 +158,9 @@ def _hub_faults(what: str) -> Iterator[None]:
     except RepositoryNotFoundError as error:
         raise ConfigError(f"{what}: the hub has none such, or LLAMBERT_HUB_TOKEN may not read it") from error
     except RevisionNotFoundError as error:
-        raise Absent(f"{what}: the hub has no such revision") from error
+        raise _Absent(f"{what}: the hub has no such revision") from error
     except EntryNotFoundError as error:
-        raise Absent(f"{what}: the hub has no such file") from error
+        raise _Absent(f"{what}: the hub has no such file") from error
     except HfHubHTTPError as error:
         status = error.response.status_code
         if status in (408, 429) or status >= 500:
@@ -169,6 +170,8 @@ def _hub_faults(what: str) -> Iterator[None]:
         ) from error
     except httpx2.HTTPError as error:
         raise TransientError(f"{what}: the hub cannot be reached ({type(error).__name__}); try again") from error
+    except HFValidationError as error:
+        raise ConfigError(f"{what}: cannot be a name on the hub") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{what}: the answer is not a hub's ({type(error).__name__}); check LLAMBERT_HUB_ENDPOINT"

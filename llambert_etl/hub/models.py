@@ -3,6 +3,7 @@
 import logging
 import re
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,8 +44,10 @@ def pull(model: str, revision: str, *, lake: Lake, settings: Settings) -> Mirror
     """
     settings.allow(model)
     folder = _folder(lake, model, revision)
-    fetched = 0 if folder.hashes() is not None else _fill(folder, model, revision, settings)
-    return _described(folder, model, revision, fetched)
+    hashes, fetched = folder.hashes(), 0
+    if hashes is None:
+        hashes, fetched = _fill(folder, model, revision, settings)
+    return _described(folder, model, revision, hashes, fetched)
 
 
 def mirrored(lake: Lake) -> list[Mirrored]:
@@ -55,14 +58,13 @@ def mirrored(lake: Lake) -> list[Mirrored]:
     for place in places:
         _, organisation, name, revision = place.rsplit("/", 3)
         folder = _folder(lake, f"{organisation}/{name}", revision)
-        if folder.hashes() is not None:
-            found.append(_described(folder, f"{organisation}/{name}", revision))
+        if (hashes := folder.hashes()) is not None:
+            found.append(_described(folder, f"{organisation}/{name}", revision, hashes))
     return found
 
 
-def _described(folder: Folder, model: str, revision: str, fetched: int = 0) -> Mirrored:
+def _described(folder: Folder, model: str, revision: str, hashes: Mapping[str, str], fetched: int = 0) -> Mirrored:
     sizes = folder.sizes()
-    hashes = folder.hashes() or {}
     return Mirrored(model, revision, folder.uri, len(hashes), sum(sizes[name] for name in hashes), fetched)
 
 
@@ -96,8 +98,8 @@ def _folder(lake: Lake, model: str, revision: str) -> Folder:
     return Folder(lake, _ROOT, *model.split("/"), revision)
 
 
-def _fill(folder: Folder, model: str, revision: str, settings: Settings) -> int:
-    """Make the folder whole; return how many files were fetched."""
+def _fill(folder: Folder, model: str, revision: str, settings: Settings) -> tuple[dict[str, str], int]:
+    """Make the folder whole; return the sha256 of each file, and how many were fetched."""
     hub = Hub(
         settings,
         f"model {model!r} at {revision}: is in no mirror (run `llambert models pull {model} --revision {revision}` "
@@ -122,7 +124,7 @@ def _fill(folder: Folder, model: str, revision: str, settings: Settings) -> int:
             fetched += 1
         hashes[file.path] = check.sha256
     folder.seal(hashes, {file.path: file.size for file in files})
-    return fetched
+    return hashes, fetched
 
 
 def _fetch(hub: Hub, commit: Commit, file: HubFile, folder: Folder) -> Check:

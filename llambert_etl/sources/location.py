@@ -15,8 +15,6 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\%]")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 # S3 forbids bucket names that look like an address; so does everyone who remembers what 169.254.169.254 serves.
 _ADDRESS = re.compile(r"[0-9.]+")
-
-
 # A data set of the hub and the revision that is read; in the allow-list also all of it, or an organisation.
 _DATASET = re.compile(r"datasets/(?P<name>\w[\w.-]*(?:/\w[\w.-]*(?:@\w[\w.-]*)?)?)(?:/(?P<path>.*))?", re.ASCII)
 

@@ -1,10 +1,12 @@
 """What the hub answers is believed only as far as its hashes go, and no answer leads to another host."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import get_session
 from pydantic import SecretStr
 
 from llambert_etl.errors import ConfigError, DataError, LlambertError, TransientError
@@ -65,7 +67,7 @@ def test_the_token_is_for_the_hub_alone(hub: FakeHub) -> None:
         "http://169.254.169.254/latest/meta-data/iam",
         "http://localhost.example/weights",
         "http://evil-localhost/weights",
-        "https://localhost/weights",
+        "ftp://localhost/weights",
         "file:///etc/passwd",
     ],
 )
@@ -74,6 +76,18 @@ def test_a_redirect_to_a_host_that_is_not_allowed_is_refused(hub: FakeHub, place
     hub.sends_to = place
     with pytest.raises(ConfigError, match="LLAMBERT_HUB_HOSTS"):
         read(hub, "model.safetensors")
+
+
+def test_an_encrypted_hub_is_not_left_for_a_host_that_is_not(hub: FakeHub) -> None:
+    client(hub, hub_endpoint="https://127.0.0.1")
+    with pytest.raises(ConfigError, match="no plain http from an https hub"):
+        get_session().get(hub.url)
+    assert hub.asked == []
+
+
+def test_a_name_that_no_hub_can_have_is_refused(hub: FakeHub) -> None:
+    with pytest.raises(ConfigError, match="cannot be a name on the hub"):
+        client(hub).commit("model", "tests/a--b", "main")
 
 
 def test_the_hub_s_other_host_is_not_allowed_by_itself(hub: FakeHub) -> None:
@@ -99,6 +113,12 @@ def test_a_file_that_is_cut_off_is_transient_and_another_one_is_refused(hub: Fak
     hub.forged[name] = FILES[name][:-1]
     with pytest.raises(TransientError, match="run it again"):
         read(hub, name)
+
+
+def test_a_file_that_is_longer_than_the_hub_lists_is_not_read_on() -> None:
+    check = Check(HubFile("file.json", 5, "0" * 40))
+    assert list(check.follow(itertools.repeat(b"more", 100))) == [b"more"]
+    assert not check.right
 
 
 def test_what_goes_after_it_was_listed_is_transient(hub: FakeHub) -> None:
@@ -180,4 +200,4 @@ def test_a_token_of_this_machine_is_not_sent(hub: FakeHub, tmp_path: Path, monke
     hub.publish(NAME, FILES)
     hub.repos[NAME].private = True
     with pytest.raises(ConfigError, match="LLAMBERT_HUB_TOKEN"):
-        read(hub, "file-1.json")
+        client(hub).commit("model", NAME, "main")
