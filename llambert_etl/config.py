@@ -8,8 +8,18 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, NamedTuple, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
+from llambert_etl.connections import FILES, TABLE, Exports, TableSource, holds_secret, without_secrets
 from llambert_etl.errors import ConfigError
 
 MAX_TASK_FILE_BYTES = 1_000_000
@@ -45,9 +55,24 @@ class Source(_Part):
 
     @model_validator(mode="after")
     def _one_day_at_a_time(self) -> Self:
+        if holds_secret(self.uri):
+            raise ValueError(
+                "uri must not be a database's, nor hold a password: set it as LLAMBERT_CONNECTIONS__<name> and write "
+                "source: {connection: <name>, table: ..., day: ..., id: ..., text: ...}"
+            )
         if "{partition}" not in self.uri:
             raise ValueError("uri must contain {partition}, so that a day can be ingested again by itself")
         return self
+
+
+def _kind_of_source(value: object) -> str:
+    table = isinstance(value, TableSource) or (isinstance(value, Mapping) and "connection" in value)
+    return TABLE if table else FILES
+
+
+AnySource = Annotated[
+    Annotated[Source, Tag(FILES)] | Annotated[TableSource, Tag(TABLE)], Discriminator(_kind_of_source)
+]
 
 
 class Example(_Part):
@@ -138,7 +163,7 @@ class LabellingTask(_Part):
     name: TaskName
     description: str = Field(min_length=1)
     owner: str = Field(min_length=1)
-    source: Source
+    source: AnySource
     labels: dict[LabelName, str] = Field(description="label -> what it means, in the order of the model's outputs")
     prompt: Prompt
     annotator: Annotator
@@ -146,6 +171,9 @@ class LabellingTask(_Part):
     gold: IncludePath | None = None
     gates: Gates = Field(default_factory=Gates)
     retrain: Retrain = Field(default_factory=Retrain)
+    export: Exports = Field(
+        default_factory=list, description="where labels go after each publish: parquet, a warehouse's table, or none"
+    )
 
     @model_validator(mode="after")
     def _labels_agree(self) -> Self:
@@ -233,8 +261,8 @@ def load_task(path: Path) -> LabellingTask:
 def _explain(error: ValidationError) -> str:
     lines = []
     for fault in error.errors(include_url=False):
-        where = ".".join(str(part) for part in fault["loc"])
-        value = "" if isinstance(fault["input"], dict) else f" (found {fault['input']!r:.80})"
+        where = ".".join(str(part) for part in fault["loc"] if part not in (FILES, TABLE))
+        value = "" if isinstance(fault["input"], dict) else f" (found {without_secrets(repr(fault['input'])):.80})"
         message = fault["msg"].removeprefix("Value error, ")
         hint = "; remove it or mend its spelling" if fault["type"] == "extra_forbidden" else ""
         lines.append(f"{where}: {message}{value}{hint}" if where else message)

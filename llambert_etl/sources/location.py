@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Self
 
+from llambert_etl.connections import TableSource
 from llambert_etl.errors import ConfigError
 
 MAX_KEY_CHARS = 1_024
@@ -15,6 +16,8 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\%]")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 # S3 forbids bucket names that look like an address; so does everyone who remembers what 169.254.169.254 serves.
 _ADDRESS = re.compile(r"[0-9.]+")
+# An entry of the allow-list with this scheme names a connection or one of its tables, and no place of files.
+_TABLES = "sql://"
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,26 @@ def allowed_location(uri: str, sources: Sequence[str]) -> Location:
     location = Location.parse(uri)
     if not location.parts:
         raise ConfigError(f"source {uri!r} names no files: end it with a file name or a pattern such as *.jsonl.gz")
-    prefixes = [Location.parse(source) for source in sources]
-    if not any(location.is_inside(prefix) for prefix in prefixes):
+    if not any(location.is_inside(prefix) for prefix in file_prefixes(sources)):
         raise ConfigError(
             f"source {uri!r} is not under any of LLAMBERT_SOURCES {list(sources)}; "
             "add its prefix there if tasks may read it"
         )
     return location
+
+
+def file_prefixes(sources: Sequence[str]) -> list[Location]:
+    """Return the entries of the allow-list that are places of files."""
+    return [Location.parse(source) for source in sources if not source.startswith(_TABLES)]
+
+
+def allowed_table(source: TableSource, sources: Sequence[str]) -> str:
+    """Return the name of a table as `documents.source` has it. Raise ConfigError naming LLAMBERT_SOURCES otherwise."""
+    connection = f"{_TABLES}{source.connection}"
+    table = f"{connection}/{source.table}"
+    if not {connection, table} & {entry.rstrip("/") for entry in sources}:
+        raise ConfigError(
+            f"source {table!r} is not among LLAMBERT_SOURCES {list(sources)}; add {connection!r} there if tasks may "
+            "read all tables that the connection's user may read, or this one"
+        )
+    return table

@@ -53,4 +53,4 @@ def _text(value: object) -> str:
         return value.get_secret_value()
     if isinstance(value, str | Path):
         return str(value)
-    return json.dumps(value, default=str)
+    return json.dumps(value, default=lambda part: part.get_secret_value() if isinstance(part, SecretStr) else str(part))
