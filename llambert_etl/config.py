@@ -11,12 +11,15 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from llambert_etl.connections import FILES, TABLE, Exports, TableSource, holds_secret
 from llambert_etl.errors import ConfigError
 from llambert_etl.yaml_files import read_yaml
 
@@ -71,9 +74,24 @@ class Source(_Part):
 
     @model_validator(mode="after")
     def _one_day_at_a_time(self) -> Self:
+        if holds_secret(self.uri):
+            raise ValueError(
+                "uri must not be a database's, nor hold a password: set it as LLAMBERT_CONNECTIONS__<name> and write "
+                "source: {connection: <name>, table: ..., day: ..., id: ..., text: ...}"
+            )
         if "{partition}" not in self.uri:
             raise ValueError("uri must contain {partition}, so that a day can be ingested again by itself")
         return self
+
+
+def _kind_of_source(value: object) -> str:
+    table = isinstance(value, TableSource) or (isinstance(value, Mapping) and "connection" in value)
+    return TABLE if table else FILES
+
+
+AnySource = Annotated[
+    Annotated[Source, Tag(FILES)] | Annotated[TableSource, Tag(TABLE)], Discriminator(_kind_of_source)
+]
 
 
 class Example(_Part):
@@ -210,7 +228,7 @@ class LabellingTask(_Part):
     name: TaskName
     description: str = Field(min_length=1)
     owner: str = Field(min_length=1)
-    source: Source
+    source: AnySource
     labels: dict[LabelName, str] = Field(description="label -> what it means, in the order of the model's outputs")
     prompt: Prompt
     annotator: Annotator
@@ -218,6 +236,9 @@ class LabellingTask(_Part):
     gold: IncludePath | None = None
     gates: Gates = Field(default_factory=Gates)
     retrain: Retrain = Field(default_factory=Retrain)
+    export: Exports = Field(
+        default_factory=list, description="where labels go after each publish: parquet, a warehouse's table, or none"
+    )
 
     @model_validator(mode="after")
     def _labels_agree(self) -> Self:

@@ -23,6 +23,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from llambert_etl.connections import ConnectionName, ConnectionUri
 from llambert_etl.errors import ConfigError
 
 _COMPUTING = ("PATH", "HOME", "TMPDIR", "LANG", "LC_", "PYTHON", "LD_", "CUDA_", "NVIDIA_", "NCCL_", "OMP_", "MKL_")
@@ -87,7 +88,12 @@ class Settings(BaseSettings):
     lake: str = Field(description="s3://bucket/prefix or a local folder")
     include: Path = Field(default=Path("include"), description="folder of tasks/, prompts/ and gold/")
     state: Path = Field(default=Path(".state"), description="local folder for scratch files and caches")
-    sources: list[str] = Field(default_factory=list, description="URI prefixes from which tasks may read")
+    sources: list[str] = Field(
+        default_factory=list, description="URI prefixes from which tasks may read; sql://name for a connection's tables"
+    )
+    connections: dict[ConnectionName, ConnectionUri] = Field(
+        default_factory=dict, description="name -> URI of a database that tasks may name"
+    )
     mlflow_uri: str = ""
     mlflow_username: SecretStr | None = None
     mlflow_password: SecretStr | None = None
@@ -137,7 +143,8 @@ class Settings(BaseSettings):
         directory = env_settings().get("secrets_dir") or init_settings().get("secrets_dir")
         if directory is None:
             return init_settings, env_settings
-        return init_settings, NestedSecretsSettingsSource(file_secret_settings, secrets_dir=directory), env_settings
+        mounted = NestedSecretsSettingsSource(file_secret_settings, secrets_dir=directory)
+        return init_settings, mounted, env_settings
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
@@ -180,6 +187,15 @@ class Settings(BaseSettings):
                 f"LLAMBERT_SERVERS__{name.upper()}__URL"
             )
         return self.servers[name]
+
+    def connection(self, name: str) -> SecretStr:
+        """Return the URI of a named connection; raise ConfigError with the known names otherwise."""
+        if name not in self.connections:
+            raise ConfigError(
+                f"connection {name!r}: not known here, where there are {sorted(self.connections)}; set "
+                f"LLAMBERT_CONNECTIONS__{name.upper()}, or mount a file of that name in LLAMBERT_SECRETS_DIR"
+            )
+        return self.connections[name]
 
     @cached_property
     def storage_options(self) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from llambert_etl.connections import FILES, TABLE, without_secrets
 from llambert_etl.errors import ConfigError
 
 MAX_FILE_BYTES = 1_000_000
@@ -47,8 +48,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def _explain(error: ValidationError) -> str:
     lines = []
     for fault in error.errors(include_url=False):
-        where = ".".join(str(part) for part in fault["loc"])
-        value = "" if isinstance(fault["input"], dict) else f" (found {fault['input']!r:.80})"
+        where = ".".join(str(part) for part in fault["loc"] if part not in (FILES, TABLE))
+        value = "" if isinstance(fault["input"], dict) else f" (found {without_secrets(repr(fault['input'])):.80})"
         message = fault["msg"].removeprefix("Value error, ")
         hint = "; remove it or mend its spelling" if fault["type"] == "extra_forbidden" else ""
         lines.append(f"{where}: {message}{value}{hint}" if where else message)

@@ -19,6 +19,7 @@ from llambert_etl.stack.seaweed import SeaweedFS
 from llambert_etl.stack.stack import REPOSITORY
 from tests.faults import Proxy, fault_proxy
 from tests.hub import FakeHub, fake_hub
+from tests.postgres import Database, Postgres
 
 # Before anything reads them: no telemetry, no model hub, and nothing of the developer's own deployments.
 for name in [name for name in os.environ if name.startswith(FOREIGN)]:
@@ -64,6 +65,20 @@ def airflow(stack: Stack, mlflow_server: MlflowServer) -> Airflow:
     """Airflow on this repository's Dags. Its steps use the stack's own buckets, not a test's."""
     stack.airflow.start()
     return stack.airflow
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    server = Postgres(tmp_path_factory.mktemp("postgres"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Database:
+    """A database that no other test uses."""
+    return postgres.create_database(f"test_{uuid.uuid4().hex[:16]}")
 
 
 @pytest.fixture

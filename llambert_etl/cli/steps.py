@@ -300,6 +300,15 @@ def publish(task: Task, partition: Day, run: Run = "cli", expect: Expect = None)
 
 
 @app.command()
+def export(task: Task, partition: Day, run: Run = "cli", expect: Expect = None) -> None:
+    """Bring the day's published labels to each place of the task file's `export`."""
+    from llambert_etl.steps.export import export
+
+    found, day, clients = open_step(task, partition, expect)
+    _done(export(found, day, run=run, lake=clients.lake, settings=clients.settings))
+
+
+@app.command()
 def maintain() -> None:
     """Compact and vacuum every table (retention: seven days)."""
     from llambert_etl.steps.maintain import maintain

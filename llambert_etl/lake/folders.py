@@ -112,8 +112,9 @@ def old_folders(lake: Lake, root: str, before: datetime.datetime) -> list[Folder
         files = lake.storage.list(root)
     written: dict[tuple[str, str], list[datetime.datetime]] = defaultdict(list)
     for info in files:
-        _, name, own, _ = info.path.rsplit("/", 3)
-        written[name, own].append(info.mtime)
+        below = info.path.rpartition(f"/{root}/")[2].split("/")
+        if len(below) == 3:
+            written[below[0], below[1]].append(info.mtime)
     return [Folder(lake, root, *place) for place, moments in written.items() if max(moments) < before]
 
 

@@ -127,7 +127,7 @@ def skip_unless_due(context: Context, manifest: object) -> None:
 
 
 def build_label(labelling: LabellingTask, settings: Settings) -> DAG:
-    """Label one partition with the champion, in shards; nothing of it is visible before the last task."""
+    """Label one partition with the champion, in shards; nothing of it is visible before it is published."""
     assets, steps = assets_of(labelling.name), Steps(labelling, settings, "labels")
 
     with _dag(
@@ -153,6 +153,7 @@ def build_label(labelling: LabellingTask, settings: Settings) -> DAG:
             steps.mapped("label_shard", shards(plan.output)),
             steps.light("check_labels", commands.step("check labels", labelling)),
             steps.light("publish", commands.step("publish", labelling), outlets=[assets.labels]),
+            *_export(labelling, steps),
         )
     return dag
 
@@ -229,6 +230,14 @@ def _gold_import(labelling: LabellingTask, settings: Settings, steps: Steps) -> 
     if labelling.gold is None:
         return []
     return [steps.light("gold_import", commands.gold_import(str(settings.include / labelling.gold), labelling))]
+
+
+def _export(labelling: LabellingTask, steps: Steps) -> list[LocalStep]:
+    if not labelling.export:
+        return []
+    # Also where nothing new was published: an earlier run may have done that and failed to export it.
+    rule = TriggerRule.NONE_FAILED
+    return [steps.light("export", commands.step("export", labelling), trigger_rule=rule)]
 
 
 def _approval(labelling: LabellingTask) -> list[ApprovalOperator]:

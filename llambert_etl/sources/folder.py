@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from llambert_etl.errors import ConfigError, TransientError
-from llambert_etl.sources.location import Location
+from llambert_etl.sources.location import Location, file_prefixes
 from llambert_etl.sources.rows import SourceObject
 
 
@@ -16,8 +16,7 @@ class Folder:
     """Files below the allow-listed folders; a link that leads out of them is refused."""
 
     def __init__(self, sources: Sequence[str]) -> None:
-        prefixes = [Location.parse(source) for source in sources]
-        self._roots = [Path(str(prefix)) for prefix in prefixes if prefix.bucket is None]
+        self._roots = [Path(str(prefix)) for prefix in file_prefixes(sources) if prefix.bucket is None]
 
     def list(self, location: Location) -> Iterator[SourceObject]:
         """Yield matching regular files. A missing day is empty; a missing allow-listed folder is a ConfigError."""

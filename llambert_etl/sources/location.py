@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal, Self
 
+from llambert_etl.connections import TableSource
 from llambert_etl.errors import ConfigError
 
 MAX_KEY_CHARS = 1_024
@@ -17,6 +18,8 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ADDRESS = re.compile(r"[0-9.]+")
 # A data set of the hub and the revision that is read; in the allow-list also all of it, or an organisation.
 _DATASET = re.compile(r"datasets/(?P<name>\w[\w.-]*(?:/\w[\w.-]*(?:@\w[\w.-]*)?)?)(?:/(?P<path>.*))?", re.ASCII)
+# An entry of the allow-list with this scheme names a connection or one of its tables, and no place of files.
+_TABLES = "sql://"
 
 Scheme = Literal["s3", "hf"]
 
@@ -107,10 +110,26 @@ def allowed_location(uri: str, sources: Sequence[str]) -> Location:
     location = Location.parse(uri)
     if not location.parts:
         raise ConfigError(f"source {uri!r} names no files: end it with a file name or a pattern such as *.jsonl.gz")
-    prefixes = [Location.parse(source) for source in sources]
-    if not any(location.is_inside(prefix) for prefix in prefixes):
+    if not any(location.is_inside(prefix) for prefix in file_prefixes(sources)):
         raise ConfigError(
             f"source {uri!r} is not under any of LLAMBERT_SOURCES {list(sources)}; "
             "add its prefix there if tasks may read it"
         )
     return location
+
+
+def file_prefixes(sources: Sequence[str]) -> list[Location]:
+    """Return the entries of the allow-list that are places of files."""
+    return [Location.parse(source) for source in sources if not source.startswith(_TABLES)]
+
+
+def allowed_table(source: TableSource, sources: Sequence[str]) -> str:
+    """Return the name of a table as `documents.source` has it. Raise ConfigError naming LLAMBERT_SOURCES otherwise."""
+    connection = f"{_TABLES}{source.connection}"
+    table = f"{connection}/{source.table}"
+    if not {connection, table} & {entry.rstrip("/") for entry in sources}:
+        raise ConfigError(
+            f"source {table!r} is not among LLAMBERT_SOURCES {list(sources)}; add {connection!r} there if tasks may "
+            "read all tables that the connection's user may read, or this one"
+        )
+    return table

@@ -2,7 +2,7 @@
 
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -70,7 +70,10 @@ def _lake(settings: Settings) -> Finding:
 
 
 def _one_writer_wins(settings: Settings) -> Finding:
-    """Delta's commits rest on `If-None-Match: *` letting one writer through; not every S3-compatible store does."""
+    """Delta's commits rest on `If-None-Match: *` letting one writer through, Parquet exports on `If-Match` doing so.
+
+    Not every S3-compatible store does.
+    """
     what, mend = (
         "one writer wins",
         "this store cannot hold a lake: use one with conditional put",
@@ -80,16 +83,21 @@ def _one_writer_wins(settings: Settings) -> Finding:
     bucket, _, prefix = settings.lake.removeprefix("s3://").partition("/")
     key, client = f"{prefix.strip('/')}/_staging/doctor/{uuid.uuid4().hex}".lstrip("/"), s3_client(settings)
 
-    def put(writer: int) -> bool:
-        try:
-            client.put_object(Bucket=bucket, Key=key, Body=str(writer).encode(), IfNoneMatch="*")
-        except ClientError:
-            return False
-        return True
+    def race(round: str, condition: Mapping[str, str]) -> list[str]:
+        def put(writer: int) -> str | None:
+            try:
+                body = f"{round} {writer}".encode()
+                return client.put_object(Bucket=bucket, Key=key, Body=body, **condition)["ETag"]  # type: ignore[arg-type]
+            except ClientError:
+                return None
 
-    with ThreadPoolExecutor(_WRITERS) as pool:
-        winners = sum(pool.map(put, range(_WRITERS)))
-    return Finding(what, winners == 1, f"{winners} of {_WRITERS} racing writers let through", mend)
+        with ThreadPoolExecutor(_WRITERS) as pool:
+            return [etag for etag in pool.map(put, range(_WRITERS)) if etag]
+
+    creators = race("create", {"IfNoneMatch": "*"})
+    changers = race("change", {"IfMatch": creators[0]}) if creators else []
+    seen = f"{len(creators)} of {_WRITERS} racing writers let through to create a file, {len(changers)} to change it"
+    return Finding(what, len(creators) == len(changers) == 1, seen, mend)
 
 
 def _registry(settings: Settings) -> Finding:

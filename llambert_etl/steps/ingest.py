@@ -1,4 +1,4 @@
-"""Ingest: the landing files of a day become `documents`, accepted or refused with a reason."""
+"""Ingest: a day's landing files, or its rows of a table, become `documents`, accepted or refused with a reason."""
 
 import datetime
 import hashlib
@@ -11,6 +11,7 @@ import pyarrow as pa
 from pydantic import JsonValue
 
 from llambert_etl.config import LabellingTask, Source, fingerprint
+from llambert_etl.connections import TableSource
 from llambert_etl.documents import hash_text
 from llambert_etl.errors import DataError
 from llambert_etl.lake import Lake
@@ -23,6 +24,7 @@ from llambert_etl.sources.location import is_safe_key
 from llambert_etl.sources.objects import Drop, find_drop
 from llambert_etl.sources.readers import read_rows
 from llambert_etl.sources.rows import Limits, Reason, Record, Refusal, SourceObject
+from llambert_etl.sources.table import TableDrop
 
 logger = logging.getLogger(__name__)
 
@@ -65,27 +67,24 @@ def ingest(
 def ingest_partition(
     task: LabellingTask, partition: Partition, *, run: str, lake: Lake, settings: Settings
 ) -> Manifest:
-    """Make the partition hold exactly what its landing files hold now; unchanged files change nothing.
+    """Make the partition hold exactly what its landing files or its table hold now; if that is the same, do nothing.
 
-    An empty drop is a commit of no rows. Raise DataError when the files of a day that had some are gone: documents are
-    never erased because a listing came back empty. TransientError when a file changes while it is read.
+    An empty drop is a commit of no rows. Raise DataError when all that a day has had is gone: documents are never
+    erased because a listing came back empty. TransientError when a file changes while it is read.
     """
     started = datetime.datetime.now(datetime.UTC)
-    drop = find_drop(task.source, partition, settings)
-    key = drop_key(task, drop)
+    drop = _open(task.source, partition, settings)
+    key = drop_key(task, drop) if isinstance(drop, Drop) else None
     last = lake.last_commit("documents", task.name, partition)
     before = last.manifest if last is not None else None
-    if last is not None and before is not None and lake.holds("documents", task.name, partition, key):
+    if key and last is not None and before is not None and lake.holds("documents", task.name, partition, key):
         return _replayed(before, last.version)
-    if not drop.objects and before is not None and before.facts.get("files"):
-        raise DataError(
-            f"{task.name} {partition}: {drop.location} is empty, but held {before.facts['files']} files when it was "
-            "last ingested; put them back, or leave one empty file there if the day's documents are to go"
-        )
-    logger.info("ingest %s %s: %s files", task.name, partition, len(drop.objects))
+    logger.info("ingest %s %s: %s", task.name, partition, drop.location)
     tally = _Tally(task, partition, run)
     staged = lake.stage("documents", task.name, partition, tally.chunks(drop), name="documents")
-    drop.verify_unchanged()
+    if isinstance(drop, Drop):
+        drop.verify_unchanged()
+    _refuse_erasure(f"{task.name} {partition}: {drop.location}", tally, before)
     manifest = Manifest(
         step="ingest",
         task=task.name,
@@ -94,9 +93,11 @@ def ingest_partition(
         rows=tally.rows,
         reasons=dict(sorted(tally.reasons.items())),
         config_hash=task.config_hash,
-        facts=tally.facts(drop, before),
+        facts={"source": str(drop.location), **tally.facts(before)},
     ).finished(started)
-    commit = lake.replace_partition("documents", task.name, partition, staged, commit_key=key, manifest=manifest)
+    commit = lake.replace_partition(
+        "documents", task.name, partition, staged, commit_key=key or tally.key, manifest=manifest
+    )
     logger.info("ingest %s %s: %s at version %s", task.name, partition, tally.rows, commit.version)
     if commit.replayed and commit.manifest is not None:
         return _replayed(commit.manifest, commit.version)
@@ -109,7 +110,10 @@ def late_partitions(
     """Return the days, of the `days` before `before`, whose landing files changed since they were ingested.
 
     Reads listings only. A day that was never ingested is a backfill's affair; one whose files are all gone has expired.
+    A table has no listing: whether a day of it has changed shows when it is read again, by a backfill.
     """
+    if isinstance(task.source, TableSource):
+        return []
     end = datetime.date.fromisoformat(before)
     late = []
     for back in range(days, 0, -1):
@@ -120,6 +124,25 @@ def late_partitions(
         if drop.objects and not lake.holds("documents", task.name, day, drop_key(task, drop)):
             late.append(day)
     return late
+
+
+def _open(source: Source | TableSource, partition: Partition, settings: Settings) -> Drop | TableDrop:
+    if isinstance(source, TableSource):
+        return TableDrop(source, partition, settings)
+    return find_drop(source, partition, settings)
+
+
+def _refuse_erasure(where: str, tally: "_Tally", before: Manifest | None) -> None:
+    """Raise DataError where nothing is left of what a day has had."""
+    if before is None or tally.files or tally.rows["read"]:
+        return
+    files, rows = before.facts.get("files"), before.rows["read"]
+    if files or rows:
+        held = f"{files} files" if files else f"{rows} rows"
+        raise DataError(
+            f"{where} is empty, but held {held} when it was last ingested; put them back, or leave one empty file "
+            "there (in a table: one row without a text) if the day's documents are to go"
+        )
 
 
 def drop_key(task: LabellingTask, drop: Drop) -> str:
@@ -147,6 +170,9 @@ class _Tally:
         self._fixed: Row = {"task": task.name, "partition": str(partition), "run": run}
         self._seen = SeenIds()
         self._content = 0
+        self._rows_hash = hashlib.blake2b()
+        self._bytes = 0
+        self.files = 0
         self._accepted = 0
         self._files_refused = 0
         self.reasons: Counter[str] = Counter()
@@ -156,22 +182,27 @@ class _Tally:
         rejected = self.reasons.total()
         return {"read": self._accepted + rejected, "accepted": self._accepted, "rejected": rejected}
 
-    def facts(self, drop: Drop, before: Manifest | None) -> dict[str, JsonValue]:
+    @property
+    def key(self) -> str:
+        """Identify the rows themselves and how the task reads them, where no version of a file stands for them."""
+        source = self._source.model_dump(mode="json")
+        return fingerprint({"rows": self._rows_hash.hexdigest(), "source": source, "cleaner": CLEANER_VERSION})
+
+    def facts(self, before: Manifest | None) -> dict[str, JsonValue]:
         """Say what came in, and whether the accepted documents differ from those of the commit that is replaced."""
         content = f"{self._content:016x}"
         return {
-            "files": len(drop.objects),
+            "files": self.files,
             "files_refused": self._files_refused,
-            "bytes": sum(item.size for item in drop.objects),
-            "source": str(drop.location),
-            "empty": not drop.objects,
+            "bytes": self._bytes,
+            "empty": not self.files and not self.rows["read"],
             "replayed": False,
             "content": content,
             "content_changed": before is not None and before.facts.get("content") != content,
             "accepted_before": before.rows["accepted"] if before is not None else None,
         }
 
-    def chunks(self, drop: Drop) -> Iterator[pa.Table]:
+    def chunks(self, drop: Drop | TableDrop) -> Iterator[pa.Table]:
         """Yield tables bounded in rows and bytes."""
         schema = TABLES["documents"].schema
         held: list[Row] = []
@@ -185,12 +216,24 @@ class _Tally:
         if held:
             yield pa.Table.from_pylist(held, schema=schema)
 
-    def _rows(self, drop: Drop) -> Iterator[Row]:
-        for item in drop.objects:
-            source = _printable(item.uri)
-            for found in _read(drop, item, self._source):
-                row = self._row(found)
-                yield {**self._fixed, "source": source, **row}
+    def _rows(self, drop: Drop | TableDrop) -> Iterator[Row]:
+        for source, found in self._read(drop):
+            row = self._row(found)
+            self._rows_hash.update(repr((row["id"], row["text_hash"], row.get("reason"))).encode())
+            yield {**self._fixed, "source": source, **row}
+
+    def _read(self, drop: Drop | TableDrop) -> Iterator[tuple[str, Record | Refusal]]:
+        """Yield what the drop holds, each with the file or the table that holds it."""
+        match drop, self._source:
+            case Drop() as files, Source() as source:
+                for item in files.objects:
+                    self.files += 1
+                    self._bytes += item.size
+                    for found in _read(files, item, source):
+                        yield _printable(item.uri), found
+            case TableDrop() as table, _:
+                for found in table.rows():
+                    yield table.location, found
 
     def _row(self, found: Record | Refusal) -> Row:
         if isinstance(found, Refusal):

@@ -6,6 +6,7 @@ import logging
 from llambert_etl.lake import Lake
 from llambert_etl.models import drop_unused
 from llambert_etl.schemas import TABLES
+from llambert_etl.snapshots import drop_old_snapshots
 
 logger = logging.getLogger(__name__)
 
@@ -14,12 +15,13 @@ RETENTION_HOURS = 7 * 24
 
 
 def maintain(*, lake: Lake) -> dict[str, dict[str, int]]:
-    """Compact and vacuum every table, drop old notes and models; return what was merged and removed of each."""
+    """Compact and vacuum every table, drop old notes, exports and models; return what was merged and removed."""
     done: dict[str, dict[str, int]] = {}
     for table in TABLES:
         done[table] = lake.compact(table, RETENTION_HOURS)
         logger.info("%s: %s files merged, %s removed", table, done[table]["merged"], done[table]["removed"])
     oldest = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=RETENTION_HOURS)
     done["staging notes"] = {"merged": 0, "removed": lake.drop_notes(oldest)}
+    done["exports"] = {"merged": 0, "removed": drop_old_snapshots(lake, oldest)}
     done["models"] = {"merged": 0, "removed": drop_unused(lake, oldest)}
     return done

@@ -1,6 +1,7 @@
 """Whole Dag runs in one process, with a fake `llambert` that answers as told."""
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from airflow.sdk.exceptions import ParamValidationError
 from llambert_etl.config import find_task
 from llambert_etl.orchestration import commands, dags
 from llambert_etl.settings import load_settings
+from tests.dags.conftest import write_task
 
 DAY, LATE = "2026-11-10", "2026-11-07"
 RunDag = Callable[..., Any]
@@ -153,6 +155,31 @@ def test_labels_that_are_up_to_date_are_not_made_again(cli: Any, run_dag: RunDag
     cli.reply(plan={"facts": {"shards": 1, "fresh": True, "skip": None}})
     run_dag(build("label"), DAY)
     assert cli.steps == ["plan"]
+
+
+def test_labels_are_exported_once_they_are_published(cli: Any, run_dag: RunDag, include: Path) -> None:
+    write_task(include, "films", "export: parquet")
+    cli.reply(plan={"facts": {"shards": 1, "fresh": False, "skip": None}})
+    assert run_dag(build("label"), DAY).state == "success"
+    assert cli.steps == ["plan", "label", "check labels", "publish", "export"]
+
+
+def test_a_published_day_whose_export_failed_is_exported_when_its_run_is_cleared(
+    cli: Any, run_dag: RunDag, include: Path
+) -> None:
+    write_task(include, "films", "export: {connection: warehouse, table: film_labels}")
+    cli.reply(plan={"facts": {"shards": 1, "fresh": True, "skip": None}})
+    run = run_dag(build("label"), DAY)
+    assert (run.state, run.states["publish"], cli.steps) == ("success", "skipped", ["plan", "export"])
+
+
+def test_labels_that_fail_their_gate_are_not_exported(cli: Any, run_dag: RunDag, include: Path) -> None:
+    write_task(include, "films", "export: parquet")
+    cli.reply(
+        plan={"facts": {"shards": 1, "fresh": False, "skip": None}}, check_labels={"exit": 65, "reason": "gate: drift"}
+    )
+    assert run_dag(build("label"), DAY).states["export"] == "upstream_failed"
+    assert "export" not in cli.steps
 
 
 def test_pinned_version_reaches_the_plan(cli: Any, run_dag: RunDag) -> None:

@@ -1,0 +1,105 @@
+"""What an export holds: the labels of a partition with their texts, as they were published last."""
+
+import datetime
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import polars as pl
+import pyarrow as pa
+
+from llambert_etl.errors import DataError
+from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.partition import Partition
+from llambert_etl.schemas import DocumentStatus
+
+# `held`: the place has these labels already. `newer`: it has newer ones, which are never replaced by older.
+Outcome = Literal["exported", "held", "newer"]
+
+# `text` is null where the document has changed since it was labelled: the label run that follows exports it again.
+SCHEMA = pa.schema(
+    [
+        pa.field("task", pa.string()),
+        pa.field("partition", pa.date32()),
+        pa.field("id", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("label", pa.string()),
+        pa.field("confidence", pa.float64()),
+        pa.field("model_name", pa.string()),
+        pa.field("model_version", pa.int64()),
+        pa.field("text_hash", pa.string()),
+    ]
+)
+
+_KEY = ["id", "text_hash"]
+# Documents held in memory at once, and the least rows of a row group.
+_CHUNK_ROWS = 8192
+
+
+class Published(NamedTuple):
+    """The labels of a partition. `version` is that of the commit that made them, so a later one is greater."""
+
+    task: str
+    partition: Partition
+    version: int
+    rows: int
+    model_version: int
+    table_version: int
+
+
+def find_published(lake: Lake, task: str, partition: Partition) -> Published | None:
+    """Return what was published last; None where nothing was, or longer ago than the log reaches, a year."""
+    version = lake.version("labels")
+    commit = lake.last_commit("labels", task, partition)
+    if commit is None or commit.manifest is None:
+        return None
+    return Published(
+        task=task,
+        partition=partition,
+        version=commit.version,
+        rows=commit.manifest.rows["read"],
+        model_version=int(str(commit.manifest.facts["model_version"])),
+        # Files of the commit's own version may have been merged and removed since; another commit may come any time.
+        table_version=max(version, commit.version),
+    )
+
+
+def read_rows(lake: Lake, published: Published) -> Iterator[pa.RecordBatch]:
+    """Yield the rows, in no order; memory is a chunk of texts and the partition's labels.
+
+    Raise DataError where they are not as many as were published: nothing half is exported.
+    """
+    task, partition, version = published.task, published.partition, lake.version("documents")
+    labels = lake.scan("labels", task, partition, version=published.table_version).select(
+        *_KEY, "label", "confidence", "model_name", "model_version"
+    )
+    documents = (
+        lake.scan("documents", task, partition, version=version)
+        .filter(pl.col("status") == DocumentStatus.ACCEPTED)
+        .select(*_KEY, "text")
+    )
+    read = 0
+    with lake_faults(f"labels {task} {partition}"):
+        for frame in _joined(labels.collect(), documents):
+            read += frame.height
+            yield from _batches(frame, published)
+    if read != published.rows:
+        raise DataError(
+            f"labels {task} {partition}: {read} rows read, {published.rows} were published; nothing was exported: see "
+            "the runbook, `restore a table`"
+        )
+
+
+def _joined(labels: pl.DataFrame, documents: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    yield labels.join(documents.select(_KEY).collect(), on=_KEY, how="anti").with_columns(
+        pl.lit(None, pl.String).alias("text")
+    )
+    for chunk in documents.collect_batches(chunk_size=_CHUNK_ROWS):
+        yield chunk.join(labels, on=_KEY)
+
+
+def _batches(frame: pl.DataFrame, published: Published) -> list[pa.RecordBatch]:
+    day = datetime.date.fromisoformat(published.partition)
+    named = frame.with_columns(pl.lit(published.task).alias("task"), pl.lit(day).alias("partition"))
+    # In one piece: each becomes a row group of a file.
+    table = named.select(SCHEMA.names).to_arrow().cast(SCHEMA).combine_chunks()
+    return list(table.to_batches())

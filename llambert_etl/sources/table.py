@@ -1,0 +1,75 @@
+"""The rows that a database's table or view holds for one partition, read by one statement that can change nothing."""
+
+from collections.abc import Iterator, Mapping
+
+from llambert_etl.connections import TableSource
+from llambert_etl.errors import DataError
+from llambert_etl.partition import Partition
+from llambert_etl.settings import Settings
+from llambert_etl.sources.location import allowed_table
+from llambert_etl.sources.rows import Record
+from llambert_etl.sql import Column, Session, connect, quoted, quoted_table
+
+_READ_ONLY = ("SET TRANSACTION READ ONLY", "SET LOCAL timezone TO 'UTC'")
+_STRING = "S"  # a category: text, varchar, char and what is made of them
+_IDS = ("int2", "int4", "int8", "uuid")
+_DAYS = ("date", "timestamp", "timestamptz")
+
+
+class TableDrop:
+    """One partition of a table. Unlike files it has no versions to compare: what it holds is known once it is read."""
+
+    def __init__(self, source: TableSource, partition: Partition, settings: Settings) -> None:
+        self.location = allowed_table(source, settings.sources)
+        self._source, self._partition, self._settings = source, partition, settings
+
+    def rows(self) -> Iterator[Record]:
+        """Yield the rows of the day, in the order of their ids and texts; memory is a batch of them.
+
+        Raise DataError where the table or a column is not there, or is of a kind that is no id, text or day.
+        """
+        with connect(self._source.connection, self._settings) as session:
+            session.begin(*_READ_ONLY)
+            self._check(session)
+            number = 0
+            for batch in session.stream(self._statement()):
+                for key, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    number += 1
+                    yield Record(f"row {number}", key, text)
+
+    def _statement(self) -> str:
+        source = self._source
+        # One character more than is accepted is enough to refuse a text: a longer one never crosses the network.
+        return (
+            f"SELECT {quoted(source.id)}::text, left({quoted(source.text)}::text, {source.max_chars + 1}) "  # noqa: S608
+            f"FROM {quoted_table(source.table)} WHERE {quoted(source.day)} >= DATE '{self._partition}' "
+            f"AND {quoted(source.day)} < DATE '{self._partition}' + 1 ORDER BY 1, 2"
+        )
+
+    def _check(self, session: Session) -> None:
+        source = self._source
+        if session.query("SHOW server_encoding") == [("SQL_ASCII",)]:
+            raise DataError(f"{self.location}: its database has no encoding (SQL_ASCII), so its bytes may be any text")
+        found = session.columns(source.table)
+        if not found:
+            raise DataError(
+                f"{self.location}: no such table or view, or this user may not see it; mend source.table in the task "
+                "file or the user's rights"
+            )
+        self._check_column(found, "id", source.id, "a string, an integer or a uuid", (_STRING, *_IDS))
+        self._check_column(found, "text", source.text, "a string", (_STRING,))
+        self._check_column(found, "day", source.day, "a date or a timestamp", _DAYS)
+
+    def _check_column(
+        self, found: Mapping[str, Column], field: str, column: str, wanted: str, kinds: tuple[str, ...]
+    ) -> None:
+        if column not in found:
+            raise DataError(
+                f"{self.location}: no column {column!r}, columns found {list(found)[:50]}; mend the table, or "
+                f"source.{field} in the task file"
+            )
+        if not set(found[column]) & set(kinds):
+            raise DataError(
+                f"{self.location}: column {column!r} is {found[column].kind}, expected {wanted}; mend the table, or "
+                f"source.{field} in the task file"
+            )

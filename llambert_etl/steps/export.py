@@ -1,0 +1,47 @@
+"""Export a partition's labels to each place that the task file names."""
+
+import datetime
+import logging
+
+from llambert_etl.config import LabellingTask
+from llambert_etl.errors import ConfigError
+from llambert_etl.exports import Outcome, find_published, read_rows
+from llambert_etl.lake import Lake
+from llambert_etl.manifest import Manifest
+from llambert_etl.partition import Partition
+from llambert_etl.settings import Settings
+from llambert_etl.snapshots import write_snapshot
+from llambert_etl.warehouse import write_warehouse
+
+logger = logging.getLogger(__name__)
+
+NO_LABELS = "no labels were published for this day, or not within the year that the log reaches back"
+
+
+def export(task: LabellingTask, partition: Partition, *, run: str, lake: Lake, settings: Settings) -> Manifest:
+    """Bring what was published last to every place of the export; places that hold it already are left alone.
+
+    `facts.exports` says of each place whether it was exported, held already, or holds newer labels.
+    """
+    started = datetime.datetime.now(datetime.UTC)
+    if not task.export:
+        raise ConfigError(f"task {task.name!r}: exports to nowhere; set `export:` in its task file")
+    manifest = Manifest(step="export", task=task.name, partition=partition, run=run, config_hash=task.config_hash)
+    published = find_published(lake, task.name, partition)
+    if published is None:
+        return manifest.finished(started, facts={"skip": NO_LABELS})
+    outcomes: dict[str, Outcome] = {}
+    for place in task.export:
+        if place == "parquet":
+            outcomes[place] = write_snapshot(lake, published, read_rows(lake, published), settings)
+        else:
+            name = f"{place.connection}/{place.table}"
+            rows = read_rows(lake, published)
+            outcomes[name] = write_warehouse(place, published, rows, run=run, settings=settings)
+    exported = published.rows if "exported" in outcomes.values() else 0
+    return manifest.finished(
+        started,
+        rows={"read": published.rows, "exported": exported, "held": published.rows - exported},
+        versions_read={"labels": published.version},
+        facts={"skip": None, "exports": dict(outcomes), "model_version": published.model_version},
+    )

@@ -1,0 +1,184 @@
+"""Parquet snapshots: who follows `latest.json` sees whole publishes only, whatever races or is killed meanwhile."""
+
+import datetime
+import hashlib
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.exports import find_published, read_rows
+from llambert_etl.lake import Lake
+from llambert_etl.partition import Partition
+from llambert_etl.settings import Settings
+from llambert_etl.snapshots import drop_old_snapshots, write_snapshot
+from llambert_etl.steps.export import NO_LABELS
+from tests.exporting import Office, exporting, wait_until
+from tests.faults import Fault, Proxy
+from tests.forks import Fork
+from tests.labelling import DAY, NEXT
+from tests.tasks import make_task
+
+TEXTS = ("good a", "bad b", 'odd "c"\n\u00fc')
+FUTURE = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
+
+
+@pytest.fixture(params=["s3", "local"])
+def office(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Office:
+    if request.param == "local":
+        settings = settings.model_copy(update={"lake": str(tmp_path / "lake")})
+    lake = Lake.from_settings(settings)
+    lake.create_tables()
+    return Office(lake, settings, "parquet")
+
+
+@pytest.fixture
+def on_s3(lake: Lake, settings: Settings) -> Office:
+    return Office(lake, settings, "parquet")
+
+
+def test_each_label_is_exported_once_with_its_text_and_its_model(office: Office) -> None:
+    office.label(*TEXTS)
+    office.label("next", day=NEXT)
+    first, second = office.export(), office.export(NEXT)
+    assert office.snapshot() == office.published() | office.published(NEXT)
+    assert (first.rows, first.facts["exports"]) == ({"read": 3, "exported": 3, "held": 0}, {"parquet": "exported"})
+    one, two = office.latest.files
+    assert (one.partition, one.rows, one.model_version) == (DAY, 3, 1)
+    assert (two.partition, two.rows, two.model_version) == (NEXT, 1, 2)
+    assert [one.labels_version, two.labels_version] == [m.versions_read["labels"] for m in (first, second)]
+
+
+def test_the_sha256_of_a_file_is_that_of_its_bytes(office: Office) -> None:
+    office.label(*TEXTS)
+    office.export()
+    (file,) = office.latest.files
+    content = office.lake.storage.read(f"exports/{office.task.name}/{file.path}")
+    assert content is not None
+    assert (hashlib.sha256(content).hexdigest(), len(content)) == (file.sha256, file.bytes)
+
+
+def test_exporting_again_writes_nothing_unless_a_file_is_lost(office: Office) -> None:
+    office.label(*TEXTS)
+    assert office.outcome() == "exported"
+    before = office.latest
+    assert office.outcome() == "held"
+    assert office.latest == before
+    for info in office.lake.storage.list(f"exports/{office.task.name}/{DAY}"):
+        office.lake.storage.delete(info)
+    assert office.outcome() == "exported"
+    assert office.snapshot() == office.published()
+
+
+def test_new_labels_come_in_a_new_folder_and_readers_of_the_old_one_read_on(office: Office) -> None:
+    office.label(*TEXTS)
+    office.export()
+    old, rows = office.latest, office.snapshot()
+    office.label()
+    assert office.outcome() == "exported"
+    assert office.snapshot() == office.published() != rows
+    assert office.snapshot(old) == rows
+
+
+def test_maintain_keeps_what_is_named_or_was_until_lately(office: Office) -> None:
+    office.label(*TEXTS)
+    office.export()
+    # S3 knows when a file was written to the second.
+    before = max(info.mtime for info in office.lake.storage.list("exports")) + datetime.timedelta(seconds=1)
+    wait_until(lambda: datetime.datetime.now(datetime.UTC) >= before)
+    office.label()
+    office.export()
+    assert (drop_old_snapshots(office.lake, before), len(office.folders())) == (0, 2)
+    assert drop_old_snapshots(office.lake, FUTURE) == 1
+    assert len(office.folders()) == 1
+    assert office.snapshot() == office.published()
+
+
+def test_days_that_are_exported_at_once_are_all_named(office: Office) -> None:
+    days = [Partition(f"2026-10-{number:02}") for number in range(1, 9)]
+    for day in days:
+        office.publish(day)
+    with ThreadPoolExecutor(len(days)) as pool:
+        list(pool.map(office.export, days))
+    assert [file.partition for file in office.latest.files] == days
+
+
+def test_older_labels_never_take_the_place_of_newer_ones(office: Office) -> None:
+    office.label(*TEXTS)
+    older = find_published(office.lake, office.task.name, DAY)
+    assert older is not None
+    rows = list(read_rows(office.lake, older))
+    office.label()
+    newer = find_published(office.lake, office.task.name, DAY)
+    assert newer is not None
+
+    def overtaken() -> Iterator[pa.RecordBatch]:
+        yield from rows
+        office.export()
+
+    assert write_snapshot(office.lake, older, overtaken(), office.settings) == "newer"
+    assert office.latest.files[0].labels_version == newer.version
+    assert write_snapshot(office.lake, older, rows, office.settings) == "newer"
+    assert office.snapshot() == office.published()
+
+
+def test_a_text_that_has_changed_since_is_left_out_until_its_label_follows(office: Office) -> None:
+    office.label("one a", "two b")
+    office.drop("one a", "other")
+    office.export()
+    assert {key: row[0] for key, row in office.snapshot().items()} == {f"{DAY}-0": "one a", f"{DAY}-1": None}
+    office.label()
+    office.export()
+    assert office.snapshot()[f"{DAY}-1"][0] == "other"
+
+
+def test_labels_that_are_not_all_there_are_not_exported(office: Office) -> None:
+    office.label(*TEXTS)
+    office.export()
+    before = office.latest
+    published = find_published(office.lake, office.task.name, DAY)
+    assert published is not None
+    more = published._replace(rows=4, version=published.version + 1)
+    with pytest.raises(DataError, match="3 rows read, 4 were published"):
+        write_snapshot(office.lake, more, read_rows(office.lake, more), office.settings)
+    assert office.latest == before
+
+
+def test_a_day_without_labels_is_no_error_and_a_task_without_an_export_is(office: Office) -> None:
+    assert office.export().facts == {"skip": NO_LABELS}
+    assert office.latest.files == ()
+    office.task = make_task()
+    with pytest.raises(ConfigError, match="exports to nowhere; set `export:` in its task file"):
+        office.export()
+
+
+@pytest.mark.parametrize("fault", ["kill_before", "kill_after"])
+@pytest.mark.parametrize("moment", [r"/labels\.parquet", r"/files\.json", r"/latest\.json"])
+def test_an_export_that_is_killed_leaves_a_whole_snapshot_and_a_second_run_ends_it(
+    on_s3: Office, proxy: Proxy, tmp_path: Path, moment: str, fault: Fault
+) -> None:
+    on_s3.label("before a")
+    on_s3.export()
+    old = on_s3.snapshot()
+    on_s3.label(*TEXTS)
+    broken = Settings.model_validate({**on_s3.settings.model_dump(exclude_unset=True), "s3_endpoint": proxy.endpoint()})
+    with Fork(exporting, on_s3.task, broken, log=tmp_path / "export.log") as fork:
+        proxy.rule(fault, "PUT|POST", moment, pid=fork.pid)
+        assert fork.wait() == -signal.SIGKILL, fork.last_words
+    assert on_s3.snapshot() == (on_s3.published() if (moment, fault) == (r"/latest\.json", "kill_after") else old)
+    on_s3.export()
+    assert on_s3.snapshot() == on_s3.published()
+    assert drop_old_snapshots(on_s3.lake, FUTURE) >= 1
+    assert on_s3.snapshot() == on_s3.published()
+
+
+def test_a_write_of_latest_whose_answer_is_lost_counts_once(on_s3: Office, proxy: Proxy) -> None:
+    on_s3.label(*TEXTS)
+    on_s3.settings = on_s3.settings.model_copy(update={"s3_endpoint": proxy.endpoint()})
+    proxy.rule("drop_after", "PUT", r"/latest\.json")
+    assert on_s3.outcome() == "exported"
+    assert on_s3.snapshot() == on_s3.published()
