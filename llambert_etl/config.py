@@ -18,6 +18,9 @@ TaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 LabelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}$")]
 ModelId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$", description="a commit, never a branch: a branch moves")]
+Channel = Annotated[
+    str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$", description="of LLAMBERT_ALERTS, which knows its webhook")
+]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -144,6 +147,7 @@ class LabellingTask(_Part):
     annotator: Annotator
     encoder: Encoder
     gold: IncludePath | None = None
+    alerts: Channel | None = None
     gates: Gates = Field(default_factory=Gates)
     retrain: Retrain = Field(default_factory=Retrain)
 

@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     model_paths: dict[str, Path] = Field(
         default_factory=dict, description="hub id -> mirrored folder or GGUF file; such a model is never fetched"
     )
+    alerts: dict[str, SecretStr] = Field(
+        default_factory=dict, description="channel -> address of its webhook; a task file names the channel"
+    )
     compute: Literal["local", "kubernetes"] = "local"
     kubernetes: Kubernetes = Field(default_factory=Kubernetes)
     shard_rows: Annotated[int, Field(gt=0)] = 50_000

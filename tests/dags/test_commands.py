@@ -26,7 +26,10 @@ GOLDEN = {
     "{{ '--model-version=' ~ params.model_version if params.model_version is not none else '' }}",
     ("label", "check_labels"): f"check labels {WHO_AND_WHEN}",
     ("label", "publish"): f"publish {WHO_AND_WHEN}",
-    ("maintain", "maintain"): "maintain",
+    ("relabel", "relabel"): "relabel --task films --expect HASH --partition {{ params.first }} --run {{ run_id }} "
+    "--upto {{ params.last }}",
+    ("maintain", "maintain"): "maintain "
+    "{{ '--retention-days=' ~ params.retention_days if params.retention_days is not none else '' }}",
 }
 
 
@@ -37,6 +40,7 @@ def test_each_step_runs_exactly_this_command() -> None:
         "ingest": dags.build_ingest(task, settings),
         "retrain": dags.build_retrain(task, settings),
         "label": dags.build_label(task, settings),
+        "relabel": dags.build_relabel(task, settings),
         "maintain": dags.build_maintain(settings),
     }
     found = {
