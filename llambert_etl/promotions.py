@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 MovedBy = Literal["promote", "rollback", "by hand"]
 
+_FOUND_MOVED = "the alias was found moved"
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -113,6 +115,11 @@ class Champion:
         if target is not None and target.version != self.number and self._registry.announced_move(target) is not None:
             self._registry.announce_move(target, None)  # a person's move to it must not look like ours
 
+    def notice(self) -> None:
+        """Enter a move by hand that nobody has entered yet. A rival that is faster has entered it for both."""
+        if self.number is not None and self.number != self._logged and not self._unfinished:
+            self._append(self._logged, self.number, "by hand", _FOUND_MOVED, {"seen_by": self._run})
+
     def _is_unfinished(self) -> bool:
         """Tell whether the alias is where a move of ours put it that was cut off before its row, or lost to another."""
         if self.version is None or self.number == self._logged:
@@ -132,10 +139,15 @@ class Champion:
         if self.number is None or self.number == self._logged:
             return
         by: MovedBy = "promote" if self._unfinished else "by hand"
-        reason = "a promotion was cut off before it entered this" if self._unfinished else "the alias was found moved"
+        reason = "a promotion was cut off before it entered this" if self._unfinished else _FOUND_MOVED
         self._enter(self._logged, self.number, by, reason, {"seen_by": self._run})
 
     def _enter(self, before: int | None, to: int, by: MovedBy, reason: str, evidence: dict[str, object]) -> None:
+        if not self._append(before, to, by, reason, evidence):
+            raise TransientError(f"champion of {self._task}: another promotion was entered meanwhile; try again")
+
+    def _append(self, before: int | None, to: int, by: MovedBy, reason: str, evidence: dict[str, object]) -> bool:
+        """Enter a move under the next number; return whether the row of that number is now this one."""
         self._moves += 1
         row = {
             "task": self._task,
@@ -153,13 +165,21 @@ class Champion:
         rows = pa.Table.from_pylist([row], schema=TABLES["promotions"].schema)
         commit = self._lake.append_once("promotions", self._task, self._partition, rows, manifest=manifest)
         if commit.replayed and not self._entered(row):
-            raise TransientError(f"champion of {self._task}: another promotion was entered meanwhile; try again")
+            return False
         self.last = _entry(row)
+        return True
 
     def _entered(self, row: dict[str, object]) -> bool:
         with lake_faults("promotions"):
             found = self._lake.scan("promotions", self._task).filter(pl.col("number") == self._moves).collect()
         return found.row(0, named=True) == row
+
+
+def found_by_hand(lake: Lake, task: str, partition: Partition, run: str) -> bool:
+    """Tell whether this run has entered a move by hand: the labels of all partitions are then those of before."""
+    with lake_faults("promotions"):
+        log = lake.scan("promotions", task, partition).filter(pl.col("run") == run, pl.col("moved_by") == "by hand")
+        return not log.collect().is_empty()
 
 
 def _entry(row: dict[str, object]) -> Entry:

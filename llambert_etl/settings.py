@@ -123,6 +123,9 @@ class Settings(BaseSettings):
     train_processes: int | None = Field(
         default=None, gt=0, description="that share a training; one for each GPU where this is left out"
     )
+    alerts: dict[str, SecretStr] = Field(
+        default_factory=dict, description="channel -> address of its webhook; a task file names the channel"
+    )
     compute: Literal["local", "kubernetes"] = "local"
     kubernetes: Kubernetes = Field(default_factory=Kubernetes)
     shard_rows: Annotated[int, Field(gt=0)] = 50_000

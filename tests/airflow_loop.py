@@ -21,10 +21,11 @@ from llambert_etl.schemas import TABLES, TableName
 from llambert_etl.stack import Stack
 from llambert_etl.stack.airflow_client import AirflowClient, Run, TaskInstance
 from llambert_etl.stack.environment import ANNOTATOR, ENCODER, LANDING
+from tests.examples import Examples
 from tests.tasks import task_fields
 
 TASK = "reviews"
-KINDS = ("label", "retrain", "ingest")  # consumers first: a paused one loses events
+KINDS = ("label", "retrain", "ingest", "relabel")  # consumers first: a paused one loses events
 # Odd, so that two labels can never have half of a day each; and enough for the gates to look at shares.
 PER_DAY = 111
 NEW_TEXTS = 40
@@ -64,6 +65,7 @@ class Loop:
 
     def __init__(self, stack: Stack, client: AirflowClient) -> None:
         self.stack, self.client = stack, client
+        self.examples = Examples(stack.airflow, TASK)
         self.settings = stack.settings
         self.lake, self.registry = Lake.from_settings(stack.settings), Registry.from_settings(stack.settings)
         self.red: set[str] = set()
@@ -74,17 +76,22 @@ class Loop:
         body = gzip.compress(b"\n".join(lines), mtime=0)
         self.stack.s3.client().put_object(Bucket=LANDING, Key=f"{TASK}/{day}/{name}", Body=body)
 
-    def write_task(self, **gates: float) -> None:
+    def write_task(self, *, approval: bool = False, **gates: float) -> None:
         """Write the task file whole: the Dag processor and the steps read it at any moment."""
         file = self.settings.include / "tasks" / f"{TASK}.yaml"
         part = file.with_suffix(".part")
-        part.write_text(yaml.safe_dump(reviews_task(gates), sort_keys=False))
+        part.write_text(yaml.safe_dump(reviews_task(gates, approval), sort_keys=False))
         part.replace(file)
 
     # What Airflow is told
 
     def trigger(self, kind: str, day: Partition | None, **conf: object) -> Run:
         return self.client.trigger(f"{TASK}__{kind}", day, conf)
+
+    def example(self, title: str, **others: str) -> Run:
+        """Run an example of docs/airflow.md and return the run that it has started."""
+        found = self.examples.run(title, **others)["run"]
+        return self.client.run(found["dag_id"], quote(found["dag_run_id"], safe=""))
 
     def until(self, what: str, reached: Callable[[list[Run]], bool], deadline: float = 550.0) -> list[Run]:
         """Wait until no run is under way and `reached` holds; fail with the log where a run fails that should not."""
@@ -117,7 +124,7 @@ class Loop:
         return self.client.log(run.dag, run_id, step.task, number=number, map_index=step.map_index).splitlines()
 
     def why(self, run: Run) -> str:
-        failed = [step for step in self.steps(run).values() if step.state == "failed"]
+        failed = [step for step in self.steps(run).values() if step.state in ("failed", "up_for_retry")]
         return "\n".join(line for step in failed for line in [f"-- {step}", *self.log(run, step)[-25:]])
 
     def published(self, day: Partition) -> list[Manifest]:
@@ -135,7 +142,7 @@ class Loop:
         )
 
 
-def reviews_task(gates: dict[str, float]) -> dict[str, Any]:
+def reviews_task(gates: dict[str, float], approval: bool) -> dict[str, Any]:
     fields = task_fields(TASK)
     # A day on which no drop of this scenario falls: nothing here is trained because it is Sunday.
     weekday = (_TODAY + datetime.timedelta(days=2)).strftime("%A").lower()
@@ -164,7 +171,8 @@ def reviews_task(gates: dict[str, float]) -> dict[str, Any]:
         },
         "gold": f"gold/{TASK}.parquet",
         "gates": {**fields["gates"], "min_gold_f1": 0.4, **gates},
-        "retrain": {"weekday": weekday},
+        "retrain": {"weekday": weekday, "approval": approval},
+        "alerts": "nlp",
     }
 
 

@@ -1,6 +1,7 @@
 """Real servers for tests, each started when a test first asks for it, once a session; a fresh bucket for each test."""
 
 import faulthandler
+import json
 import os
 import uuid
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from llambert_etl.stack.stack import REPOSITORY
 from tests.faults import Proxy, fault_proxy
 from tests.hub import FakeHub, fake_hub
 from tests.postgres import Database, Postgres
+from tests.webhook import Webhook, webhook
 
 # Before anything reads them: no telemetry, no model hub, and nothing of the developer's own deployments.
 for name in [name for name in os.environ if name.startswith(FOREIGN)]:
@@ -41,9 +43,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[Stack]:
+def channel() -> Iterator[Webhook]:
+    """The channel `nlp` of the session's Airflow."""
+    with webhook() as hook:
+        yield hook
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, root: Path, channel: Webhook) -> Iterator[Stack]:
     """The stack of this session. Nothing runs until `s3`, `mlflow_server` or `airflow` starts its part."""
-    stack = Stack(tmp_path_factory.mktemp("stack"), root)
+    alerts = {"LLAMBERT_ALERTS": json.dumps({"nlp": channel.address})}
+    stack = Stack(tmp_path_factory.mktemp("stack"), root, alerts)
     yield stack
     stack.stop()
 

@@ -36,6 +36,9 @@ class Shelf:
             raise TransientError("registry: no answer")
         return None if self.now is None else self.version(self.task.name, self.now)
 
+    def announced_move(self, _: ModelVersion) -> int | None:
+        return None
+
     def version(self, name: str, number: int) -> ModelVersion:
         return ModelVersion(
             task=name,

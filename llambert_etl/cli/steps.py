@@ -11,6 +11,7 @@ from llambert_etl.cli.outcome import emit, progress
 from llambert_etl.config import Strategy, StudyKind
 from llambert_etl.labelling import Plan, merge, read_plan, read_shards, record_check
 from llambert_etl.manifest import Manifest
+from llambert_etl.partition import parse_partition
 from llambert_etl.studies.plan import load_plan
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -176,7 +177,9 @@ def promote(
     run: Run = "cli",
     expect: Expect = None,
     to: Annotated[int | None, typer.Option(min=1, help="roll back (or on) to this version")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be decided, move nothing")] = False,
+    keep: Annotated[str | None, typer.Option(help="let the champion stay, for this reason")] = None,
+    approved: Annotated[str | None, typer.Option(help="who wants the move, and why: for the audit log")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would change, move nothing")] = False,
 ) -> None:
     """Compare candidate and champion on gold, and move the champion alias where the gate passes."""
     from llambert_etl.steps.promote import promote
@@ -190,6 +193,8 @@ def promote(
             lake=clients.lake,
             registry=clients.registry,
             to=to,
+            keep=keep,
+            approved=approved,
             dry_run=dry_run,
         )
     )
@@ -224,6 +229,21 @@ def study(
     registry = clients.registry if settings.mlflow_uri else None
     folder = out or settings.state / "studies" / found.name / kind
     _done(study(kind, subject, registry=registry, out=folder, progress=progress(f"study {kind}")))
+
+
+@app.command()
+def relabel(
+    task: Task,
+    partition: Day,
+    upto: Annotated[str, typer.Option(help="the last day, YYYY-MM-DD")],
+    run: Run = "cli",
+    expect: Expect = None,
+) -> None:
+    """List the days from --partition to --upto that have documents: those that Airflow is to label again."""
+    from llambert_etl.steps.relabel import relabel
+
+    found, day, clients = open_step(task, partition, expect)
+    _done(relabel(found, day, run=run, upto=parse_partition(upto), lake=clients.lake))
 
 
 @app.command("training-due")
@@ -309,8 +329,10 @@ def export(task: Task, partition: Day, run: Run = "cli", expect: Expect = None) 
 
 
 @app.command()
-def maintain() -> None:
-    """Compact and vacuum every table (retention: seven days)."""
+def maintain(
+    retention_days: Annotated[int, typer.Option(min=7, help="how long old versions of the tables can be read")] = 7,
+) -> None:
+    """Compact and vacuum every table (retention: seven days or more)."""
     from llambert_etl.steps.maintain import maintain
 
-    emit(json.dumps(maintain(lake=Clients().lake)))
+    emit(json.dumps(maintain(lake=Clients().lake, days=retention_days)))

@@ -1,22 +1,20 @@
 """The Dags of a labelling task. Each is the flow of one kind of run; what a step does is the step's own affair."""
 
-import datetime
 from typing import Any, cast, get_args
 
-from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG, Context, CronPartitionTimetable, CronTriggerTimetable, Param, TriggerRule, chain, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from llambert_etl.config import LabellingTask, Strategy, StudyKind
+from llambert_etl.config import LabellingTask, Strategy
 from llambert_etl.orchestration import commands
+from llambert_etl.orchestration.approval import approval, with_approval
 from llambert_etl.orchestration.assets import assets_of, on_partition_of
 from llambert_etl.orchestration.commands import partition_of
+from llambert_etl.orchestration.labelling_dag import labelling_dag, optional
 from llambert_etl.orchestration.local import LocalStep
 from llambert_etl.orchestration.steps import REGISTRY_POOL, Steps, days_in, default_arguments, facts_of
 from llambert_etl.partition import parse_partition
 from llambert_etl.settings import Settings
-
-_APPROVAL_WAIT = datetime.timedelta(days=7)
 
 
 def build_ingest(labelling: LabellingTask, settings: Settings) -> DAG:
@@ -32,11 +30,18 @@ def build_ingest(labelling: LabellingTask, settings: Settings) -> DAG:
         skip_unless_due(context, manifest)
         context["outlet_events"][assets.training_due].extra["forced"] = context["params"]["force_retrain"]
 
-    with _dag(
+    with labelling_dag(
         labelling,
         "ingest",
         schedule=CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
-        params={"force_retrain": Param(False, type="boolean", description="Retrain, whether it is due or not.")},
+        params={
+            "force_retrain": Param(
+                False,
+                type="boolean",
+                title="Retrain",
+                description="Retrain when the day is ingested, whether that is due or not.",
+            )
+        },
     ) as dag:
 
         @task
@@ -64,17 +69,23 @@ def build_retrain(labelling: LabellingTask, settings: Settings) -> DAG:
     """Annotate the sample as of the partition, train a candidate on it, and promote it where it is better."""
     assets, steps = assets_of(labelling.name), Steps(labelling, settings, "annotations")
 
-    with _dag(
+    with labelling_dag(
         labelling,
         "retrain",
         schedule=on_partition_of(assets.training_due),
         max_active_runs=1,
         params={
-            "sample": _optional(
-                "integer", "How many documents to annotate in all, instead of the task's own number.", minimum=1
+            "sample": optional(
+                "integer",
+                "Sample",
+                "How many documents to annotate in all, instead of the task's own number.",
+                minimum=1,
             ),
-            "strategy": _optional(
-                "string", "What to train on instead of the task's own choice.", enum=[None, *get_args(Strategy)]
+            "strategy": optional(
+                "string",
+                "Strategy",
+                "What to train on instead of the task's own choice.",
+                enum=[None, *get_args(Strategy)],
             ),
         },
     ) as dag:
@@ -83,14 +94,15 @@ def build_retrain(labelling: LabellingTask, settings: Settings) -> DAG:
             if (context["params"]["strategy"] or labelling.encoder.strategy) == "gold":
                 raise AirflowSkipException("training on gold alone needs no answer of the LLM")
 
-        @task(outlets=[assets.champion])
-        def announce_champion(manifest: Any, **context: Any) -> None:
-            """Bring back every live partition, to be labelled by the new champion."""
-            facts = facts_of(manifest)
-            if facts.get("decision") != "promoted":
-                raise AirflowSkipException(f"the champion stays: {facts.get('reason')}")
-            days = days_in(facts, "partitions") or [context["partition_key"]]
-            context["outlet_events"][assets.champion].add_partitions(days)
+        @task(outlets=[assets.champion], trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
+        def announce_champion(**context: Any) -> None:
+            """Bring back every live partition, where another champion is to label it."""
+            for name in deciding:
+                facts = facts_of(context["ti"].xcom_pull(task_ids=name))
+                if days := days_in(facts, "bring_back"):
+                    context["outlet_events"][assets.champion].add_partitions(days)
+                    return
+            raise AirflowSkipException("the champion stays")
 
         # Asked again: every day of a backfill was due when it was ingested, and the first retrain may answer for all.
         still_due = steps.light(
@@ -105,17 +117,23 @@ def build_retrain(labelling: LabellingTask, settings: Settings) -> DAG:
             commands.step("train", labelling, *asked),
             trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
         )
-        promote = steps.light("promote", commands.step("promote", labelling), pool=REGISTRY_POOL)
+        approved, instead = approval(labelling, settings, steps)
+        promote = steps.light(
+            "promote", commands.step("promote", labelling), pool=REGISTRY_POOL, pre_execute=with_approval
+        )
+        announce = announce_champion()
         chain(
             *ready,
             steps.heavy("annotate", commands.step("annotate", labelling, *asked), pre_execute=skip_for_gold_alone),
             steps.light("check_annotations", commands.step("check annotations", labelling, *asked)),
             train,
-            *_approval(labelling),
+            *approved,
             promote,
-            announce_champion(promote.output),
+            announce,
         )
         chain(ready[-1], train)
+        chain(promote, *instead, announce)
+        deciding = [promote.task_id, *(step.task_id for step in instead)]
     return dag
 
 
@@ -130,11 +148,23 @@ def build_label(labelling: LabellingTask, settings: Settings) -> DAG:
     """Label one partition with the champion, in shards; nothing of it is visible before it is published."""
     assets, steps = assets_of(labelling.name), Steps(labelling, settings, "labels")
 
-    with _dag(
+    def announce_move(context: Context, manifest: object) -> None:
+        """Bring back the other partitions where the champion was moved by hand."""
+        if days := days_in(facts_of(manifest), "bring_back"):
+            context["outlet_events"][assets.champion].add_partitions(days)
+        else:
+            # Airflow announces each outlet of a task that succeeds, and this one would start the run again.
+            context["task"].outlets = []
+
+    with labelling_dag(
         labelling,
         "label",
         schedule=on_partition_of(assets.documents | assets.champion),
-        params={"model_version": _optional("integer", "Label with this version, not with the champion.", minimum=1)},
+        params={
+            "model_version": optional(
+                "integer", "Model version", "Label with this version, not with the champion.", minimum=1
+            )
+        },
     ) as dag:
 
         @task
@@ -147,7 +177,10 @@ def build_label(labelling: LabellingTask, settings: Settings) -> DAG:
             return commands.label_shards(labelling, partition, str(context["run_id"]), int(str(facts["shards"])))
 
         plan = steps.light(
-            "plan", commands.step("plan", labelling, commands.option("--model-version", "model_version"))
+            "plan",
+            commands.step("plan", labelling, commands.option("--model-version", "model_version")),
+            outlets=[assets.champion],
+            post_execute=announce_move,
         )
         chain(
             steps.mapped("label_shard", shards(plan.output)),
@@ -155,32 +188,6 @@ def build_label(labelling: LabellingTask, settings: Settings) -> DAG:
             steps.light("publish", commands.step("publish", labelling), outlets=[assets.labels]),
             *_export(labelling, steps),
         )
-    return dag
-
-
-def build_study(labelling: LabellingTask, settings: Settings) -> DAG:
-    """Compare ways to train or to ask, when somebody wants to know; nothing that is labelled changes by it."""
-    steps = Steps(labelling, settings, "")
-
-    with _dag(
-        labelling,
-        "study",
-        schedule=None,
-        params={
-            "kind": Param(
-                "strategies",
-                type="string",
-                enum=list(get_args(StudyKind)),
-                description="What to vary. include/studies says how, in a file named after the task.",
-            ),
-            "as_of": Param(
-                type="string", format="date", description="The last day of documents, annotations and gold to use."
-            ),
-            "seeds": _optional("string", "Other seeds than the plan's, such as 1,2,3.", pattern=r"^\d+(,\d+)*$"),
-        },
-    ) as dag:
-        seeds = commands.option("--seeds", "seeds")
-        steps.heavy("study", commands.study(labelling, "{{ params.kind }}", "{{ params.as_of }}", seeds))
     return dag
 
 
@@ -194,36 +201,22 @@ def build_maintain(settings: Settings) -> DAG:
         default_args=default_arguments("llambert"),
         tags=["llambert", "maintain"],
         doc_md=build_maintain.__doc__,
+        params={
+            "retention_days": Param(
+                7,
+                type="integer",
+                minimum=7,
+                title="Retention",
+                description="For how many days old versions of the tables stay readable.",
+            )
+        },
     ) as dag:
-        LocalStep(task_id="maintain", arguments=["maintain"], state=str(settings.state))
+        LocalStep(
+            task_id="maintain",
+            arguments=["maintain", commands.option("--retention-days", "retention_days")],
+            state=str(settings.state),
+        )
     return dag
-
-
-def _dag(labelling: LabellingTask, kind: str, **options: Any) -> DAG:
-    return DAG(
-        dag_id=f"{labelling.name}__{kind}",
-        description=labelling.description,
-        catchup=False,
-        default_args=default_arguments(labelling.owner),
-        tags=["llambert", kind, labelling.name],
-        doc_md=_documentation(labelling, kind),
-        **options,
-    )
-
-
-def _documentation(labelling: LabellingTask, kind: str) -> str:
-    labels = "\n".join(f"- `{label}`: {meaning}" for label, meaning in labelling.labels.items())
-    return f"""**{labelling.description}** ({kind}; owner: {labelling.owner})
-
-{labels}
-
-Annotator `{labelling.annotator.model}`, encoder `{labelling.encoder.model}`. A run works on one partition, a UTC day:
-give its key (such as `2026-11-10`) under *Advanced Options* when you trigger one by hand.
-"""
-
-
-def _optional(kind: str, description: str, **rules: Any) -> Param:
-    return Param(None, type=["null", kind], description=description, **rules)
 
 
 def _gold_import(labelling: LabellingTask, settings: Settings, steps: Steps) -> list[LocalStep]:
@@ -238,18 +231,3 @@ def _export(labelling: LabellingTask, steps: Steps) -> list[LocalStep]:
     # Also where nothing new was published: an earlier run may have done that and failed to export it.
     rule = TriggerRule.NONE_FAILED
     return [steps.light("export", commands.step("export", labelling), trigger_rule=rule)]
-
-
-def _approval(labelling: LabellingTask) -> list[ApprovalOperator]:
-    if not labelling.retrain.approval:
-        return []
-    return [
-        ApprovalOperator(
-            task_id="approve",
-            subject=f"May the candidate for {labelling.name} be promoted, as of {commands.PARTITION_KEY}?",
-            body="{{ ti.xcom_pull(task_ids='train') | tojson(indent=2) }}",
-            defaults=ApprovalOperator.REJECT,
-            response_timeout=_APPROVAL_WAIT,
-            execution_timeout=None,
-        )
-    ]

@@ -67,10 +67,7 @@ class Registry:
             os.environ["MLFLOW_TRACKING_PASSWORD"] = settings.mlflow_password.get_secret_value()
         from mlflow import MlflowClient
 
-        return cls(
-            MlflowClient(settings.mlflow_uri, settings.mlflow_uri),
-            settings.model_cache,
-        )
+        return cls(MlflowClient(settings.mlflow_uri, settings.mlflow_uri), settings.model_cache)
 
     def ping(self) -> None:
         """Ask for one experiment; raise TransientError or ConfigError where that fails."""
@@ -199,6 +196,11 @@ class Registry:
             experiment = self._client.get_run(version.run_id).info.experiment_id
         return f"experiments/{experiment}/runs/{version.run_id}"
 
+    def parameters(self, version: ModelVersion) -> dict[str, str]:
+        """Return what a version was trained with."""
+        with registry_faults(f"{version.name} version {version.version}"):
+            return dict(self._client.get_run(version.run_id).data.params)
+
     def log_study(
         self, task: str, kind: str, key: str, params: Mapping[str, str], metrics: Sequence[Measurement], folder: Path
     ) -> str:
@@ -234,10 +236,9 @@ class Registry:
         if lost := sorted(set(version.hashes) - there):
             raise DataError(f"{where}: {lost} are gone from the artifact store; promote another version or train again")
         for name in version.hashes:
+            place = f"{source}/{PLACE}/{name}"
             with registry_faults(f"{where}: {name}"):
-                download_artifacts(
-                    f"{source}/{PLACE}/{name}", dst_path=str(folder), tracking_uri=self._client.tracking_uri
-                )
+                download_artifacts(place, dst_path=str(folder), tracking_uri=self._client.tracking_uri)
 
     def _search(self, task: str) -> "list[MlflowVersion]":
         found: list[MlflowVersion] = []

@@ -3,7 +3,9 @@
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 import psutil
@@ -24,9 +26,12 @@ _SUPERVISOR = "supervisor.json"
 
 
 class Stack:
-    """Servers that do not run yet. `with Stack(state) as stack:` starts them and stops them whatever happens."""
+    """Servers that do not run yet. `with Stack(state) as stack:` starts them and stops them whatever happens.
 
-    def __init__(self, state: Path, root: Path = REPOSITORY) -> None:
+    `more` are variables for Airflow and the steps, beside those of the stack's own settings.
+    """
+
+    def __init__(self, state: Path, root: Path = REPOSITORY, more: Mapping[str, str] = MappingProxyType({})) -> None:
         self.state, self.root = state.resolve(), root.resolve()
         self.state.mkdir(parents=True, exist_ok=True)
         self._refuse_second()
@@ -36,7 +41,8 @@ class Stack:
         self.mlflow = mlflow.MlflowServer(self.state, ports, credentials, self.s3, ARTIFACTS)
         self.settings: Settings = settings_on(self.s3, self.mlflow, state=self.state, root=self.root)
         self.environment = variables(self.settings)
-        self.airflow = airflow.Airflow(self.state, ports, credentials, root=self.root, environment=self.environment)
+        everything = {**self.environment, **more}
+        self.airflow = airflow.Airflow(self.state, ports, credentials, root=self.root, environment=everything)
 
     @property
     def servers(self) -> list[Server]:

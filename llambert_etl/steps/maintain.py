@@ -10,17 +10,17 @@ from llambert_etl.snapshots import drop_old_snapshots
 
 logger = logging.getLogger(__name__)
 
-# Never zero: a running night's staged files are younger than this, and a vacuum would take them.
-RETENTION_HOURS = 7 * 24
+# Never less: a running night's staged files are younger than this, and a vacuum would take them.
+RETENTION_DAYS = 7
 
 
-def maintain(*, lake: Lake) -> dict[str, dict[str, int]]:
+def maintain(*, lake: Lake, days: int = RETENTION_DAYS) -> dict[str, dict[str, int]]:
     """Compact and vacuum every table, drop old notes, exports and models; return what was merged and removed."""
     done: dict[str, dict[str, int]] = {}
     for table in TABLES:
-        done[table] = lake.compact(table, RETENTION_HOURS)
+        done[table] = lake.compact(table, days * 24)
         logger.info("%s: %s files merged, %s removed", table, done[table]["merged"], done[table]["removed"])
-    oldest = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=RETENTION_HOURS)
+    oldest = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
     done["staging notes"] = {"merged": 0, "removed": lake.drop_notes(oldest)}
     done["exports"] = {"merged": 0, "removed": drop_old_snapshots(lake, oldest)}
     done["models"] = {"merged": 0, "removed": drop_unused(lake, oldest)}

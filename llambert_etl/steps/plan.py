@@ -12,6 +12,7 @@ from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.manifest import Manifest
 from llambert_etl.models import keep
 from llambert_etl.partition import Partition
+from llambert_etl.promotions import Champion, found_by_hand
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.schemas import DocumentStatus
 from llambert_etl.settings import Settings
@@ -34,6 +35,9 @@ def plan(
 ) -> Manifest:
     """Write the run's plan and return it in `facts`: shards, model_version, fresh, skip.
 
+    A champion that was moved by hand is entered in the audit log; `bring_back` then lists the other partitions, for
+    they are labelled by the one before.
+
     The version's files are in the lake before the plan is: the shards need no registry.
     A repeated plan of an unfinished run keeps the version that the run began with, though the alias may have moved.
     `fresh`: the labels are already those of these documents and this version. `skip`: why there is no version.
@@ -41,17 +45,20 @@ def plan(
     started = datetime.datetime.now(datetime.UTC)
     manifest = Manifest(step="plan", task=task.name, partition=partition, run=run, config_hash=task.config_hash)
     made = _unfinished(lake, task, partition, run) or _make(
-        task, partition, run, lake, _pin(task, lake, registry, model_version), settings
+        task, partition, run, lake, _pin(task, partition, run, lake, registry, model_version), settings
     )
+    moved = found_by_hand(lake, task.name, partition, run)
+    others = [day for day in lake.partitions("documents", task.name) if day != partition] if moved else []
+    facts: dict[str, object] = {"shards": 0, "fresh": False, "bring_back": others}
     if made is None:
-        return manifest.finished(started, facts={"shards": 0, "fresh": False, "skip": NO_CHAMPION})
+        return manifest.finished(started, facts=facts | {"skip": NO_CHAMPION})
     if made.documents == 0 and made.labels_key is None:
-        return manifest.finished(started, facts={"shards": 0, "fresh": False, "skip": NO_DOCUMENTS})
+        return manifest.finished(started, facts=facts | {"skip": NO_DOCUMENTS})
     fresh = lake.holds("labels", task.name, partition, made.commit_key)
     if not fresh:
         keep(lake, made.model, registry.download)
         write_plan(lake, made)
-    facts = {
+    facts |= {
         "shards": 0 if fresh else made.shards,
         "model_name": made.model.name,
         "model_version": made.model.version,
@@ -108,16 +115,21 @@ def _make(
     )
 
 
-def _pin(task: LabellingTask, lake: Lake, registry: Registry, wanted: int | None) -> ModelVersion | None:
+def _pin(
+    task: LabellingTask, partition: Partition, run: str, lake: Lake, registry: Registry, wanted: int | None
+) -> ModelVersion | None:
     """Resolve the version to label with, once."""
     version: ModelVersion | None
     if wanted is not None:
         version = registry.version(task.name, wanted)
     else:
         try:
-            version = registry.champion(task.name)
+            champion = Champion(task.name, partition, run, lake, registry, dry_run=False)
         except TransientError as error:
             version = _last_used(task, lake, error)
+        else:
+            champion.notice()
+            version = champion.version
     if version is not None and version.labels != task.label_names:
         raise ConfigError(
             f"{version.name} version {version.version} labels {list(version.labels)}, the task file says "

@@ -14,7 +14,7 @@ from llambert_etl.gold import gold_as_of, gold_hash
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
-from llambert_etl.promotions import Champion, MovedBy
+from llambert_etl.promotions import Champion, MovedBy, found_by_hand
 from llambert_etl.registry import ModelVersion, Registry
 
 logger = logging.getLogger(__name__)
@@ -37,17 +37,27 @@ def promote(
     lake: Lake,
     registry: Registry,
     to: int | None = None,
+    keep: str | None = None,
+    approved: str | None = None,
     dry_run: bool = False,
 ) -> Manifest:
     """Make the partition's newest version champion where it beats the champion on gold; `to` sets a version as it is.
 
-    Return decision, reason, champion, candidate and the metrics of both in `facts`. Raise DataError where the candidate
-    is not good enough to label at all. Run again after a crash, it finishes the same move and enters it once.
+    `keep` lets the champion stay for that reason, and `approved` says who wanted a move and why. Return decision,
+    reason, champion, candidate and the metrics of both in `facts`, and in a dry run what would change: `comparison`.
+    `bring_back` lists the partitions that another champion is to label. Raise DataError where the candidate is not
+    good enough to label at all. Run again after a crash, it finishes the same move and enters it once.
     """
     started = datetime.datetime.now(datetime.UTC)
-    desk = _Desk(task, partition, run, lake, registry, dry_run)
-    facts = desk.rollback(to) if to is not None else desk.decide()
-    facts["partitions"] = [str(day) for day in lake.partitions("documents", task.name)]
+    desk = _Desk(task, partition, run, lake, registry, approved, dry_run)
+    if to is not None:
+        facts = desk.rollback(to)
+    elif keep is not None:
+        facts = desk.keep(keep)
+    else:
+        facts = desk.decide()
+    moved = facts["decision"] in _DECISIONS.values() or found_by_hand(lake, task.name, partition, run)
+    facts["bring_back"] = lake.partitions("documents", task.name) if moved and not dry_run else []
     facts["dry_run"] = dry_run
     manifest = Manifest(step="promote", task=task.name, partition=partition, run=run, config_hash=task.config_hash)
     return manifest.finished(started, facts=facts)
@@ -57,9 +67,16 @@ class _Desk:
     """One decision: who is champion, who comes next, and why."""
 
     def __init__(
-        self, task: LabellingTask, partition: Partition, run: str, lake: Lake, registry: Registry, dry_run: bool
+        self,
+        task: LabellingTask,
+        partition: Partition,
+        run: str,
+        lake: Lake,
+        registry: Registry,
+        approved: str | None,
+        dry_run: bool,
     ) -> None:
-        self.task, self.partition, self.dry_run = task, partition, dry_run
+        self.task, self.partition, self.approved, self.dry_run = task, partition, approved, dry_run
         self.lake, self.registry = lake, registry
         self.champion = Champion(task.name, partition, run, lake, registry, dry_run=dry_run)
 
@@ -73,17 +90,25 @@ class _Desk:
             return facts | self._repeated(to)
         return facts | self._moved(target, "rollback", f"asked for version {to}", metrics)
 
+    def keep(self, reason: str) -> dict[str, object]:
+        """Let the champion stay because somebody said so: a decision like that of the gate."""
+        candidate = self._candidate()
+        if candidate is not None and not self.champion.stands(candidate.version):
+            self._note(candidate, f"kept: {reason}")
+        facts = self._kept(candidate, reason)
+        self._remember()
+        return facts | {"candidate": None if candidate is None else candidate.version}
+
     def decide(self) -> dict[str, object]:
-        versions = self.registry.versions(self.task.name)
-        candidate = next((version for version in versions if version.partition == self.partition), None)
+        candidate = self._candidate()
         if candidate is None:
-            facts = self._kept(None, f"no version was trained as of {self.partition}")
-            return facts | {"candidate": None, "metrics": {"champion": None, "candidate": None}}
+            kept = self._kept(None, f"no version was trained as of {self.partition}")
+            return kept | {"candidate": None, "metrics": {"champion": None, "candidate": None}}
         self._check_labels(candidate)
         before = self.champion.before(candidate)
         scores = self._scores(candidate, before)
         metrics = {name: _shown(score) for name, score in scores.items()}
-        facts = {"candidate": candidate.version, "metrics": metrics}
+        facts: dict[str, object] = {"candidate": candidate.version, "metrics": metrics}
         if self.champion.stands(candidate.version):
             return facts | self._repeated(candidate.version)
         refusal, keep, reason = self._verdict(candidate, before, scores)
@@ -92,6 +117,8 @@ class _Desk:
             self._kept(candidate, reason)
             # Not remembered as a decision: a retrain that failed must not count as one.
             raise DataError(f"{candidate.name} version {candidate.version}: {reason}; the champion stays")
+        if self.dry_run:
+            facts["comparison"] = self._compared(candidate, before)
         if keep:
             self._note(candidate, f"kept: {reason}")
             facts |= self._kept(candidate, reason)
@@ -101,10 +128,15 @@ class _Desk:
         self._remember()
         return facts
 
+    def _candidate(self) -> ModelVersion | None:
+        versions = self.registry.versions(self.task.name)
+        return next((version for version in versions if version.partition == self.partition), None)
+
     def _moved(
         self, target: ModelVersion, by: MovedBy, reason: str, metrics: Mapping[str, object]
     ) -> dict[str, object]:
-        self.champion.move(target, by, reason, {"metrics": metrics})
+        approval = {} if self.approved is None else {"approved": self.approved}
+        self.champion.move(target, by, reason, {"metrics": metrics, **approval})
         champion = self.champion.number if self.dry_run else target.version
         return {"decision": _DECISIONS[by], "reason": reason, "champion": champion}
 
@@ -116,7 +148,7 @@ class _Desk:
     def _repeated(self, version: int) -> dict[str, object]:
         """Answer as the run did before, where this one has moved the alias already."""
         last = self.champion.last
-        if last is None or not self.champion.made_by_this_run():
+        if last is None or last.by == "by hand" or not self.champion.made_by_this_run():
             return {"decision": "kept", "reason": f"version {version} is the champion already", "champion": version}
         if last.by == "promote":
             self._remember()
@@ -151,10 +183,18 @@ class _Desk:
 
     def _scores(self, candidate: ModelVersion, before: ModelVersion | None) -> "dict[str, _Score | None]":
         """Measure both on the same gold rows; one that was trained when gold was the same has been measured already."""
-        gold = gold_as_of(self.task, self.lake, self.partition).filter(pl.col("split") == "test")
+        gold = self._gold()
         comparable = before is not None and before.labels == self.task.label_names
         champion = self._score(before, gold) if before is not None and comparable else None
         return {"champion": champion, "candidate": self._score(candidate, gold)}
+
+    def _compared(self, candidate: ModelVersion, before: ModelVersion | None) -> dict[str, object]:
+        from llambert_etl.comparison import compare
+
+        return compare(self.task, self._gold(), candidate, before, lake=self.lake, registry=self.registry)
+
+    def _gold(self) -> pl.DataFrame:
+        return gold_as_of(self.task, self.lake, self.partition).filter(pl.col("split") == "test")
 
     def _score(self, version: ModelVersion, gold: pl.DataFrame) -> _Score:
         folder = self.registry.download(version)  # refuses files that are not those of the registration

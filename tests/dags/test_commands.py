@@ -4,7 +4,7 @@ import pytest
 
 from llambert_etl.config import find_task
 from llambert_etl.errors import ConfigError
-from llambert_etl.orchestration import commands, dags
+from llambert_etl.orchestration import commands, dags, forms
 from llambert_etl.settings import load_settings
 
 WHO_AND_WHEN = "--task films --expect HASH --partition {{ partition_key }} --run {{ run_id }}"
@@ -30,7 +30,10 @@ GOLDEN = {
     ("label", "publish"): f"publish {WHO_AND_WHEN}",
     ("study", "study"): f"study {{{{ params.kind }}}} {WHO_AND_WHEN.replace('partition_key', 'params.as_of')} "
     "{{ '--seeds=' ~ params.seeds if params.seeds is not none else '' }}",
-    ("maintain", "maintain"): "maintain",
+    ("relabel", "relabel"): "relabel --task films --expect HASH --partition {{ params.first }} --run {{ run_id }} "
+    "--upto {{ params.last }}",
+    ("maintain", "maintain"): "maintain "
+    "{{ '--retention-days=' ~ params.retention_days if params.retention_days is not none else '' }}",
 }
 
 
@@ -41,7 +44,8 @@ def test_each_step_runs_exactly_this_command() -> None:
         "ingest": dags.build_ingest(task, settings),
         "retrain": dags.build_retrain(task, settings),
         "label": dags.build_label(task, settings),
-        "study": dags.build_study(task, settings),
+        "study": forms.build_study(task, settings),
+        "relabel": forms.build_relabel(task, settings),
         "maintain": dags.build_maintain(settings),
     }
     found = {

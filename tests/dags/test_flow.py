@@ -10,7 +10,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import ParamValidationError
 
 from llambert_etl.config import find_task
-from llambert_etl.orchestration import commands, dags
+from llambert_etl.orchestration import commands, dags, forms
 from llambert_etl.settings import load_settings
 from tests.dags.conftest import write_task
 
@@ -21,7 +21,8 @@ DUE = {"training-due": {"facts": {"due": True}}}
 
 def build(kind: str) -> Any:
     settings = load_settings()
-    return getattr(dags, f"build_{kind}")(find_task(settings.include, "films"), settings)
+    module = forms if kind in ("relabel", "study") else dags
+    return getattr(module, f"build_{kind}")(find_task(settings.include, "films"), settings)
 
 
 def test_each_ingested_day_is_checked_and_announced_and_training_that_is_not_due_is_not(
@@ -92,7 +93,7 @@ def test_a_run_without_a_partition_key_fails_before_any_step_starts(cli: Any, ru
 
 
 def test_promotion_brings_back_every_live_partition(cli: Any, run_dag: RunDag) -> None:
-    cli.reply(**DUE, promote={"facts": {"decision": "promoted", "partitions": ["2026-11-08", "2026-11-09", DAY]}})
+    cli.reply(**DUE, promote={"facts": {"decision": "promoted", "bring_back": ["2026-11-08", "2026-11-09", DAY]}})
     run = run_dag(build("retrain"), DAY, run_conf={"sample": 50, "strategy": "combined"})
     assert run.state == "success"
     assert run.announced == {("films__champion", day) for day in ("2026-11-08", "2026-11-09", DAY)}
@@ -136,6 +137,26 @@ def test_each_shard_of_the_plan_is_labelled_before_the_labels_are_published(cli:
     assert sorted(call[-2:] for call in cli.calls[1:4]) == [["--shard", "0"], ["--shard", "1"], ["--shard", "2"]]
     assert len({call[call.index("--run") + 1] for call in cli.calls}) == 1
     assert run.announced == {("films__labels", DAY)}
+
+
+def test_a_move_by_hand_that_a_label_run_found_brings_the_other_days_back(cli: Any, run_dag: RunDag) -> None:
+    cli.reply(plan={"facts": {"shards": 1, "bring_back": [LATE]}})
+    assert run_dag(build("label"), DAY).announced == {("films__champion", LATE), ("films__labels", DAY)}
+
+
+def test_a_relabel_announces_the_days_that_its_step_has_found(cli: Any, run_dag: RunDag) -> None:
+    cli.reply(relabel={"facts": {"bring_back": [LATE, DAY]}})
+    form = {"first": "2026-11-01", "last": DAY}
+    run = run_dag(build("relabel"), None, run_conf=form)
+    assert run.announced == {("films__champion", LATE), ("films__champion", DAY)}
+    (call,) = cli.calls
+    assert (call[call.index("--partition") + 1], call[-2:]) == ("2026-11-01", ["--upto", DAY])
+
+
+def test_a_relabel_without_any_day_announces_nothing(cli: Any, run_dag: RunDag) -> None:
+    cli.reply(relabel={"facts": {"bring_back": []}})
+    run = run_dag(build("relabel"), None, run_conf={"first": LATE, "last": LATE})
+    assert (run.states, run.announced) == ({"relabel": "skipped"}, set())
 
 
 def test_label_run_before_any_champion_is_skipped_and_announces_nothing(cli: Any, run_dag: RunDag) -> None:
@@ -198,7 +219,7 @@ def test_links_of_a_step_lead_to_mlflow_its_data_docs_and_its_partition(cli: Any
 
 def test_maintain_runs_without_a_partition(cli: Any, run_dag: RunDag) -> None:
     assert run_dag(dags.build_maintain(load_settings()), None).state == "success"
-    assert cli.calls == [["maintain"]]
+    assert cli.calls == [["maintain", "--retention-days=7"]]
 
 
 def test_a_study_is_asked_for_by_a_form_and_needs_no_partition_key(cli: Any, run_dag: RunDag) -> None:

@@ -31,7 +31,10 @@ def bag(include: Path, monkeypatch: pytest.MonkeyPatch) -> DagBag:
 
 def test_every_dag_imports(bag: DagBag) -> None:
     assert bag.import_errors == {}
-    assert set(bag.dags) == {"films__ingest", "films__retrain", "films__label", "films__study", "maintain"}
+    assert set(bag.dags) == {
+        *(f"films__{kind}" for kind in ("ingest", "retrain", "label", "relabel", "study")),
+        "maintain",
+    }
 
 
 def test_every_dag_has_tags_and_documentation_and_does_not_catch_up(bag: DagBag) -> None:
@@ -39,6 +42,39 @@ def test_every_dag_has_tags_and_documentation_and_does_not_catch_up(bag: DagBag)
         assert "llambert" in dag.tags
         assert dag.doc_md
         assert dag.catchup is False
+
+
+def test_every_dag_has_a_form_whose_fields_say_what_they_are_for(bag: DagBag) -> None:
+    required = {("films__relabel", "first"), ("films__relabel", "last")}
+    for dag in bag.dags.values():
+        assert dag.params
+        for name in dag.params:
+            field = dag.params.get_param(name)
+            assert field.description.endswith(".")
+            assert field.schema["title"]
+            assert field.schema["type"]
+            if (dag.dag_id, name) not in required:
+                field.resolve()
+
+
+@pytest.mark.parametrize(
+    ("dag", "form"),
+    [
+        ("films__ingest", {"force_retrain": "perhaps"}),
+        ("films__retrain", {"sample": 0}),
+        ("films__retrain", {"strategy": "guess"}),
+        ("films__label", {"model_version": "newest"}),
+        ("films__relabel", {"first": "2026-11-31", "last": "2026-12-01"}),
+        ("maintain", {"retention_days": 0}),
+    ],
+)
+def test_a_form_refuses_what_its_field_does_not_allow(bag: DagBag, dag: str, form: dict[str, object]) -> None:
+    from airflow.sdk.exceptions import ParamValidationError
+
+    params = bag.dags[dag].params
+    with pytest.raises(ParamValidationError):  # noqa: PT012 - the first wrong value raises
+        params.update(form)
+        params.validate()
 
 
 def test_every_task_has_an_owner_retries_a_timeout_and_reads_exit_codes(bag: DagBag) -> None:
@@ -81,8 +117,9 @@ def test_approval_stands_between_training_and_promotion_where_the_task_asks_for_
 
     write_task(include, "films", "retrain: {approval: true}")
     dag = build_retrain(find_task(include, "films"), load_settings())
-    assert dag.get_task("approve").upstream_task_ids == {"train"}
+    assert dag.get_task("approve").upstream_task_ids == {"compare"}
     assert dag.get_task("approve").downstream_task_ids == {"promote"}
+    assert dag.get_task("compare").upstream_task_ids == {"train"}
     assert "gold_import" not in dag.task_ids
 
 

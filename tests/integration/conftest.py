@@ -6,6 +6,18 @@ from pathlib import Path
 import pytest
 
 from llambert_etl.settings import Settings
+
+# The scenario's phases are fixtures: known to every test here, run when one first asks.
+from tests.airflow_phases import (  # noqa: F401
+    approved,
+    corpus,
+    crowned,
+    history,
+    loop,
+    mended,
+    refused,
+    second_night,
+)
 from tests.batches import BatchHouse
 from tests.encoders import crafted, pretrained, taught
 from tests.fake_provider import FakeProvider, fake_provider

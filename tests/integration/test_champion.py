@@ -7,8 +7,10 @@ import pytest
 
 from llambert_etl.errors import TransientError
 from llambert_etl.partition import Partition
+from llambert_etl.promotions import Champion
 from llambert_etl.registry import Registry
-from tests.promotion import LATER, NEXT, House
+from tests.labelling import drop
+from tests.promotion import DAY, LATER, NEXT, House
 
 
 def test_a_move_by_hand_counts_and_is_entered_by_the_next_run(house: House) -> None:
@@ -19,6 +21,27 @@ def test_a_move_by_hand_counts_and_is_entered_by_the_next_run(house: House) -> N
     better = house.train("right", NEXT)
     assert house.promote(NEXT, "r2")["decision"] == "promoted"
     assert house.moves() == [(None, 1, "promote"), (1, by_hand, "by hand"), (by_hand, better, "promote")]
+
+
+def test_days_are_brought_back_by_a_promotion_and_by_a_move_by_hand_that_is_found(house: House) -> None:
+    drop(house.lake, house.task, ["the film good"], day=NEXT)
+    house.train("right")
+    assert house.promote()["bring_back"] == [NEXT]
+    by_hand = house.train("worse", NEXT)
+    house.client.set_registered_model_alias(f"llambert.{house.task.name}", "champion", str(by_hand))
+    found = house.promote(NEXT, "r2")
+    assert (found["decision"], found["bring_back"]) == ("kept", [NEXT])
+    assert house.promote(NEXT, "r2")["bring_back"] == [NEXT]
+    assert house.promote(NEXT, "r3")["bring_back"] == []
+
+
+def test_a_promotion_in_the_making_is_no_move_by_hand(house: House) -> None:
+    house.train("right")
+    house.registry = _Crashing(house.registry, "set_champion")  # type: ignore[assignment]
+    with pytest.raises(TransientError, match="crash"):
+        house.promote()
+    Champion(house.task.name, DAY, "label", house.lake, house.registry, dry_run=False).notice()
+    assert (house.champion, house.moves()) == (1, [])
 
 
 @pytest.mark.parametrize("verb", ["announce_move", "set_champion", "set_decided_upto", "note_decision"])

@@ -89,6 +89,27 @@ def test_a_new_champion_labels_every_row_again(lake: Lake, small_shards: Setting
     assert {version for _, version in labels(lake, task).values()} == {2}
 
 
+def test_a_champion_that_nobody_entered_is_entered_once_and_brings_the_other_days_back(
+    lake: Lake, small_shards: Settings
+) -> None:
+    task, shelf = make_task(), Shelf(make_task(), 1)
+    for day in (DAY, NEXT):
+        drop(lake, task, ["a", "b"], day=day)
+    first, _ = label_run(lake, task, shelf, small_shards)
+    again = plan(task, DAY, run="r1", lake=lake, registry=shelf, settings=small_shards)  # type: ignore[arg-type]
+    other = plan(task, NEXT, run="r2", lake=lake, registry=shelf, settings=small_shards)  # type: ignore[arg-type]
+    assert [again.facts["bring_back"], other.facts["bring_back"]] == [[NEXT], []]
+    (row,) = lake.scan("promotions", task.name).collect().iter_rows(named=True)
+    assert (row["to_version"], row["moved_by"], row["partition"], row["run"]) == (1, "by hand", DAY, "r1")
+
+
+def test_a_version_that_a_run_was_told_to_use_is_no_move(lake: Lake, small_shards: Settings) -> None:
+    task, shelf = make_task(), Shelf(make_task(), 1)
+    drop(lake, task, ["a"])
+    plan(task, DAY, run="r1", lake=lake, registry=shelf, settings=small_shards, model_version=2)  # type: ignore[arg-type]
+    assert lake.scan("promotions", task.name).collect().is_empty()
+
+
 def test_an_alias_moved_between_shards_does_not_mix_versions(lake: Lake, small_shards: Settings) -> None:
     task, shelf, classifier = make_task(), Shelf(make_task(), 1), Parity(2)
     drop(lake, task, [f"text {n}" for n in range(12)])

@@ -1,5 +1,7 @@
 """promote on a real MLflow server: the better encoder ends up champion, and the audit log has each move once."""
 
+import json
+
 import pytest
 
 from llambert_etl.errors import ConfigError, DataError
@@ -107,6 +109,17 @@ def test_a_dry_run_says_what_would_be_decided_and_writes_nothing(house: House) -
     assert house.moves() == []
     assert house.registry.decided_upto(house.task.name) is None
     assert "llambert.decision" not in house.tags(version)
+
+
+def test_a_refused_candidate_is_kept_as_the_decision_and_who_approves_is_evidence(house: House) -> None:
+    version = house.train("right")
+    facts = house.promote(keep="rejected by ada: too early")
+    assert (facts["decision"], facts["candidate"], house.champion) == ("kept", version, None)
+    assert house.tags(version)["llambert.decision"] == "kept: rejected by ada: too early"
+    assert house.registry.decided_upto(house.task.name) == DAY
+    house.promote(run="r2", approved="ada: now")
+    evidence = house.lake.scan("promotions", house.task.name).collect()["evidence"][0]
+    assert json.loads(evidence)["approved"] == "ada: now"
 
 
 def test_labels_in_another_order_are_a_configuration_error(house: House) -> None:

@@ -62,9 +62,17 @@ def test_every_dag_of_the_task_is_listed(page: Page) -> None:
 def test_the_retrain_form_asks_for_sample_and_strategy(page: Page) -> None:
     page.goto(f"/dags/{TASK}__retrain")
     page.get_by_role("button", name=re.compile("Trigger")).first.click()
-    for field in ("sample", "strategy"):
+    for field in ("Sample", "Strategy"):
         expect(page.get_by_text(field, exact=True).first).to_be_visible(timeout=_SLOW)
     keep(page, "airflow-retrain-form")
+
+
+def test_the_relabel_form_asks_for_two_days(page: Page) -> None:
+    page.goto(f"/dags/{TASK}__relabel")
+    page.get_by_role("button", name=re.compile("Trigger")).first.click()
+    for field in ("From", "To"):
+        expect(page.get_by_text(field, exact=True).first).to_be_visible(timeout=_SLOW)
+    keep(page, "airflow-relabel-form")
 
 
 def test_a_step_links_to_its_model_its_data_docs_and_its_partition(page: Page, published: Run) -> None:
