@@ -11,10 +11,8 @@ from llambert_etl.hub.models import find_model, mirrored, pull
 from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
 from tests.children import Child
-from tests.encoders import pretrained
 from tests.faults import Proxy
 from tests.hub import FILES, NAME, FakeHub
-from tests.integration.test_train import School
 from tests.tasks import make_task
 
 # Two parts of an upload.
@@ -67,6 +65,9 @@ def test_training_opens_its_encoder_from_the_bucket_with_the_hub_switched_off(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    from tests.encoders import pretrained
+    from tests.integration.test_train import School  # late: a child that is to be killed imports no torch
+
     revision = hub.publish_folder("tests/bert", pretrained(tmp_path / "bert"))
     pull("tests/bert", revision, lake=lake, settings=asking)
     hub.status = 503
