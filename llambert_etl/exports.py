@@ -64,7 +64,7 @@ def find_published(lake: Lake, task: str, partition: Partition) -> Published | N
 
 
 def read_rows(lake: Lake, published: Published) -> Iterator[pa.RecordBatch]:
-    """Yield the rows, in no order; memory is a chunk of texts and the partition's labels.
+    """Yield the rows, in no order; memory is the partition's labels and the texts that polars reads ahead.
 
     Raise DataError where they are not as many as were published: nothing half is exported.
     """

@@ -27,27 +27,32 @@ TEXTS = ("good a", "bad b", 'odd "c"\n\u00fc')
 FUTURE = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
 
 
-@pytest.fixture(params=["s3", "local"])
-def office(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Office:
-    if request.param == "local":
-        settings = settings.model_copy(update={"lake": str(tmp_path / "lake")})
-    lake = Lake.from_settings(settings)
-    lake.create_tables()
-    return Office(lake, settings, "parquet")
-
-
 @pytest.fixture
 def on_s3(lake: Lake, settings: Settings) -> Office:
     return Office(lake, settings, "parquet")
 
 
-def test_each_label_is_exported_once_with_its_text_and_its_model(office: Office) -> None:
-    office.label(*TEXTS)
-    office.label("next", day=NEXT)
-    first, second = office.export(), office.export(NEXT)
-    assert office.snapshot() == office.published() | office.published(NEXT)
+@pytest.fixture
+def office(tmp_path: Path) -> Office:
+    """A lake in a local folder."""
+    lake = Lake(str(tmp_path / "lake"))
+    lake.create_tables()
+    return Office(lake, Settings(lake=lake.uri, state=tmp_path / "state"), "parquet")
+
+
+@pytest.fixture(params=["on_s3", "office"])
+def anywhere(request: pytest.FixtureRequest) -> Office:
+    office: Office = request.getfixturevalue(request.param)
+    return office
+
+
+def test_each_label_is_exported_once_with_its_text_and_its_model(anywhere: Office) -> None:
+    anywhere.label(*TEXTS)
+    anywhere.label("next", day=NEXT)
+    first, second = anywhere.export(), anywhere.export(NEXT)
+    assert anywhere.snapshot() == anywhere.published() | anywhere.published(NEXT)
     assert (first.rows, first.facts["exports"]) == ({"read": 3, "exported": 3, "held": 0}, {"parquet": "exported"})
-    one, two = office.latest.files
+    one, two = anywhere.latest.files
     assert (one.partition, one.rows, one.model_version) == (DAY, 3, 1)
     assert (two.partition, two.rows, two.model_version) == (NEXT, 1, 2)
     assert [one.labels_version, two.labels_version] == [m.versions_read["labels"] for m in (first, second)]
@@ -62,16 +67,16 @@ def test_the_sha256_of_a_file_is_that_of_its_bytes(office: Office) -> None:
     assert (hashlib.sha256(content).hexdigest(), len(content)) == (file.sha256, file.bytes)
 
 
-def test_exporting_again_writes_nothing_unless_a_file_is_lost(office: Office) -> None:
-    office.label(*TEXTS)
-    assert office.outcome() == "exported"
-    before = office.latest
-    assert office.outcome() == "held"
-    assert office.latest == before
-    for info in office.lake.storage.list(f"exports/{office.task.name}/{DAY}"):
-        office.lake.storage.delete(info)
-    assert office.outcome() == "exported"
-    assert office.snapshot() == office.published()
+def test_exporting_again_writes_nothing_unless_a_file_is_lost(anywhere: Office) -> None:
+    anywhere.label(*TEXTS)
+    assert anywhere.outcome() == "exported"
+    before = anywhere.latest
+    assert anywhere.outcome() == "held"
+    assert anywhere.latest == before
+    for info in anywhere.lake.storage.list(f"exports/{anywhere.task.name}/{DAY}"):
+        anywhere.lake.storage.delete(info)
+    assert anywhere.outcome() == "exported"
+    assert anywhere.snapshot() == anywhere.published()
 
 
 def test_new_labels_come_in_a_new_folder_and_readers_of_the_old_one_read_on(office: Office) -> None:
@@ -84,27 +89,27 @@ def test_new_labels_come_in_a_new_folder_and_readers_of_the_old_one_read_on(offi
     assert office.snapshot(old) == rows
 
 
-def test_maintain_keeps_what_is_named_or_was_until_lately(office: Office) -> None:
-    office.label(*TEXTS)
-    office.export()
+def test_maintain_keeps_what_is_named_or_was_until_lately(anywhere: Office) -> None:
+    anywhere.label(*TEXTS)
+    anywhere.export()
     # S3 knows when a file was written to the second.
-    before = max(info.mtime for info in office.lake.storage.list("exports")) + datetime.timedelta(seconds=1)
+    before = max(info.mtime for info in anywhere.lake.storage.list("exports")) + datetime.timedelta(seconds=1)
     wait_until(lambda: datetime.datetime.now(datetime.UTC) >= before)
-    office.label()
-    office.export()
-    assert (drop_old_snapshots(office.lake, before), len(office.folders())) == (0, 2)
-    assert drop_old_snapshots(office.lake, FUTURE) == 1
-    assert len(office.folders()) == 1
-    assert office.snapshot() == office.published()
+    anywhere.label()
+    anywhere.export()
+    assert (drop_old_snapshots(anywhere.lake, before), len(anywhere.folders())) == (0, 2)
+    assert drop_old_snapshots(anywhere.lake, FUTURE) == 1
+    assert len(anywhere.folders()) == 1
+    assert anywhere.snapshot() == anywhere.published()
 
 
-def test_days_that_are_exported_at_once_are_all_named(office: Office) -> None:
+def test_days_that_are_exported_at_once_are_all_named(anywhere: Office) -> None:
     days = [Partition(f"2026-10-{number:02}") for number in range(1, 9)]
     for day in days:
-        office.publish(day)
+        anywhere.publish(day)
     with ThreadPoolExecutor(len(days)) as pool:
-        list(pool.map(office.export, days))
-    assert [file.partition for file in office.latest.files] == days
+        list(pool.map(anywhere.export, days))
+    assert [file.partition for file in anywhere.latest.files] == days
 
 
 def test_older_labels_never_take_the_place_of_newer_ones(office: Office) -> None:
