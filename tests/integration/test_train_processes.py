@@ -67,9 +67,10 @@ def test_a_loss_that_is_no_number_is_a_fault_of_the_data_from_any_process(tmp_pa
 
 
 def training(root: str) -> int:
-    """Train in two processes, as a command would. Runs in a fork."""
+    """Train for ever in two processes, as a command would. Runs in a fork."""
+    endless = RECIPE.model_copy(update={"epochs": 1_000_000, "patience": 1_000_000})
     settings = Settings(lake=root, model_paths={RECIPE.model: Path(root) / "bert"}, train_processes=2)
-    return conclude(lambda: fine_tune(RECIPE, LABELS, [ROWS], ROWS, settings, Path(root) / "out"))
+    return conclude(lambda: fine_tune(endless, LABELS, [ROWS], ROWS, settings, Path(root) / "out"))
 
 
 def workers(parent: int) -> list[psutil.Process]:
