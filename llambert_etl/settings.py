@@ -23,7 +23,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from llambert_etl.connections import ConnectionName, ConnectionUri
+from llambert_etl.config.connections import ConnectionName, ConnectionUri
 from llambert_etl.errors import ConfigError
 
 _COMPUTING = ("PATH", "HOME", "TMPDIR", "LANG", "LC_", "PYTHON", "LD_", "CUDA_", "NVIDIA_", "NCCL_", "OMP_", "MKL_")

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from llambert_etl.connections import Warehouse
+from llambert_etl.config.connections import Warehouse
 from llambert_etl.errors import ConfigError
 from llambert_etl.exports import SCHEMA, Outcome, Published
 from llambert_etl.settings import Settings

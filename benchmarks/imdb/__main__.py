@@ -13,6 +13,7 @@ import polars as pl
 from benchmarks.evidence import EVIDENCE, write
 from llambert_etl.cli.outcome import progress
 from llambert_etl.config import LabellingTask, StudyKind
+from llambert_etl.config.yaml_files import read_yaml
 from llambert_etl.lake import Lake
 from llambert_etl.llm.annotators import open_annotator
 from llambert_etl.llm.prompts import prompt_hash
@@ -26,7 +27,6 @@ from llambert_etl.steps.ingest import ingest
 from llambert_etl.steps.study import study
 from llambert_etl.studies.plan import StudyPlan
 from llambert_etl.studies.subject import Subject
-from llambert_etl.yaml_files import read_yaml
 
 _HERE = Path(__file__).parent
 _STATE = REPOSITORY / ".state" / "benchmarks" / "imdb"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from llambert_etl.connections import TableSource
+from llambert_etl.config.connections import TableSource
 from llambert_etl.errors import DataError
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings

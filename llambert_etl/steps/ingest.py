@@ -11,7 +11,7 @@ import pyarrow as pa
 from pydantic import JsonValue
 
 from llambert_etl.config import LabellingTask, Source, fingerprint
-from llambert_etl.connections import TableSource
+from llambert_etl.config.connections import TableSource
 from llambert_etl.documents import hash_text
 from llambert_etl.errors import DataError
 from llambert_etl.lake import Lake

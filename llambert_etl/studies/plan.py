@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from llambert_etl.config import Annotator, LabellingTask, LabelName, Share, Strategy
+from llambert_etl.config.yaml_files import read_yaml
 from llambert_etl.errors import ConfigError
-from llambert_etl.yaml_files import read_yaml
 
 Rows = Annotated[int, Field(ge=2)]
 _SOME = Field(min_length=1)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import ParamValidationError
 
 from llambert_etl.config import find_task
 from llambert_etl.orchestration import commands, dags, forms
@@ -229,15 +228,3 @@ def test_a_study_is_asked_for_by_a_form_and_needs_no_partition_key(cli: Any, run
     assert call[:2] == ["study", "size"]
     assert call[call.index("--partition") + 1] == DAY
     assert call[-1] == "--seeds=4,5"
-
-
-def fill_in(params: Any, form: dict[str, str]) -> None:
-    for name, value in form.items():
-        params[name] = value
-    params.validate()
-
-
-@pytest.mark.parametrize("form", [{"kind": "colours", "as_of": DAY}, {"as_of": "today"}, {"as_of": DAY, "seeds": "a"}])
-def test_a_form_that_is_filled_in_wrong_starts_no_study(form: dict[str, str]) -> None:
-    with pytest.raises(ParamValidationError, match="Invalid input"):
-        fill_in(build("study").params, form)

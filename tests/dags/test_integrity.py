@@ -45,7 +45,7 @@ def test_every_dag_has_tags_and_documentation_and_does_not_catch_up(bag: DagBag)
 
 
 def test_every_dag_has_a_form_whose_fields_say_what_they_are_for(bag: DagBag) -> None:
-    required = {("films__relabel", "first"), ("films__relabel", "last")}
+    required = {("films__relabel", "first"), ("films__relabel", "last"), ("films__study", "as_of")}
     for dag in bag.dags.values():
         assert dag.params
         for name in dag.params:
@@ -65,6 +65,9 @@ def test_every_dag_has_a_form_whose_fields_say_what_they_are_for(bag: DagBag) ->
         ("films__retrain", {"strategy": "guess"}),
         ("films__label", {"model_version": "newest"}),
         ("films__relabel", {"first": "2026-11-31", "last": "2026-12-01"}),
+        ("films__study", {"kind": "colours", "as_of": "2026-11-10"}),
+        ("films__study", {"as_of": "today"}),
+        ("films__study", {"as_of": "2026-11-10", "seeds": "a"}),
         ("maintain", {"retention_days": 0}),
     ],
 )

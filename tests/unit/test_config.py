@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from llambert_etl.config import LabellingTask, Strategy, find_task, fingerprint, load_task, load_tasks
+from llambert_etl.config.yaml_files import MAX_FILE_BYTES
 from llambert_etl.errors import ConfigError
-from llambert_etl.yaml_files import MAX_FILE_BYTES
 from tests.served import served_fields
 from tests.tasks import make_task, task_fields, three_label_task
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from llambert_etl.connections import TableSource, Warehouse
+from llambert_etl.config.connections import TableSource, Warehouse
 from llambert_etl.errors import ConfigError
 from llambert_etl.settings import load_settings
 from llambert_etl.stack.environment import variables

@@ -6,7 +6,7 @@ from typing import TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from llambert_etl.connections import FILES, TABLE, without_secrets
+from llambert_etl.config.connections import FILES, TABLE, without_secrets
 from llambert_etl.errors import ConfigError
 
 MAX_FILE_BYTES = 1_000_000

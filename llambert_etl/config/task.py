@@ -4,8 +4,8 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal, NamedTuple, Self
+from pathlib import PurePosixPath
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -19,9 +19,8 @@ from pydantic import (
     model_validator,
 )
 
-from llambert_etl.connections import FILES, TABLE, Exports, TableSource, holds_secret
+from llambert_etl.config.connections import FILES, TABLE, Exports, TableSource, holds_secret
 from llambert_etl.errors import ConfigError
-from llambert_etl.yaml_files import read_yaml
 
 TaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 LabelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}$")]
@@ -301,42 +300,3 @@ def _ordered(value: object) -> object:
             k: list(v.items()) if k == "labels" and isinstance(v, Mapping) else _ordered(v) for k, v in value.items()
         }
     return value
-
-
-class TaskFiles(NamedTuple):
-    """Every task that loads, and one message for each file that does not."""
-
-    tasks: dict[str, LabellingTask]
-    problems: dict[Path, str]
-
-
-def load_task(path: Path) -> LabellingTask:
-    """Read one task file. Raise ConfigError naming the file, the field, the value and the rule."""
-    task = read_yaml(path, LabellingTask)
-    if task.name != path.stem:
-        raise ConfigError(f"{path}: name: {task.name!r} must equal the file's name {path.stem!r}; rename one of them")
-    return task
-
-
-def load_tasks(include: Path) -> TaskFiles:
-    """Read every include/tasks/*.yaml. A wrong file becomes a problem and never hides the others."""
-    tasks, problems = {}, {}
-    for path in sorted((include / "tasks").glob("*.y*ml")):
-        try:
-            task = load_task(path)
-        except ConfigError as error:
-            problems[path] = str(error)
-        else:
-            tasks[task.name] = task
-    return TaskFiles(tasks, problems)
-
-
-def find_task(include: Path, name: str) -> LabellingTask:
-    """Return the task of that name; raise ConfigError with the known names otherwise."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name):
-        raise ConfigError(f"task {name!r}: a task name is lower-case letters, digits and underscores")
-    path = include / "tasks" / f"{name}.yaml"
-    if not path.exists():
-        known = sorted(found.stem for found in (include / "tasks").glob("*.yaml"))
-        raise ConfigError(f"task {name!r}: no file {path}; the tasks here are {known}")
-    return load_task(path)
