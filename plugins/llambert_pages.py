@@ -19,7 +19,7 @@ from llambert_etl.settings import load_settings
 
 Task = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Day = Annotated[str, Path(pattern=r"^\d{4}-\d{2}-\d{2}$")]
-Report = Annotated[str, Path(pattern=r"^(documents|annotations|labels)-[0-9a-f]{16}\.html$")]
+Report = Annotated[str, Path(pattern=r"^(documents|annotations|labels|review)-[0-9a-f]{16}\.html$")]
 
 HEADERS = {
     # No script, no request, no form and an origin of its own: a report may quote what a document or a model said.
