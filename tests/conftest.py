@@ -58,6 +58,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory, root: Path, channel: Webhook
     stack.stop()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests in one process, for they share servers, and begin with Airflow, which takes longest."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.location[0]))
+    items.sort(key=lambda item: "airflow" not in item.get_closest_marker("xdist_group").args)  # type: ignore[union-attr]
+
+
 @pytest.fixture(scope="session")
 def s3(stack: Stack) -> SeaweedFS:
     stack.s3.start()
