@@ -13,6 +13,7 @@ from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.metrics import Evaluation, evaluate
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.registry import ModelVersion, Registry
+from llambert_etl.schemas import DocumentStatus
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,8 @@ def _changes(task: LabellingTask, encoder: Encoder, lake: Lake, sample: int) -> 
         served = lake.scan("labels", task.name).select("partition", "id", "text_hash", "label")
         keys = served.select("partition", "id").sort("partition", "id").collect()
         chosen = keys.sample(min(sample, keys.height), seed=task.encoder.seed).lazy()
-        texts = lake.scan("documents", task.name).select("partition", "id", "text_hash", "text")
+        accepted = lake.scan("documents", task.name).filter(pl.col("status") == DocumentStatus.ACCEPTED)
+        texts = accepted.select("partition", "id", "text_hash", "text")
         rows = (
             chosen.join(served, on=["partition", "id"])
             .join(texts, on=["partition", "id", "text_hash"])

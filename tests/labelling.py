@@ -75,7 +75,9 @@ def drop(
         }
         for number, text in enumerate(texts)
     ]
-    rows += [{"task": task.name, "partition": day, "status": "rejected", "reason": "line_not_json"}] * refused
+    # The same id again is refused, and kept with its hash and without its text.
+    same = {"id": f"{day}-0", "text_hash": hash_text(texts[0])} if texts else {}
+    rows += [{"task": task.name, "partition": day, "status": "rejected", "reason": "duplicate_id", **same}] * refused
     table = pa.Table.from_pylist(rows, schema=TABLES["documents"].schema)
     staged = lake.stage("documents", task.name, day, [table], name="drop")
     manifest = Manifest(step="ingest", task=task.name, partition=day, run="drop")

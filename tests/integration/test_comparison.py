@@ -16,7 +16,7 @@ TEXTS = [f"the film {word}" for word in RIGHT]  # good and fine are positive, ba
 
 def serve(house: House, texts: list[str], label: str = "negative") -> None:
     """Label documents of one day all alike."""
-    drop(house.lake, house.task, texts)
+    drop(house.lake, house.task, texts, refused=2)
     rows = [
         {
             "task": house.task.name,
