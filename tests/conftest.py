@@ -58,6 +58,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, root: Path, channel: Webhook
     stack.stop()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file's tests in one process, for they share servers, and begin with Airflow, which takes longest."""
     for item in items:

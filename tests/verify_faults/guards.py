@@ -62,14 +62,14 @@ GUARDS = (
     ),
     Guard(
         "a text that was answered is never asked again",
-        "llambert_etl/steps/annotate.py",
+        "llambert_etl/backlog.py",
         'on="text_hash", how="anti")',
         'on="text_hash", how="left")',
         "tests/integration/test_annotate.py::test_a_second_run_asks_nothing",
     ),
     Guard(
         "a reply goes to the document that it answers",
-        "llambert_etl/steps/annotate.py",
+        "llambert_etl/backlog.py",
         "to_dicts(), replies, strict=True)",
         "to_dicts(), list(replies)[::-1], strict=True)",
         "tests/integration/test_annotate.py::test_every_sampled_document_is_asked_once_and_kept",
