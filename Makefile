@@ -25,7 +25,7 @@ lint: setup ## check style, types, import contracts, task files and installed pa
 	$(PIP) check
 
 test: lint ## lint, then run all tests on real S3, MLflow and Airflow servers
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 verify-faults: setup ## kill, break, race and sabotage for a quarter of an hour; write docs/evidence
 	@$(BIN)/python -m tests.verify_faults

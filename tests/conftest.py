@@ -6,9 +6,11 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from xdist.scheduler import LoadScopeScheduling
 
 from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
@@ -58,13 +60,16 @@ def stack(tmp_path_factory: pytest.TempPathFactory, root: Path, channel: Webhook
     stack.stop()
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests in one process, for they share servers, and begin with Airflow, which takes longest."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.location[0]))
-    items.sort(key=lambda item: "airflow" not in item.get_closest_marker("xdist_group").args)  # type: ignore[union-attr]
+class ByServers(LoadScopeScheduling):
+    """Keeps in one process the tests of a file, and all of Airflow's: they share what took long to start."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "airflow" if "test_airflow" in file else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServers:
+    return ByServers(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ from tests.airflow_loop import (
     same,
 )
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("airflow")]
+pytestmark = pytest.mark.timeout(600)
 
 
 def test_the_schedule_takes_the_day_that_has_ended_and_a_backfill_the_days_before(history: Moment) -> None:

@@ -21,7 +21,7 @@ from tests.airflow_loop import (
 )
 from tests.webhook import PATH, Webhook
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("airflow")]
+pytestmark = pytest.mark.timeout(600)
 
 
 def test_a_failed_gate_is_told_to_the_tasks_channel_whose_address_no_log_shows(
