@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from llambert_etl.backlog import Backlog
+from llambert_etl.annotation.backlog import Backlog
 from llambert_etl.lake import Lake
 from llambert_etl.llm.prompts import prompt_hash
 from llambert_etl.llm.served import ServedAnnotator

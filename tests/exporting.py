@@ -11,12 +11,12 @@ from pydantic import JsonValue, SecretStr
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.documents import hash_text
+from llambert_etl.exports.snapshots import Latest, read_latest
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
-from llambert_etl.snapshots import Latest, read_latest
 from llambert_etl.steps.export import export
 from tests.labelling import DAY, Shelf, drop, label_run
 from tests.postgres import Database

@@ -11,7 +11,7 @@ from llambert_etl.partition import Partition, parse_partition
 from llambert_etl.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from llambert_etl.backlog import Backlog
+    from llambert_etl.annotation.backlog import Backlog
     from llambert_etl.llm import Annotator
     from llambert_etl.llm.served import ServedAnnotator
     from llambert_etl.registry import Registry
@@ -66,7 +66,7 @@ def open_backlog(
     opened: Opened, annotator: "Annotator", *, run: str, sample: int | None, step: str, batched: bool
 ) -> "Backlog":
     """Read what is left to ask of an annotator. Raise ConfigError for a budget that cannot be kept."""
-    from llambert_etl.backlog import Backlog
+    from llambert_etl.annotation.backlog import Backlog
     from llambert_etl.llm.prompts import prompt_hash
     from llambert_etl.llm.spending import Spending
 

@@ -3,14 +3,14 @@
 import time
 from collections.abc import Callable
 
-from llambert_etl.backlog import Backlog, answer
+from llambert_etl.annotation.backlog import Backlog, answer
+from llambert_etl.annotation.sent import refuse_sent
 from llambert_etl.config import LabellingTask
 from llambert_etl.lake import Lake
 from llambert_etl.llm import Annotator
 from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
-from llambert_etl.sent import refuse_sent
 
 
 def annotate(

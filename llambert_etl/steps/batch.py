@@ -8,7 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
-from llambert_etl.backlog import Backlog, stop_signal
+from llambert_etl.annotation.backlog import Backlog, stop_signal
+from llambert_etl.annotation.sent import Desk, Sent, refuse_sent
 from llambert_etl.documents import as_of
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.lake import lake_faults
@@ -17,7 +18,6 @@ from llambert_etl.llm.chat import failed
 from llambert_etl.llm.provider import Batch, Provider
 from llambert_etl.llm.served import ServedAnnotator
 from llambert_etl.manifest import Manifest
-from llambert_etl.sent import Desk, Sent, refuse_sent
 
 logger = logging.getLogger(__name__)
 

@@ -4,12 +4,12 @@ import time
 
 import polars as pl
 
-from llambert_etl.backlog import Backlog
+from llambert_etl.annotation.backlog import Backlog
+from llambert_etl.annotation.sent import refuse_sent
 from llambert_etl.llm import Annotator
 from llambert_etl.llm.chat import guess_tokens
 from llambert_etl.llm.prompts import Chat, Completion
 from llambert_etl.manifest import Manifest
-from llambert_etl.sent import refuse_sent
 
 
 def estimate(work: Backlog, annotator: Annotator, prompt: Chat | Completion, *, probe: int) -> Manifest:

@@ -5,13 +5,13 @@ import logging
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError
-from llambert_etl.exports import Outcome, find_published, read_rows
+from llambert_etl.exports.published import Outcome, find_published, read_rows
+from llambert_etl.exports.snapshots import write_snapshot
+from llambert_etl.exports.warehouse import write_warehouse
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
-from llambert_etl.snapshots import write_snapshot
-from llambert_etl.warehouse import write_warehouse
 
 logger = logging.getLogger(__name__)
 

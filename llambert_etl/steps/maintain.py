@@ -3,10 +3,10 @@
 import datetime
 import logging
 
+from llambert_etl.exports.snapshots import drop_old_snapshots
 from llambert_etl.lake import Lake
 from llambert_etl.models import drop_unused
 from llambert_etl.schemas import TABLES
-from llambert_etl.snapshots import drop_old_snapshots
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from llambert_etl.backlog import Backlog, answer
+from llambert_etl.annotation.backlog import Backlog, answer
+from llambert_etl.annotation.sent import refuse_sent
 from llambert_etl.config import LabellingTask, StudyKind, fingerprint
 from llambert_etl.documents import draw, hash_text
 from llambert_etl.errors import DataError
@@ -15,7 +16,6 @@ from llambert_etl.llm.annotators import open_annotator
 from llambert_etl.llm.prompts import prompt_hash
 from llambert_etl.llm.spending import Spending
 from llambert_etl.schemas import AnnotationStatus
-from llambert_etl.sent import refuse_sent
 from llambert_etl.studies import findings
 from llambert_etl.studies.data import read_gold
 from llambert_etl.studies.subject import Progress, Result, Subject

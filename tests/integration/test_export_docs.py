@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llambert_etl.exports import SCHEMA
+from llambert_etl.exports.published import SCHEMA
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings

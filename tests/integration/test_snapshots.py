@@ -11,11 +11,11 @@ import pyarrow as pa
 import pytest
 
 from llambert_etl.errors import ConfigError, DataError
-from llambert_etl.exports import find_published, read_rows
+from llambert_etl.exports.published import find_published, read_rows
+from llambert_etl.exports.snapshots import drop_old_snapshots, write_snapshot
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
-from llambert_etl.snapshots import drop_old_snapshots, write_snapshot
 from llambert_etl.steps.export import NO_LABELS
 from tests.exporting import Office, exporting, wait_until
 from tests.faults import Fault, Proxy

@@ -8,12 +8,12 @@ import pytest
 import yaml
 
 from llambert_etl.errors import ConfigError, TransientError
-from llambert_etl.exports import find_published, read_rows
+from llambert_etl.exports.published import find_published, read_rows
+from llambert_etl.exports.warehouse import BOOKS, write_warehouse
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
 from llambert_etl.stack.environment import variables
-from llambert_etl.warehouse import BOOKS, write_warehouse
 from tests.exporting import TABLE, WAREHOUSE, Office, exporting, wait_until, warehouse_rows
 from tests.forks import Fork, llambert
 from tests.labelling import DAY, NEXT

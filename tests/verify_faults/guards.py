@@ -62,14 +62,14 @@ GUARDS = (
     ),
     Guard(
         "a text that was answered is never asked again",
-        "llambert_etl/backlog.py",
+        "llambert_etl/annotation/backlog.py",
         'on="text_hash", how="anti")',
         'on="text_hash", how="left")',
         "tests/integration/test_annotate.py::test_a_second_run_asks_nothing",
     ),
     Guard(
         "a reply goes to the document that it answers",
-        "llambert_etl/backlog.py",
+        "llambert_etl/annotation/backlog.py",
         "to_dicts(), replies, strict=True)",
         "to_dicts(), list(replies)[::-1], strict=True)",
         "tests/integration/test_annotate.py::test_every_sampled_document_is_asked_once_and_kept",
@@ -195,7 +195,7 @@ GUARDS = (
     ),
     Guard(
         "a used-up budget stops a run before its next batch",
-        "llambert_etl/backlog.py",
+        "llambert_etl/annotation/backlog.py",
         "if spent is None:",
         "if True:",
         "tests/integration/test_served.py::test_a_used_up_budget_stops_after_the_batch_in_flight_and_a_higher_one_goes_on",
@@ -216,7 +216,7 @@ GUARDS = (
     ),
     Guard(
         "a warehouse never goes back to older labels",
-        "llambert_etl/warehouse.py",
+        "llambert_etl/exports/warehouse.py",
         "if held and int(str(held[0][0])) >= published.version:",
         "if False:",
         "tests/integration/test_warehouse.py::test_of_two_exports_of_a_day_at_once_the_newer_labels_stay",

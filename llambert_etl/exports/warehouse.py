@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from llambert_etl.config.connections import Warehouse
 from llambert_etl.errors import ConfigError
-from llambert_etl.exports import SCHEMA, Outcome, Published
+from llambert_etl.exports.published import SCHEMA, Outcome, Published
 from llambert_etl.settings import Settings
 from llambert_etl.sql import Session, connect, quoted, quoted_table
 

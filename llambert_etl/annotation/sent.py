@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from llambert_etl.backlog import Backlog
+from llambert_etl.annotation.backlog import Backlog
 from llambert_etl.config import fingerprint
 from llambert_etl.errors import ConfigError
 

@@ -1,0 +1,1 @@
+"""Where published labels go beside the lake: plain Parquet and the tables of a warehouse."""
