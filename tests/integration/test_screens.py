@@ -40,7 +40,6 @@ def labelled(lake: Lake, task: LabellingTask, shelf: Shelf, settings: Settings) 
     """Two days of documents, the first labelled by version 3; one text was shown to the LLM and to a person."""
     drop(lake, task, [f"text {number}" for number in range(3)], refused=1)
     drop(lake, task, ["text 9"], NEXT, key="next")
-    label_run(lake, task, shelf, settings, run="night")
     common = {"task": task.name, "partition": DAY, "id": "elsewhere", "text_hash": hash_text(TEXT), "run": "r1"}
     said = {"status": "labelled", "label": "business", "reply": REPLY, "model": "m/l", "revision": "0" * 40}
     append(lake, task, "annotations", {**common, **said, "prompt_hash": "p" * 16, "parser_version": "1", "tokens": 9})
@@ -55,6 +54,7 @@ def labelled(lake: Lake, task: LabellingTask, shelf: Shelf, settings: Settings) 
         "evidence": "{}",
     }
     append(lake, task, "promotions", {**common, **moved})
+    label_run(lake, task, shelf, settings, run="night")
     return lake
 
 
@@ -122,7 +122,7 @@ def test_the_screen_of_a_task_counts_everything_and_names_the_days_behind(
 ) -> None:
     found = status(task, lake=labelled, registry=shelf)  # type: ignore[arg-type]
     assert found.documents == {"accepted": 4, "rejected": 1}
-    assert found.refusals == {"line_not_json": 1}
+    assert found.refusals == {"duplicate_id": 1}
     assert (found.annotations, found.gold) == ({"labelled": 1}, {"train": 1})
     assert sum(found.labels.values()) == 3
     assert found.behind == [NEXT]

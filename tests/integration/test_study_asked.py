@@ -41,7 +41,7 @@ def here(llm: FakeLlm, tmp_path: Path) -> Settings:
         lake=str(tmp_path / "lake"),
         include=tmp_path,
         state=tmp_path / "state",
-        servers={"fake": server(llm)},
+        servers={"fake": server(llm.url)},
         prices={MODEL: Price(input=30.0, output=60.0)},
     )
 
