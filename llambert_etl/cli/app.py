@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from llambert_etl.cli import models, review, steps
+from llambert_etl.cli import labels, models, review, steps
 from llambert_etl.cli.clients import Clients, open_batch, open_step
+from llambert_etl.cli.options import Day, Expect, Run, Sample, Task
 from llambert_etl.cli.outcome import emit
-from llambert_etl.cli.steps import Day, Expect, Run, Sample, Task
 from llambert_etl.config import find_task, load_tasks
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.partition import parse_partition
@@ -20,6 +20,7 @@ app = steps.app
 tasks_app = typer.Typer(no_args_is_help=True, help="Look at the task files.")
 gold_app = typer.Typer(no_args_is_help=True, help="Labels given by people.")
 batch_app = typer.Typer(no_args_is_help=True, help="Batch files of a provider, carried by hand.")
+app.add_typer(labels.app)
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(batch_app, name="batch")
 app.add_typer(gold_app, name="gold")

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from llambert_etl.cli.clients import open_step
+from llambert_etl.cli.options import Day, Expect, Run, Task
 from llambert_etl.cli.outcome import emit
-from llambert_etl.cli.steps import Day, Expect, Run, Task
 from llambert_etl.reviews.rows import Stratum
 
 MAX_SIZE = 1_000

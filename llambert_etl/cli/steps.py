@@ -1,33 +1,18 @@
-"""The commands that run a step: `llambert STEP --task NAME --partition DAY [--run RUN]`."""
+"""The commands that lead to a champion: `llambert STEP --task NAME --partition DAY [--run RUN]`."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from llambert_etl.cli.clients import Clients, open_backlog, open_batch, open_step
-from llambert_etl.cli.outcome import emit, progress
-from llambert_etl.config import Strategy, StudyKind
-from llambert_etl.labelling import Plan, merge, read_plan, read_shards, record_check
-from llambert_etl.manifest import Manifest
-from llambert_etl.partition import parse_partition
+from llambert_etl.cli.clients import open_backlog, open_batch, open_step
+from llambert_etl.cli.options import Chosen, Day, Expect, Run, Sample, Task, done
+from llambert_etl.cli.outcome import progress
+from llambert_etl.config import StudyKind
+from llambert_etl.labelling import merge, read_plan, read_shards, record_check
 from llambert_etl.studies.plan import load_plan
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-
-Task = Annotated[str, typer.Option("--task", help="name of a file in include/tasks, without .yaml")]
-Day = Annotated[str, typer.Option("--partition", help="UTC day, YYYY-MM-DD")]
-Run = Annotated[str, typer.Option("--run", help="name of the run, written into every row")]
-Expect = Annotated[str | None, typer.Option("--expect", help="config hash; a task file with another one is refused")]
-Chosen = Annotated[Strategy | None, typer.Option("--strategy", help="what to train on, instead of the task file's")]
-Sample = Annotated[
-    int | None, typer.Option("--sample", min=1, help="documents in all, instead of the task file's sample and extra")
-]
-
-
-def _done(manifest: Manifest) -> None:
-    emit(manifest.model_dump_json())
 
 
 @app.command()
@@ -36,7 +21,7 @@ def ingest(task: Task, partition: Day, run: Run = "cli", expect: Expect = None) 
     from llambert_etl.steps.ingest import ingest
 
     found, day, clients = open_step(task, partition, expect)
-    _done(ingest(found, day, run=run, lake=clients.lake, settings=clients.settings))
+    done(ingest(found, day, run=run, lake=clients.lake, settings=clients.settings))
 
 
 @app.command()
@@ -60,9 +45,9 @@ def annotate(
         from llambert_etl.steps.batch import annotate_in_batches
 
         work, served = open_batch(opened, run=run, sample=size)
-        _done(annotate_in_batches(work, served, progress=progress("annotate")))
+        done(annotate_in_batches(work, served, progress=progress("annotate")))
         return
-    _done(
+    done(
         annotate(
             found,
             day,
@@ -95,7 +80,7 @@ def estimate(
     annotator = open_annotator(found, clients.settings)
     batched = found.annotator.batch
     work = open_backlog(opened, annotator, run=run, sample=sample, step="estimate", batched=batched)
-    _done(estimate(work, annotator, render(found, clients.settings.include), probe=probe))
+    done(estimate(work, annotator, render(found, clients.settings.include), probe=probe))
 
 
 @app.command()
@@ -115,11 +100,11 @@ def check(
     found, day, clients = open_step(task, partition, expect)
     lake, hashed = clients.lake, prompt_hash(found, clients.settings.include)
     if what == "documents":
-        _done(check_documents(found, day, run=run, lake=lake))
+        done(check_documents(found, day, run=run, lake=lake))
         return
     if what == "annotations":
         size = found.sample_size(strategy, sample)
-        _done(check_annotations(found, day, run=run, lake=lake, prompt_hash=hashed, sample_size=size))
+        done(check_annotations(found, day, run=run, lake=lake, prompt_hash=hashed, sample_size=size))
         return
     plan = read_plan(lake, found.name, day, run)
     staged = merge(plan, read_shards(lake, plan))
@@ -133,7 +118,7 @@ def check(
         prompt_hash=hashed,
     )
     record_check(lake, plan, staged)
-    _done(manifest)
+    done(manifest)
 
 
 @app.command()
@@ -154,7 +139,7 @@ def train(
     from llambert_etl.steps.train import train
 
     found, day, clients = open_step(task, partition, expect)
-    _done(
+    done(
         train(
             found,
             day,
@@ -185,7 +170,7 @@ def promote(
     from llambert_etl.steps.promote import promote
 
     found, day, clients = open_step(task, partition, expect)
-    _done(
+    done(
         promote(
             found,
             day,
@@ -228,22 +213,7 @@ def study(
     )
     registry = clients.registry if settings.mlflow_uri else None
     folder = out or settings.state / "studies" / found.name / kind
-    _done(study(kind, subject, registry=registry, out=folder, progress=progress(f"study {kind}")))
-
-
-@app.command()
-def relabel(
-    task: Task,
-    partition: Day,
-    upto: Annotated[str, typer.Option(help="the last day, YYYY-MM-DD")],
-    run: Run = "cli",
-    expect: Expect = None,
-) -> None:
-    """List the days from --partition to --upto that have documents: those that Airflow is to label again."""
-    from llambert_etl.steps.relabel import relabel
-
-    found, day, clients = open_step(task, partition, expect)
-    _done(relabel(found, day, run=run, upto=parse_partition(upto), lake=clients.lake))
+    done(study(kind, subject, registry=registry, out=folder, progress=progress(f"study {kind}")))
 
 
 @app.command("training-due")
@@ -259,80 +229,4 @@ def training_due(
 
     found, day, clients = open_step(task, partition, expect)
     trained = clients.registry.decided_upto(found.name)
-    _done(training_due(found, day, run=run, lake=clients.lake, trained=trained, force=force))
-
-
-@app.command()
-def plan(
-    task: Task,
-    partition: Day,
-    run: Run = "cli",
-    expect: Expect = None,
-    model_version: Annotated[int | None, typer.Option(min=1, help="instead of the champion")] = None,
-) -> None:
-    """Pin the model version of a label run and cut the day into shards."""
-    from llambert_etl.steps.plan import plan
-
-    found, day, clients = open_step(task, partition, expect)
-    _done(
-        plan(
-            found,
-            day,
-            run=run,
-            lake=clients.lake,
-            registry=clients.registry,
-            settings=clients.settings,
-            model_version=model_version,
-        )
-    )
-
-
-@app.command()
-def label(
-    task: Task,
-    partition: Day,
-    shard: Annotated[int, typer.Option(min=0, help="which shard of the plan")],
-    run: Run = "cli",
-    expect: Expect = None,
-) -> None:
-    """Label one shard of the run's plan and stage the rows, unseen by readers."""
-    from llambert_etl.steps.label import Classifier, label
-
-    found, day, clients = open_step(task, partition, expect)
-
-    def load(plan: Plan) -> Classifier:
-        from llambert_etl.encoder.inference import Encoder
-        from llambert_etl.models import fetch
-
-        return Encoder.load(fetch(lake, plan.model, clients.settings.model_cache))
-
-    lake = clients.lake
-    _done(label(found, day, run=run, shard=shard, lake=lake, load=load, progress=progress(f"label shard {shard}")))
-
-
-@app.command()
-def publish(task: Task, partition: Day, run: Run = "cli", expect: Expect = None) -> None:
-    """Make the run's checked labels visible in one commit."""
-    from llambert_etl.steps.publish import publish
-
-    found, day, clients = open_step(task, partition, expect)
-    _done(publish(found, day, run=run, lake=clients.lake))
-
-
-@app.command()
-def export(task: Task, partition: Day, run: Run = "cli", expect: Expect = None) -> None:
-    """Bring the day's published labels to each place of the task file's `export`."""
-    from llambert_etl.steps.export import export
-
-    found, day, clients = open_step(task, partition, expect)
-    _done(export(found, day, run=run, lake=clients.lake, settings=clients.settings))
-
-
-@app.command()
-def maintain(
-    retention_days: Annotated[int, typer.Option(min=7, help="how long old versions of the tables can be read")] = 7,
-) -> None:
-    """Compact and vacuum every table (retention: seven days or more)."""
-    from llambert_etl.steps.maintain import maintain
-
-    emit(json.dumps(maintain(lake=Clients().lake, days=retention_days)))
+    done(training_due(found, day, run=run, lake=clients.lake, trained=trained, force=force))

@@ -32,9 +32,7 @@ _SERVED_REVISION = r"^[\w.:-]{1,100}$"
 
 ModelId = Annotated[str, Field(pattern=_HUB_MODEL)]
 Revision = Annotated[str, Field(pattern=_COMMIT, description="a commit, never a branch: a branch moves")]
-Channel = Annotated[
-    str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$", description="of LLAMBERT_ALERTS, which knows its webhook")
-]
+Channel = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$", description="of LLAMBERT_ALERTS")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Strategy = Literal["gold", "llm", "llm+extra", "combined"]
 StudyKind = Literal["strategies", "size", "mislabelling", "prompts", "annotators"]

@@ -1,0 +1,105 @@
+"""The commands of a label run and of what follows it: `llambert STEP --task NAME --partition DAY [--run RUN]`."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from llambert_etl.cli.clients import Clients, open_step
+from llambert_etl.cli.options import Day, Expect, Run, Task, done
+from llambert_etl.cli.outcome import emit, progress
+from llambert_etl.labelling import Plan
+from llambert_etl.partition import parse_partition
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+
+@app.command()
+def relabel(
+    task: Task,
+    partition: Day,
+    upto: Annotated[str, typer.Option(help="the last day, YYYY-MM-DD")],
+    run: Run = "cli",
+    expect: Expect = None,
+) -> None:
+    """List the days from --partition to --upto that have documents: those that Airflow is to label again."""
+    from llambert_etl.steps.relabel import relabel
+
+    found, day, clients = open_step(task, partition, expect)
+    done(relabel(found, day, run=run, upto=parse_partition(upto), lake=clients.lake))
+
+
+@app.command()
+def plan(
+    task: Task,
+    partition: Day,
+    run: Run = "cli",
+    expect: Expect = None,
+    model_version: Annotated[int | None, typer.Option(min=1, help="instead of the champion")] = None,
+) -> None:
+    """Pin the model version of a label run and cut the day into shards."""
+    from llambert_etl.steps.plan import plan
+
+    found, day, clients = open_step(task, partition, expect)
+    done(
+        plan(
+            found,
+            day,
+            run=run,
+            lake=clients.lake,
+            registry=clients.registry,
+            settings=clients.settings,
+            model_version=model_version,
+        )
+    )
+
+
+@app.command()
+def label(
+    task: Task,
+    partition: Day,
+    shard: Annotated[int, typer.Option(min=0, help="which shard of the plan")],
+    run: Run = "cli",
+    expect: Expect = None,
+) -> None:
+    """Label one shard of the run's plan and stage the rows, unseen by readers."""
+    from llambert_etl.steps.label import Classifier, label
+
+    found, day, clients = open_step(task, partition, expect)
+
+    def load(plan: Plan) -> Classifier:
+        from llambert_etl.encoder.inference import Encoder
+        from llambert_etl.models import fetch
+
+        return Encoder.load(fetch(lake, plan.model, clients.settings.model_cache))
+
+    lake = clients.lake
+    done(label(found, day, run=run, shard=shard, lake=lake, load=load, progress=progress(f"label shard {shard}")))
+
+
+@app.command()
+def publish(task: Task, partition: Day, run: Run = "cli", expect: Expect = None) -> None:
+    """Make the run's checked labels visible in one commit."""
+    from llambert_etl.steps.publish import publish
+
+    found, day, clients = open_step(task, partition, expect)
+    done(publish(found, day, run=run, lake=clients.lake))
+
+
+@app.command()
+def export(task: Task, partition: Day, run: Run = "cli", expect: Expect = None) -> None:
+    """Bring the day's published labels to each place of the task file's `export`."""
+    from llambert_etl.steps.export import export
+
+    found, day, clients = open_step(task, partition, expect)
+    done(export(found, day, run=run, lake=clients.lake, settings=clients.settings))
+
+
+@app.command()
+def maintain(
+    retention_days: Annotated[int, typer.Option(min=7, help="how long old versions of the tables can be read")] = 7,
+) -> None:
+    """Compact and vacuum every table (retention: seven days or more)."""
+    from llambert_etl.steps.maintain import maintain
+
+    emit(json.dumps(maintain(lake=Clients().lake, days=retention_days)))

@@ -1,0 +1,22 @@
+"""What the commands of steps have in common: their options, and their last word."""
+
+from typing import Annotated
+
+import typer
+
+from llambert_etl.cli.outcome import emit
+from llambert_etl.config import Strategy
+from llambert_etl.manifest import Manifest
+
+Task = Annotated[str, typer.Option("--task", help="name of a file in include/tasks, without .yaml")]
+Day = Annotated[str, typer.Option("--partition", help="UTC day, YYYY-MM-DD")]
+Run = Annotated[str, typer.Option("--run", help="name of the run, written into every row")]
+Expect = Annotated[str | None, typer.Option("--expect", help="config hash; a task file with another one is refused")]
+Chosen = Annotated[Strategy | None, typer.Option("--strategy", help="what to train on, instead of the task file's")]
+Sample = Annotated[
+    int | None, typer.Option("--sample", min=1, help="documents in all, instead of the task file's sample and extra")
+]
+
+
+def done(manifest: Manifest) -> None:
+    emit(manifest.model_dump_json())
