@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 PORTS = ("s3", "s3-filer", "s3-master", "s3-volume")
 REGION = "us-east-1"
 
+# How many volumes a bucket takes at its first object; seven by default.
+_ONE_VOLUME = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
+
 
 class SeaweedFS(Server):
     """An S3 with two identities, a writer and a reader, and the given buckets."""
@@ -39,7 +42,7 @@ class SeaweedFS(Server):
         super().__init__(
             "s3",
             self._argv_of(ports),
-            env=server_environment(),
+            env={**server_environment(), **_ONE_VOLUME},
             folder=folder,
             ready=self._usable,
             # Asked to end, it waits 15 s for streams between its own parts. What it has acknowledged is with the
@@ -127,8 +130,9 @@ class SeaweedFS(Server):
             "-master.telemetry=false",
             # A lone master takes the lead after this long at a restart; the default is ten to twenty seconds.
             "-master.electionTimeout=1s",
-            # Small volumes, as many as the disk has room for: a bucket takes several at its first object.
+            # Small volumes, and more of them than there can be buckets: left to itself, it allows as many as the disk
+            # has room for, were all of them full, and a few hundred buckets use those up.
             "-master.volumeSizeLimitMB=64",
-            "-volume.max=0",
+            "-volume.max=10000",
             "-volume.preStopSeconds=0",
         ]
