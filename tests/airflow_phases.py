@@ -1,5 +1,6 @@
 """The phases of one scenario on a real Airflow: each goes on where the one before has ended."""
 
+import datetime
 from collections.abc import Iterator
 
 import pytest
@@ -29,6 +30,8 @@ from tests.airflow_loop import (
     of,
 )
 from tests.encoders import crafted
+
+A_MOMENT = datetime.timedelta(seconds=15)
 
 
 @pytest.fixture(scope="session")
@@ -158,11 +161,13 @@ def approved(loop: Loop, mended: Moment) -> Moment:
     pending = f"{dag}/dagRuns/~/hitlDetails?response_received=false"
 
     def answered() -> bool:
-        """Answer as often as it asks: a busy scheduler may take a task that is answered at once for lost."""
+        """Answer as often as it asks, as late as a person: answered at once, the task may be taken for lost."""
         steps = loop.steps(retrain)
         if any(step.state in ("up_for_retry", "failed") for name, step in steps.items() if name != "approve"):
             pytest.fail(loop.why(retrain), pytrace=False)
-        if loop.client.request("GET", pending)["hitl_details"]:
+        questions = loop.client.request("GET", pending)["hitl_details"]
+        asked = [datetime.datetime.fromisoformat(question["created_at"]) for question in questions]
+        if asked and datetime.datetime.now(datetime.UTC) - asked[0] > A_MOMENT:
             loop.examples.run("approve")
         return "approve" in steps and steps["approve"].state == "success"
 
