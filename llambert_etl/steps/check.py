@@ -5,6 +5,7 @@ import logging
 
 import polars as pl
 
+from llambert_etl.annotation.answers import answers
 from llambert_etl.config import LabellingTask
 from llambert_etl.documents import as_of, sample
 from llambert_etl.errors import DataError
@@ -117,16 +118,8 @@ def _documents(task: LabellingTask, partition: Partition, lake: Lake) -> Profile
 
 def _annotations(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: str, size: int) -> Profile:
     chosen = sample(as_of(lake, task.name, partition), size, task.annotator.seed)
-    asked = _asked(task, lake, prompt_hash).join(chosen.lazy().select("text_hash"), on="text_hash", how="semi")
+    asked = answers(task, lake, prompt_hash).join(chosen.lazy().select("text_hash"), on="text_hash", how="semi")
     return profile_annotations(_final(asked), chosen.height, task.label_names)
-
-
-def _asked(task: LabellingTask, lake: Lake, prompt_hash: str) -> pl.LazyFrame:
-    return lake.scan("annotations", task.name).filter(
-        pl.col("prompt_hash") == prompt_hash,
-        pl.col("model") == task.annotator.model,
-        pl.col("revision") == task.annotator.revision,
-    )
 
 
 def _final(asked: pl.LazyFrame) -> pl.LazyFrame:
@@ -149,7 +142,7 @@ def _reference(
     published = lake.scan("labels", task.name)
     others = published.filter(pl.col("partition").is_in([str(day) for day in days]))
     number = version.item() if version.height else None
-    learnt = _asked(task, lake, prompt_hash).filter(pl.col("status") == AnnotationStatus.LABELLED)
+    learnt = answers(task, lake, prompt_hash).filter(pl.col("status") == AnnotationStatus.LABELLED)
     candidates = [
         (f"model version {number} on other partitions", others.filter(pl.col("model_version") == number)),
         (f"labels now served for {partition}", lake.scan("labels", task.name, partition)),

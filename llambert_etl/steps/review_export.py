@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
+from llambert_etl.annotation.answers import labelled_answers
 from llambert_etl.config import LabellingTask
 from llambert_etl.documents import as_of, sample
 from llambert_etl.errors import DataError
@@ -18,7 +19,7 @@ from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.reviews.files import Sheet, label_studio_config, label_studio_tasks, table, write_folder
 from llambert_etl.reviews.rows import Stratum, reviewed_as_of
-from llambert_etl.schemas import TABLES, AnnotationStatus, TableName
+from llambert_etl.schemas import TABLES, TableName
 
 logger = logging.getLogger(__name__)
 
@@ -116,13 +117,7 @@ def _labelled(task: LabellingTask, partition: Partition, lake: Lake) -> pl.LazyF
 
 
 def _annotated(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: str) -> pl.LazyFrame:
-    asked = lake.scan("annotations", task.name, upto=partition).filter(
-        pl.col("prompt_hash") == prompt_hash,
-        pl.col("model") == task.annotator.model,
-        pl.col("revision") == task.annotator.revision,
-        pl.col("status") == AnnotationStatus.LABELLED,
-    )
-    return asked.select("text_hash", annotation="label").unique("text_hash")
+    return labelled_answers(task, lake, prompt_hash, partition).select("text_hash", annotation="label")
 
 
 def _questions(chosen: pl.DataFrame, task: LabellingTask, partition: Partition, run: str, annotators: int) -> pa.Table:

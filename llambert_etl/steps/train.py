@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from llambert_etl.annotation.answers import labelled_answers
 from llambert_etl.config import LabellingTask, Strategy, fingerprint
 from llambert_etl.documents import as_of, sample
 from llambert_etl.errors import ConfigError, DataError
@@ -20,7 +21,6 @@ from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry
-from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Settings
 
 if TYPE_CHECKING:
@@ -111,20 +111,9 @@ def _read(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: st
     test = gold.filter(pl.col("split") == "test")
     with lake_faults("annotations"):
         chosen = sample(as_of(lake, task.name, partition), size, task.annotator.seed)
-        labelled = (
-            lake.scan("annotations", task.name, upto=partition)
-            .filter(
-                (pl.col("prompt_hash") == prompt_hash)
-                & (pl.col("model") == task.annotator.model)
-                & (pl.col("revision") == task.annotator.revision)
-                & (pl.col("status") == AnnotationStatus.LABELLED)
-            )
-            .select(learnt)
-            .unique("text_hash")
-            .collect()
-        )
+        said = labelled_answers(task, lake, prompt_hash, partition).select(learnt).collect()
     # A text that gold tests on must not be learnt from, under its own id or another.
-    both = chosen.join(labelled, on="text_hash").sort("text_hash")
+    both = chosen.join(said, on="text_hash").sort("text_hash")
     tested = pl.col("id").is_in(test["id"].to_list()) | pl.col("text_hash").is_in(test["text_hash"].to_list())
     kept = both.filter(~tested).select("text", *learnt)
     own = gold.filter(pl.col("split") == "train")
@@ -134,7 +123,7 @@ def _read(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: st
         gold_train=own.select("text", "text_hash", "label").sort("text_hash"),
         gold_test=test.select("text", "text_hash", "label").sort("text_hash"),
         leaked=both.height - kept.height,
-        llm_on_gold=_agreement(gold, labelled),
+        llm_on_gold=_agreement(gold, said),
         versions=versions,
     )
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from llambert_etl.annotation.answers import labelled_answers
 from llambert_etl.config import LabellingTask
 from llambert_etl.documents import as_of
 from llambert_etl.gold import gold_as_of
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.partition import Partition
-from llambert_etl.schemas import AnnotationStatus
 
 
 @dataclass(frozen=True)
@@ -32,25 +32,16 @@ def read_pools(task: LabellingTask, partition: Partition, lake: Lake, prompt_has
     gold = read_gold(task, partition, lake)
     test = gold.filter(pl.col("split") == "test")
     with lake_faults(f"annotations {task.name}"):
-        labelled = (
-            lake.scan("annotations", task.name, upto=partition)
-            .filter(
-                (pl.col("prompt_hash") == prompt_hash)
-                & (pl.col("model") == task.annotator.model)
-                & (pl.col("revision") == task.annotator.revision)
-                & (pl.col("status") == AnnotationStatus.LABELLED)
-            )
-            .select("text_hash", "label", "probabilities")
-            .unique("text_hash")
-            .collect()
+        said = (
+            labelled_answers(task, lake, prompt_hash, partition).select("text_hash", "label", "probabilities").collect()
         )
-        documents = as_of(lake, task.name, partition).join(labelled.lazy(), on="text_hash").collect()
+        documents = as_of(lake, task.name, partition).join(said.lazy(), on="text_hash").collect()
     tested = pl.col("text_hash").is_in(test["text_hash"].to_list()) | pl.col("id").is_in(test["id"].to_list())
     return Pools(
         gold=_rows(gold.filter(pl.col("split") == "train")),
         test=_rows(test),
         llm=_rows(documents.filter(~tested).unique("text_hash"), "probabilities"),
-        judged=_rows(gold).join(labelled.select("text_hash", said="label"), on="text_hash"),
+        judged=_rows(gold).join(said.select("text_hash", said="label"), on="text_hash"),
     )
 
 
