@@ -49,7 +49,6 @@ def study(
         "encoder": task.encoder.model,
         "annotator": task.annotator.model,
         "accuracy": {_named(line): round(line.accuracy, 4) for line in lines},
-        "folder": str(out),
     }
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -57,6 +56,7 @@ def study(
         if registry is not None:
             facts["mlflow_run"] = _log(kind, subject, lines, facts, registry, folder)
         shutil.copytree(folder, out, dirs_exist_ok=True)
+    facts["folder"] = str(out)
     return Manifest(
         step="study",
         task=task.name,

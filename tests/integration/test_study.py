@@ -75,6 +75,14 @@ def test_a_study_that_is_run_again_trains_nothing_and_logs_the_same_run(school: 
     assert again.facts["accuracy"] == first.facts["accuracy"]
 
 
+def test_a_study_that_is_kept_in_another_folder_is_the_same_study(school: School, tmp_path: Path) -> None:
+    plan: dict[str, Any] = {"seeds": [1], "strategies": {"compare": ["gold"]}}
+    here, there = (run_study(school, "strategies", tmp_path / name, **plan) for name in ("here", "there"))
+    assert there.facts["mlflow_run"] == here.facts["mlflow_run"]
+    assert (here.facts["folder"], there.facts["folder"]) == (str(tmp_path / "here"), str(tmp_path / "there"))
+    assert told(tmp_path / "here") == told(tmp_path / "there")
+
+
 def test_a_study_that_was_cut_off_goes_on_with_the_point_it_was_at(school: School, tmp_path: Path) -> None:
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
