@@ -199,6 +199,12 @@ class Encoder(_Part):
         default=False, description="learn from the annotator's probabilities where it gives them, not from its label"
     )
     frozen: bool = Field(default=False, description="train the head alone; set a learning_rate of about 1e-3 with it")
+    attention_dropout: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="left out, the encoder's own; at 0 long texts train faster",
+    )
     average_stages: bool = Field(
         default=True, description="a stage after the first ends with the mean of its weights before and after"
     )

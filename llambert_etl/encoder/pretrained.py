@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -14,6 +16,11 @@ from llambert_etl.config import Encoder as Recipe
 from llambert_etl.errors import ConfigError
 from llambert_etl.hub.models import find_model
 from llambert_etl.settings import Settings
+
+_ATTENTION_DROPOUT = (
+    "attention_probs_dropout_prob",
+    "attention_dropout",
+)  # BERT and RoBERTa, DistilBERT and ModernBERT
 
 
 def load_pretrained(
@@ -25,13 +32,19 @@ def load_pretrained(
     try:
         # Saved with the tokenizer: a document that contains "[SEP]" ends its own sequence for no reader of the model.
         tokenizer = AutoTokenizer.from_pretrained(where, split_special_tokens=True, **options)
-        model = AutoModelForSequenceClassification.from_pretrained(
+        config = AutoConfig.from_pretrained(
             where,
-            use_safetensors=True,
             num_labels=len(labels),
             id2label=dict(enumerate(labels)),
             label2id=_numbers(labels),
             problem_type="single_label_classification",
+            **options,
+        )
+        _set_attention_dropout(config, recipe)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            where,
+            config=config,
+            use_safetensors=True,
             ignore_mismatched_sizes=True,  # a classifier with other classes gives its body; its head is replaced
             **options,
         )
@@ -43,6 +56,15 @@ def load_pretrained(
             f"encoder.max_length: {recipe.max_length} exceeds what {recipe.model} reads, {longest} tokens"
         )
     return model, tokenizer
+
+
+def _set_attention_dropout(config: PretrainedConfig, recipe: Recipe) -> None:
+    if recipe.attention_dropout is None:
+        return
+    names = [name for name in _ATTENTION_DROPOUT if hasattr(config, name)]
+    if not names:
+        raise ConfigError(f"encoder.attention_dropout: {recipe.model} has none to set; leave it out")
+    setattr(config, names[0], recipe.attention_dropout)
 
 
 def _longest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
