@@ -124,4 +124,6 @@ def _executable() -> str:
 
 def _environment() -> dict[str, str]:
     """Return the worker's environment without Airflow's part: a step has no use for Airflow's keys and database."""
-    return {name: value for name, value in os.environ.items() if "AIRFLOW" not in name}
+    own = {name: value for name, value in os.environ.items() if "AIRFLOW" not in name}
+    # A thread that has nothing to compute sleeps: others use the processor too, and threads that spin keep them off it.
+    return {"OMP_WAIT_POLICY": "PASSIVE", **own}

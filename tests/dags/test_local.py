@@ -202,6 +202,18 @@ def test_step_sees_nothing_of_airflows_own_settings(
     assert "LLAMBERT_S3_REGION=eu-central-1" in seen
 
 
+@pytest.mark.parametrize(("set_", "seen"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_of_a_step_wait_asleep_unless_the_worker_says_otherwise(
+    set_: str | None, seen: str, cli: Any, step: Callable[..., LocalStep], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if set_:
+        monkeypatch.setenv("OMP_WAIT_POLICY", set_)
+    (cli.folder / "llambert").write_text(f"#!/bin/sh\nenv > {cli.folder}/env\necho '{{}}'\n")
+    step().execute({"task_state_store": Store()})
+    assert f"OMP_WAIT_POLICY={seen}" in (cli.folder / "env").read_text().splitlines()
+
+
 def test_missing_command_is_a_configuration_error(
     step: Callable[..., LocalStep], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
