@@ -5,8 +5,9 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import polars as pl
 
@@ -32,7 +33,13 @@ _HERE = Path(__file__).parent
 _STATE = REPOSITORY / ".state" / "benchmarks" / "imdb"
 _DAY = Partition("2026-11-01")
 _TESTED, _JUDGED = 4_000, 2_000  # gold rows to test on, and to learn from or to hold the LLM against
-_KINDS: tuple[StudyKind, ...] = ("strategies", "size", "mislabelling")
+# Each by its name: its kind, and how many documents the LLM labels beyond the sample.
+_STUDIES: Mapping[str, tuple[StudyKind, int]] = {
+    "strategies": ("strategies", 0),
+    "strategies_with_extra": ("strategies", 6_000),
+    "size": ("size", 0),
+    "mislabelling": ("mislabelling", 0),
+}
 
 
 class World(NamedTuple):
@@ -43,29 +50,34 @@ class World(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.imdb", description=__doc__)
-    parser.add_argument("kinds", nargs="*", default=list(_KINDS), help=f"of {', '.join(get_args(StudyKind))}")
+    parser.add_argument("studies", nargs="*", default=list(_STUDIES), help=f"of {', '.join(_STUDIES)}")
     parser.add_argument("--out", type=Path, default=EVIDENCE / "imdb")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M")
     world, plan = open_world(_corpus()), read_yaml(_HERE / "study.yaml", StudyPlan)
-    subject = Subject(
-        task=world.task,
-        partition=_DAY,
-        run="benchmarks",
-        plan=plan,
-        prompt_hash=prompt_hash(world.task, world.settings.include),
-        lake=world.lake,
-        settings=world.settings,
-    )
-    for kind in arguments.kinds:
-        out = arguments.out / kind
-        done = study(kind, subject, registry=None, out=out, progress=progress(f"study {kind}"))
+    for name in arguments.studies:
+        kind, extra = _STUDIES[name]
+        out, task = arguments.out / name, _with_extra(world.task, extra)
+        subject = Subject(
+            task=task,
+            partition=_DAY,
+            run="benchmarks",
+            plan=plan,
+            prompt_hash=prompt_hash(task, world.settings.include),
+            lake=world.lake,
+            settings=world.settings,
+        )
+        done = study(kind, subject, registry=None, out=out, progress=progress(f"study {name}"))
         study_file = out / "study.json"
         results = json.loads(study_file.read_text(encoding="utf-8"))
         study_file.unlink()
-        command = f"LLAMBERT_BENCH_DATA=FOLDER python -m benchmarks.imdb {kind}"
-        write(f"imdb/{kind}", seeds=plan.seeds, results=results, out=arguments.out.parent, command=command)
+        command = f"LLAMBERT_BENCH_DATA=FOLDER python -m benchmarks.imdb {name}"
+        write(f"imdb/{name}", seeds=plan.seeds, results=results, out=arguments.out.parent, command=command)
         print(done.model_dump_json(indent=2), flush=True)
+
+
+def _with_extra(task: LabellingTask, extra: int) -> LabellingTask:
+    return task.model_copy(update={"annotator": task.annotator.model_copy(update={"extra": extra})})
 
 
 def _corpus() -> Path:
