@@ -7,7 +7,6 @@ from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -40,7 +39,9 @@ def load_pretrained(
             problem_type="single_label_classification",
             **options,
         )
-        _set_attention_dropout(config, recipe)
+        for name in _ATTENTION_DROPOUT:
+            if hasattr(config, name):
+                setattr(config, name, recipe.attention_dropout)
         model = AutoModelForSequenceClassification.from_pretrained(
             where,
             config=config,
@@ -56,15 +57,6 @@ def load_pretrained(
             f"encoder.max_length: {recipe.max_length} exceeds what {recipe.model} reads, {longest} tokens"
         )
     return model, tokenizer
-
-
-def _set_attention_dropout(config: PretrainedConfig, recipe: Recipe) -> None:
-    if recipe.attention_dropout is None:
-        return
-    names = [name for name in _ATTENTION_DROPOUT if hasattr(config, name)]
-    if not names:
-        raise ConfigError(f"encoder.attention_dropout: {recipe.model} has none to set; leave it out")
-    setattr(config, names[0], recipe.attention_dropout)
 
 
 def _longest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

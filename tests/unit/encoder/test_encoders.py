@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import BertConfig, BertForSequenceClassification, FNetConfig
+from transformers import BertConfig, BertForSequenceClassification
 
 from llambert_etl.config import Encoder as Recipe
 from llambert_etl.encoder.calibration import fit_temperature, fold_temperature
@@ -174,15 +174,6 @@ def test_attention_is_dropped_out_as_the_recipe_says(architecture: str, tmp_path
     attentions = [module for module in model.modules() if type(module).__name__.endswith("SelfAttention")]
     assert attentions
     assert {module.dropout.p for module in attentions} == {0.25}
-
-
-def test_an_encoder_without_attention_dropout_is_told_so(tmp_path: Path) -> None:
-    pretrained(tmp_path)
-    FNetConfig().save_pretrained(tmp_path)
-    settings = Settings(lake=str(tmp_path), model_paths={"tests/encoder": tmp_path})
-    recipe = Recipe(model="tests/encoder", revision=REVISION, attention_dropout=0.0)
-    with pytest.raises(ConfigError, match=r"attention_dropout: tests/encoder has none to set"):
-        load_pretrained(recipe, LABELS, settings)
 
 
 @pytest.mark.parametrize(("batch", "count"), [(16, 3), (1, 2)])
