@@ -16,10 +16,7 @@ from llambert_etl.errors import ConfigError
 from llambert_etl.hub.models import find_model
 from llambert_etl.settings import Settings
 
-_ATTENTION_DROPOUT = (
-    "attention_probs_dropout_prob",
-    "attention_dropout",
-)  # BERT and RoBERTa, DistilBERT and ModernBERT
+_ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
 
 
 def load_pretrained(
