@@ -47,6 +47,11 @@ class Kubernetes(BaseModel):
     node_selector: dict[str, str] = Field(default_factory=dict)
     tolerations: list[dict[str, str]] = Field(default_factory=list)
 
+    @property
+    def without_gpus(self) -> Self:
+        """The same for a step that needs no device: nothing leads it to the nodes that have some."""
+        return self.model_copy(update={"gpus": 0, "node_selector": {}, "tolerations": []})
+
 
 class Server(BaseModel):
     """An OpenAI-compatible server. A task file names it; where it is and with which key only the deployment says."""

@@ -111,6 +111,7 @@ def build_retrain(labelling: LabellingTask, settings: Settings) -> DAG:
             post_execute=skip_unless_due,
         )
         asked = [commands.option("--strategy", "strategy"), commands.option("--sample", "sample")]
+        annotate = steps.heavy if labelling.annotator.loads_model else steps.long
         ready = [still_due, *_gold_import(labelling, settings, steps)]
         train = steps.heavy(
             "train",
@@ -124,7 +125,7 @@ def build_retrain(labelling: LabellingTask, settings: Settings) -> DAG:
         announce = announce_champion()
         chain(
             *ready,
-            steps.heavy("annotate", commands.step("annotate", labelling, *asked), pre_execute=skip_for_gold_alone),
+            annotate("annotate", commands.step("annotate", labelling, *asked), pre_execute=skip_for_gold_alone),
             steps.light("check_annotations", commands.step("check annotations", labelling, *asked)),
             train,
             *approved,
