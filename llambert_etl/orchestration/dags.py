@@ -87,6 +87,12 @@ def build_retrain(labelling: LabellingTask, settings: Settings) -> DAG:
                 "What to train on instead of the task's own choice.",
                 enum=[None, *get_args(Strategy)],
             ),
+            "labels": optional(
+                "string",
+                "Labels",
+                "Learn from the LLM's probabilities (soft) or its labels (hard), instead of the task's own choice.",
+                enum=[None, "soft", "hard"],
+            ),
         },
     ) as dag:
 
@@ -115,7 +121,7 @@ def build_retrain(labelling: LabellingTask, settings: Settings) -> DAG:
         ready = [still_due, *_gold_import(labelling, settings, steps)]
         train = steps.heavy(
             "train",
-            commands.step("train", labelling, *asked),
+            commands.step("train", labelling, *asked, commands.LABELS),
             trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
         )
         approved, instead = approval(labelling, settings, steps)
