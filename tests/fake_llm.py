@@ -36,9 +36,15 @@ def chat_answer(said: str | None, **changes: Any) -> dict[str, Any]:
     }
 
 
-def error(status: int, code: str | None = None, *, message: str = "no", **headers: str) -> Answer:
+def error(
+    status: int, code: str | None = None, *, message: str = "no", param: str | None = None, **headers: str
+) -> Answer:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return status, named, json.dumps({"error": {"message": message, "type": code, "code": code}}).encode()
+    return (
+        status,
+        named,
+        json.dumps({"error": {"message": message, "type": code, "code": code, "param": param}}).encode(),
+    )
 
 
 HTML = (200, {}, b"<html><body>502 Bad Gateway</body></html>")

@@ -15,7 +15,7 @@ import httpx
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.llm import HalfAnsweredError, Reply
-from llambert_etl.llm.chat import Questions, failed, refusal
+from llambert_etl.llm.chat import UNSUPPORTED, Questions, failed, refusal
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Server, Settings
 
@@ -26,6 +26,13 @@ _BATCHES_PER_SLOT = 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _BUSY = {408, 409, 425, 429}
 _OUT_OF_MONEY = "insufficient_quota"
+# What to do where a model does not take a field of the request.
+_MENDS = {
+    "max_tokens": "set LLAMBERT_SERVERS__{name}__TOKEN_LIMIT=max_completion_tokens",
+    "logprobs": "set LLAMBERT_SERVERS__{name}__TOP_LOGPROBS=0",
+    "top_logprobs": "set LLAMBERT_SERVERS__{name}__TOP_LOGPROBS=0",
+}
+_OTHER_MODEL = "name a model that does in annotator.model; docs/annotators.md says which do not"
 
 
 class ServedAnnotator:
@@ -40,7 +47,7 @@ class ServedAnnotator:
     def load(cls, task: LabellingTask, name: str, settings: Settings) -> "ServedAnnotator":
         """Check what needs no server: raise ConfigError for an unknown name and for a template without turns."""
         server = settings.server(name)
-        questions = Questions.load(task, settings.include, top_logprobs=server.top_logprobs)
+        questions = Questions.load(task, settings.include, server)
         return cls(task, name, server, questions)
 
     def annotate(self, texts: Sequence[str]) -> list[Reply]:
@@ -148,6 +155,10 @@ def check_access(name: str, status: int, code: str) -> None:
         )
     if code == _OUT_OF_MONEY:
         raise ConfigError(f"server {name!r}: the account has no credit left ({status}, {code}); top it up")
+    refused, _, field = code.partition(" ")
+    if refused in UNSUPPORTED and field:
+        mend = _MENDS.get(field, _OTHER_MODEL).format(name=name.upper())
+        raise ConfigError(f"server {name!r}: this model does not take {field!r} as sent ({status}, {refused}); {mend}")
 
 
 def _retry_after(headers: httpx.Headers) -> float:

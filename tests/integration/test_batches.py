@@ -158,6 +158,24 @@ def test_documents_without_a_result_fail_and_are_sent_again_by_the_next_run(
     assert len(provider.batches) == 2
 
 
+def test_requests_that_no_batch_can_have_answered_are_sent_once_and_said(
+    batches: BatchHouse, provider: FakeProvider
+) -> None:
+    refused = {"error": {"code": "unsupported_parameter", "param": "max_tokens"}}
+
+    def spoil(lines: list[Line]) -> list[Line]:
+        return [{**line, "response": {"status_code": 400, "body": refused}} for line in lines]
+
+    provider.spoil = spoil
+    with pytest.raises(ConfigError, match="LLAMBERT_SERVERS__FAKE__TOKEN_LIMIT=max_completion_tokens"):
+        batches.annotate()
+    assert {(row["status"], row["reason"]) for row in batches.rows()} == {
+        ("failed", "unsupported_parameter max_tokens")
+    }
+    provider.spoil = lambda lines: lines
+    assert batches.annotate("r2").rows["labelled"] == DOCUMENTS
+
+
 def test_a_file_that_the_provider_refuses_as_a_whole_is_said_and_not_waited_for_again(
     batches: BatchHouse, provider: FakeProvider
 ) -> None:
