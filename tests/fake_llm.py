@@ -63,6 +63,7 @@ class FakeLlm:
         self.say: Callable[[str], dict[str, Any]] = lambda text: chat_answer(by_number(text))
         self.asked, self.answered = Counter[str](), Counter[str]()
         self.bodies: list[dict[str, Any]] = []
+        self.models: Answer = 200, {}, json.dumps({"object": "list", "data": [{"id": SNAPSHOT}]}).encode()
         self.at_once = self.most_at_once = 0
         self.pause = 0.0
         self.lock = threading.Lock()
@@ -91,6 +92,8 @@ class FakeLlm:
             return error(401, "invalid_api_key")
         if (method, path) == ("POST", "/v1/chat/completions"):
             return self.chat(json.loads(body))
+        if (method, path) == ("GET", "/v1/models"):
+            return self.models
         return error(404, "not_found")
 
     def chat(self, body: dict[str, Any]) -> Answer:

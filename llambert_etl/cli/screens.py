@@ -78,7 +78,7 @@ def show_checks(findings: Sequence[Finding]) -> None:
     table = Table("", "what", "seen", "mend", box=None)
     for finding in findings:
         mark = "[green]ok[/green]" if finding.ok else "[red]no[/red]"
-        table.add_row(mark, finding.what, finding.seen, "" if finding.ok else finding.mend)
+        table.add_row(mark, finding.what, escape(finding.seen), "" if finding.ok else escape(finding.mend))
     _console().print(table)
 
 

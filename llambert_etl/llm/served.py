@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import httpx
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError, TransientError
@@ -33,6 +34,10 @@ _MENDS = {
     "top_logprobs": "set LLAMBERT_SERVERS__{name}__TOP_LOGPROBS=0",
 }
 _OTHER_MODEL = "name a model that does in annotator.model; docs/annotators.md says which do not"
+
+
+class _Models(BaseModel):
+    data: list[JsonValue]
 
 
 class ServedAnnotator:
@@ -129,6 +134,31 @@ class _Batch:
         if status >= 400:
             return failed(code)
         return self._questions.reply(text, response.content) or ("unreadable", 0.0)
+
+
+def ping(name: str, server: Server) -> int:
+    """Return how many models a server lists: a question that costs nothing.
+
+    Raise ConfigError where it refuses us or lists none, TransientError where it does not answer.
+    """
+    variable = f"LLAMBERT_SERVERS__{name.upper()}__URL"
+    try:
+        response = httpx.get(
+            f"{server.url.rstrip('/')}/models",
+            headers=authorization(server),
+            timeout=server.timeout_seconds,
+            follow_redirects=False,
+        )
+    except (httpx.RequestError, httpx.InvalidURL) as error:
+        raise TransientError(f"server {name!r}: {type(error).__name__}; is it up, and {variable} right?") from error
+    status = response.status_code
+    check_access(name, status, refusal(status, response.content))
+    if response.is_error:
+        raise TransientError(f"server {name!r}: answers {status} to a question about its models; is {variable} right?")
+    try:
+        return len(_Models.model_validate_json(response.content).data)
+    except ValidationError as error:
+        raise ConfigError(f"server {name!r}: answers with no list of models; mend {variable}") from error
 
 
 def authorization(server: Server) -> dict[str, str]:

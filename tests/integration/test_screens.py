@@ -15,6 +15,7 @@ from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.schemas import TABLES, TableName
 from llambert_etl.settings import Settings
+from llambert_etl.steps.doctor import Finding
 from llambert_etl.steps.explain import explain
 from llambert_etl.steps.status import status
 from tests.labelling import DAY, NEXT, Shelf, drop, label_run
@@ -115,6 +116,11 @@ def test_the_screen_of_a_label_shows_what_others_said_as_they_said_it(
         "MLflow run run3",
     ):
         assert part in seen
+
+
+def test_the_doctors_list_shows_what_was_seen_as_it_is(shown: Callable[..., str]) -> None:
+    seen = "labels: must be a mapping (found '[/b]')"
+    assert seen in shown(screens.show_checks, [Finding("task files", False, seen, "mend the files named")])
 
 
 def test_the_screen_of_a_task_counts_everything_and_names_the_days_behind(
