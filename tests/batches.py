@@ -6,7 +6,7 @@ from typing import Any
 
 from llambert_etl.annotation.backlog import Backlog
 from llambert_etl.lake import Lake
-from llambert_etl.llm.prompts import prompt_hash
+from llambert_etl.llm.prompts import prompt_hash, render
 from llambert_etl.llm.served import ServedAnnotator
 from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
@@ -14,6 +14,7 @@ from llambert_etl.partition import Partition
 from llambert_etl.settings import Price, Settings
 from llambert_etl.steps.annotate import annotate
 from llambert_etl.steps.batch import annotate_in_batches, read_batch, write_batch
+from llambert_etl.steps.estimate import estimate
 from tests.fake_provider import FakeProvider, Line
 from tests.served import MODEL, served_task, server, write_template
 from tests.unit.quality import frames
@@ -38,15 +39,19 @@ class BatchHouse:
     def open(self, step: str, run: str = "r1", **annotator: Any) -> tuple[Backlog, ServedAnnotator]:
         task = served_task(**{"batch": True, **annotator})
         asked = ServedAnnotator.load(task, "fake", self.settings)
-        hashed, spending = (
-            prompt_hash(task, self.settings.include),
-            Spending.load(task, self.settings, batched=task.annotator.batch),
-        )
+        hashed = prompt_hash(task, self.settings.include)
+        spending = Spending.load(task, self.settings, batched=step != "estimate")
         more: dict[str, Any] = {"lake": self.lake, "prompt_hash": hashed, "spending": spending, "step": step}
         return Backlog(task, DAY, run=run, annotator=asked, **more), asked
 
     def annotate(self, run: str = "r1", **annotator: Any) -> Manifest:
         return annotate_in_batches(*self.open("annotate", run, **annotator))
+
+    def estimate(self, probe: int, **annotator: Any) -> Manifest:
+        work, asked = self.open("estimate", **annotator)
+        later = Spending.load(work.task, self.settings, batched=work.task.annotator.batch)
+        prompt = render(work.task, self.settings.include)
+        return estimate(work, asked, prompt, probe=probe, later=later)
 
     def annotate_live(self) -> Manifest:
         task = served_task()

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from llambert_etl.errors import ConfigError, DataError, TransientError
-from llambert_etl.llm.prompts import render
 from llambert_etl.manifest import Manifest
-from llambert_etl.steps.estimate import estimate
 from tests.batches import DOCUMENTS, BatchHouse, right
 from tests.children import Child
 from tests.fake_llm import ANSWER_TOKENS, PROMPT_TOKENS, Answer, error
@@ -202,10 +200,9 @@ def test_what_is_sent_is_asked_in_no_other_way_meanwhile(
     provider.before = lambda method, path: error(401, "expired") if "batch_0" in path else None
     with pytest.raises(ConfigError, match="refuses the key"):
         batches.annotate()
-    prompt = render(batches.task, batches.settings.include)
     others: list[Callable[[], Manifest]] = [
         batches.annotate_live,
-        lambda: estimate(*batches.open("estimate"), prompt, probe=1),
+        lambda: batches.estimate(1),
         lambda: batches.write(tmp_path / "requests.jsonl"),
     ]
     for other in others:
