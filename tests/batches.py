@@ -15,12 +15,15 @@ from llambert_etl.settings import Price, Settings
 from llambert_etl.steps.annotate import annotate
 from llambert_etl.steps.batch import annotate_in_batches, read_batch, write_batch
 from llambert_etl.steps.estimate import estimate
+from tests.fake_llm import ANSWER_TOKENS, PROMPT_TOKENS
 from tests.fake_provider import FakeProvider, Line
 from tests.served import MODEL, served_task, server, write_template
 from tests.unit.quality import frames
 
 DAY = Partition(frames.DAY)
 DOCUMENTS = 12
+PRICE = Price(input=30, output=60)
+EACH = (PROMPT_TOKENS * PRICE.input + ANSWER_TOKENS * PRICE.output) / 1e6  # USD for a document asked about live
 
 
 class BatchHouse:
@@ -29,7 +32,7 @@ class BatchHouse:
     def __init__(self, url: str, root: Path, **limits: Any) -> None:
         write_template(root)
         servers = {"fake": server(url, **limits)}
-        prices = {MODEL: Price(input=30, output=60)}
+        prices = {MODEL: PRICE}
         self.settings = Settings(lake=str(root / "lake"), include=root, servers=servers, prices=prices)
         self.lake = Lake(self.settings.lake)
         self.lake.create_tables()

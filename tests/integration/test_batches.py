@@ -9,9 +9,9 @@ import pytest
 
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.manifest import Manifest
-from tests.batches import DOCUMENTS, BatchHouse, right
+from tests.batches import DOCUMENTS, EACH, BatchHouse, right
 from tests.children import Child
-from tests.fake_llm import ANSWER_TOKENS, PROMPT_TOKENS, Answer, error
+from tests.fake_llm import Answer, error
 from tests.fake_provider import FakeProvider, Line, jsonl
 from tests.unit.quality.frames import digest
 
@@ -24,7 +24,7 @@ def test_a_batch_is_sent_waited_for_and_joined_by_id(batches: BatchHouse, provid
     assert done.rows == {"read": 12, "labelled": 12, "unparsed": 0, "failed": 0, "reused": 0}
     assert right(batches)
     assert (len(provider.batches), provider.answered) == (1, ASKED_ONCE)
-    assert done.cost == pytest.approx(0.5 * DOCUMENTS * (PROMPT_TOKENS * 30 + ANSWER_TOKENS * 60) / 1e6)
+    assert done.cost == pytest.approx(0.5 * DOCUMENTS * EACH)
     assert batches.annotate("r2").rows["reused"] == 12
     assert len(provider.batches) == 1
 

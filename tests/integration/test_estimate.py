@@ -3,11 +3,9 @@
 import pytest
 
 from llambert_etl.errors import DataError
-from tests.batches import DOCUMENTS, BatchHouse
+from tests.batches import DOCUMENTS, EACH, BatchHouse
 from tests.fake_llm import ANSWER_TOKENS, PROMPT_TOKENS
 from tests.fake_provider import FakeProvider
-
-EACH = (PROMPT_TOKENS * 30 + ANSWER_TOKENS * 60) / 1e6  # USD
 
 
 def test_a_probe_tells_what_the_others_cost_and_is_not_paid_again(batches: BatchHouse, provider: FakeProvider) -> None:
