@@ -33,12 +33,12 @@ class Finding:
     mend: str = ""
 
 
-Look = tuple[str, Callable[[], Finding]]
+_Look = tuple[str, Callable[[], Finding]]
 
 
 def doctor(settings: Settings) -> list[Finding]:
     """Return every finding; a failed look is a finding, not an error."""
-    looks: list[Look] = [
+    looks: list[_Look] = [
         ("task files", lambda: _task_files(settings)),
         ("lake", lambda: _lake(settings)),
         ("one writer wins", lambda: _one_writer_wins(settings)),
@@ -127,7 +127,7 @@ def _models(settings: Settings) -> Finding:
     return Finding("models", not absent, seen, "put the model there or mend LLAMBERT_MODEL_PATHS")
 
 
-def _named_by_tasks(settings: Settings) -> list[Look]:
+def _named_by_tasks(settings: Settings) -> list[_Look]:
     """Return a look at each server, connection and channel that task files name, and at no others."""
     tasks = load_tasks(settings.include).tasks.values()
     places = [place for task in tasks for place in (task.source, *task.export)]

@@ -117,6 +117,7 @@ def test_an_annotator_that_loads_no_model_gets_a_pod_without_gpu_on_any_node(inc
     write_task(include, "films", annotator=f"method: generate, {asks}")
     found = operators()
     pod, other = pod_of(found["annotate"]), pod_of(found["train"])
+    kubernetes_validate.validate(pod, "1.34", strict=True)
     (container,) = pod["spec"]["containers"]
     wanted = {"cpu": "4", "memory": "16Gi"}
     assert container["resources"] == {"requests": wanted, "limits": wanted}
