@@ -47,6 +47,11 @@ class Kubernetes(BaseModel):
     node_selector: dict[str, str] = Field(default_factory=dict)
     tolerations: list[dict[str, str]] = Field(default_factory=list)
 
+    @property
+    def without_gpus(self) -> Self:
+        """The same for a step that needs no device: nothing leads it to the nodes that have some."""
+        return self.model_copy(update={"gpus": 0, "node_selector": {}, "tolerations": []})
+
 
 class Server(BaseModel):
     """An OpenAI-compatible server. A task file names it; where it is and with which key only the deployment says."""
@@ -59,6 +64,9 @@ class Server(BaseModel):
     timeout_seconds: float = Field(default=60.0, gt=0, description="for one request")
     patience_seconds: float = Field(default=120.0, gt=0, description="for one document, retries and waits included")
     top_logprobs: int = Field(default=5, ge=0, le=20, description="tokens to ask probabilities of; 0 asks for none")
+    token_limit: Literal["max_tokens", "max_completion_tokens"] = Field(
+        default="max_tokens", description="what the server calls the limit of an answer's tokens"
+    )
     batch_poll_seconds: float = Field(default=30.0, gt=0)
     batch_wait_seconds: float = Field(default=8 * 3600.0, gt=0, description="then the step fails and may try again")
 

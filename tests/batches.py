@@ -6,7 +6,7 @@ from typing import Any
 
 from llambert_etl.annotation.backlog import Backlog
 from llambert_etl.lake import Lake
-from llambert_etl.llm.prompts import prompt_hash
+from llambert_etl.llm.prompts import prompt_hash, render
 from llambert_etl.llm.served import ServedAnnotator
 from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
@@ -14,12 +14,16 @@ from llambert_etl.partition import Partition
 from llambert_etl.settings import Price, Settings
 from llambert_etl.steps.annotate import annotate
 from llambert_etl.steps.batch import annotate_in_batches, read_batch, write_batch
+from llambert_etl.steps.estimate import estimate
+from tests.fake_llm import ANSWER_TOKENS, PROMPT_TOKENS
 from tests.fake_provider import FakeProvider, Line
 from tests.served import MODEL, served_task, server, write_template
 from tests.unit.quality import frames
 
 DAY = Partition(frames.DAY)
 DOCUMENTS = 12
+PRICE = Price(input=30, output=60)
+EACH = (PROMPT_TOKENS * PRICE.input + ANSWER_TOKENS * PRICE.output) / 1e6  # USD for a document asked about live
 
 
 class BatchHouse:
@@ -28,7 +32,7 @@ class BatchHouse:
     def __init__(self, url: str, root: Path, **limits: Any) -> None:
         write_template(root)
         servers = {"fake": server(url, **limits)}
-        prices = {MODEL: Price(input=30, output=60)}
+        prices = {MODEL: PRICE}
         self.settings = Settings(lake=str(root / "lake"), include=root, servers=servers, prices=prices)
         self.lake = Lake(self.settings.lake)
         self.lake.create_tables()
@@ -38,15 +42,19 @@ class BatchHouse:
     def open(self, step: str, run: str = "r1", **annotator: Any) -> tuple[Backlog, ServedAnnotator]:
         task = served_task(**{"batch": True, **annotator})
         asked = ServedAnnotator.load(task, "fake", self.settings)
-        hashed, spending = (
-            prompt_hash(task, self.settings.include),
-            Spending.load(task, self.settings, batched=task.annotator.batch),
-        )
+        hashed = prompt_hash(task, self.settings.include)
+        spending = Spending.load(task, self.settings, batched=step != "estimate")
         more: dict[str, Any] = {"lake": self.lake, "prompt_hash": hashed, "spending": spending, "step": step}
         return Backlog(task, DAY, run=run, annotator=asked, **more), asked
 
     def annotate(self, run: str = "r1", **annotator: Any) -> Manifest:
         return annotate_in_batches(*self.open("annotate", run, **annotator))
+
+    def estimate(self, probe: int, **annotator: Any) -> Manifest:
+        work, asked = self.open("estimate", **annotator)
+        later = Spending.load(work.task, self.settings, batched=work.task.annotator.batch)
+        prompt = render(work.task, self.settings.include)
+        return estimate(work, asked, prompt, probe=probe, later=later)
 
     def annotate_live(self) -> Manifest:
         task = served_task()

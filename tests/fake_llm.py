@@ -36,9 +36,15 @@ def chat_answer(said: str | None, **changes: Any) -> dict[str, Any]:
     }
 
 
-def error(status: int, code: str | None = None, *, message: str = "no", **headers: str) -> Answer:
+def error(
+    status: int, code: str | None = None, *, message: str = "no", param: str | None = None, **headers: str
+) -> Answer:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return status, named, json.dumps({"error": {"message": message, "type": code, "code": code}}).encode()
+    return (
+        status,
+        named,
+        json.dumps({"error": {"message": message, "type": code, "code": code, "param": param}}).encode(),
+    )
 
 
 HTML = (200, {}, b"<html><body>502 Bad Gateway</body></html>")
@@ -57,6 +63,7 @@ class FakeLlm:
         self.say: Callable[[str], dict[str, Any]] = lambda text: chat_answer(by_number(text))
         self.asked, self.answered = Counter[str](), Counter[str]()
         self.bodies: list[dict[str, Any]] = []
+        self.models: Answer = 200, {}, json.dumps({"object": "list", "data": [{"id": SNAPSHOT}]}).encode()
         self.at_once = self.most_at_once = 0
         self.pause = 0.0
         self.lock = threading.Lock()
@@ -85,6 +92,8 @@ class FakeLlm:
             return error(401, "invalid_api_key")
         if (method, path) == ("POST", "/v1/chat/completions"):
             return self.chat(json.loads(body))
+        if (method, path) == ("GET", "/v1/models"):
+            return self.models
         return error(404, "not_found")
 
     def chat(self, body: dict[str, Any]) -> Answer:

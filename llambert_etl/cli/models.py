@@ -35,7 +35,7 @@ def _models_of(task: str, clients: Clients) -> list[tuple[str, str]]:
     """Return what steps of the task would ask the hub for."""
     found = clients.task(task)
     used = [(found.encoder.model, found.encoder.revision)]
-    if found.annotator.recorded is None and found.annotator.server is None:
+    if found.annotator.loads_model:
         used.insert(0, (found.annotator.model, found.annotator.revision))
     return [each for each in used if each[0] not in clients.settings.model_paths]
 

@@ -11,7 +11,7 @@ from llambert_etl.config import LabellingTask
 from llambert_etl.registry import ModelVersion
 from llambert_etl.steps.doctor import Finding
 from llambert_etl.steps.explain import Origin
-from llambert_etl.steps.status import Status
+from llambert_etl.steps.status import Snapshots, Status
 
 # Results of the screen commands go to the real stdout; while a command runs, sys.stdout is stderr.
 _WIDTH = 110
@@ -33,6 +33,10 @@ def show_status(status: Status) -> None:
     table.add_row("annotations", _counts(status.annotations))
     table.add_row("gold", _counts(status.gold))
     table.add_row("labels", _counts(status.labels))
+    if status.snapshots is not None:
+        table.add_row("last published", _published(status.snapshots))
+        table.add_row("last exported", _exported(status.snapshots))
+        table.add_row("not exported yet", _some(status.snapshots.absent))
     table.add_row("champion", _champion(status))
     table.add_row("behind the champion", _some(status.behind))
     console.print(table)
@@ -78,7 +82,7 @@ def show_checks(findings: Sequence[Finding]) -> None:
     table = Table("", "what", "seen", "mend", box=None)
     for finding in findings:
         mark = "[green]ok[/green]" if finding.ok else "[red]no[/red]"
-        table.add_row(mark, finding.what, finding.seen, "" if finding.ok else finding.mend)
+        table.add_row(mark, finding.what, escape(finding.seen), "" if finding.ok else escape(finding.mend))
     _console().print(table)
 
 
@@ -108,6 +112,18 @@ def _estimate(found: Mapping[str, Any]) -> str:
     if found["value"] is None:
         return f"not known (n {found['n']})"
     return f"{found['value']:.4f} ({found['low']:.4f} to {found['high']:.4f}, n {found['n']})"
+
+
+def _published(snapshots: Snapshots) -> str:
+    commit = snapshots.published
+    if commit is None or commit.manifest is None:
+        return "nothing yet"
+    return f"version {commit.version} of the labels, {commit.manifest.partition}"
+
+
+def _exported(snapshots: Snapshots) -> str:
+    file = snapshots.newest
+    return "nothing yet" if file is None else f"version {file.labels_version} of the labels, {file.partition}"
 
 
 def _champion(status: Status) -> str:

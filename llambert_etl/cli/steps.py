@@ -74,13 +74,14 @@ def estimate(
     """Say what annotating the sample as of the day would take: documents, tokens, seconds and money."""
     from llambert_etl.llm.annotators import open_annotator
     from llambert_etl.llm.prompts import render
+    from llambert_etl.llm.spending import Spending
     from llambert_etl.steps.estimate import estimate
 
     found, _, clients = opened = open_step(task, partition, expect)
     annotator = open_annotator(found, clients.settings)
-    batched = found.annotator.batch
-    work = open_backlog(opened, annotator, run=run, sample=sample, step="estimate", batched=batched)
-    done(estimate(work, annotator, render(found, clients.settings.include), probe=probe))
+    work = open_backlog(opened, annotator, run=run, sample=sample, step="estimate", batched=False)
+    later = Spending.load(found, clients.settings, batched=found.annotator.batch)
+    done(estimate(work, annotator, render(found, clients.settings.include), probe=probe, later=later))
 
 
 @app.command()

@@ -175,6 +175,10 @@ class Annotator(_Part):
             raise ValueError("batch: only a server takes batch files; set server, or remove batch")
         return self
 
+    @property
+    def loads_model(self) -> bool:
+        return self.server is None and self.recorded is None
+
 
 class Encoder(_Part):
     """The small model and its recipe.

@@ -14,6 +14,10 @@ from llambert_etl.llm import Reply
 from llambert_etl.llm.parsing import bare, read_reply
 from llambert_etl.llm.prompts import DOCUMENT, Chat, Completion, render
 from llambert_etl.schemas import AnnotationStatus
+from llambert_etl.settings import Server
+
+# Codes for a field that the server does not take, or not with this value, whatever the document.
+UNSUPPORTED = ("unsupported_parameter", "unsupported_value")
 
 # The server puts documents into a chat format that is not known here: nothing in them may look like a mark of one.
 _CONTROL = re.compile(
@@ -62,6 +66,7 @@ class _Positions(BaseModel):
 class _Fault(BaseModel):
     code: JsonValue = None
     type: JsonValue = None
+    param: JsonValue = None
 
 
 class _Refusal(BaseModel):
@@ -74,10 +79,10 @@ class Questions:
 
     task: LabellingTask
     prompt: Chat
-    top_logprobs: int
+    server: Server
 
     @classmethod
-    def load(cls, task: LabellingTask, include: Path, *, top_logprobs: int) -> "Questions":
+    def load(cls, task: LabellingTask, include: Path, server: Server) -> "Questions":
         """Render the task's prompt. Raise ConfigError for a template that is not made of turns."""
         prompt = render(task, include)
         if not isinstance(prompt, Chat):
@@ -85,7 +90,7 @@ class Questions:
                 f"annotator.server: {task.prompt.template} is one text to go on with, and chat servers take turns; "
                 "write a template with a block `user`"
             )
-        return cls(task, prompt, top_logprobs)
+        return cls(task, prompt, server)
 
     def body(self, text: str) -> dict[str, JsonValue]:
         """Return the request about one document."""
@@ -97,12 +102,12 @@ class Questions:
                 {"role": message.role, "content": message.content.replace(DOCUMENT, plain)}
                 for message in self.prompt.messages
             ],
-            "max_tokens": annotator.max_new_tokens,
+            self.server.token_limit: annotator.max_new_tokens,
             "temperature": 0,
             "seed": annotator.seed,
         }
-        if self.top_logprobs:
-            body |= {"logprobs": True, "top_logprobs": self.top_logprobs}
+        if self.server.top_logprobs:
+            body |= {"logprobs": True, "top_logprobs": self.server.top_logprobs}
         return body
 
     def tokens(self, text: str) -> int:
@@ -142,14 +147,20 @@ def failed(reason: str) -> Reply:
 def refusal(status: int, content: bytes) -> str:
     """Return the code that a server gives for refusing a request, such as `context_length_exceeded`.
 
-    Never its message, which may repeat the document.
+    Where it does not take a field, that is named too: `unsupported_parameter max_tokens`. Never its message, which may
+    repeat the document.
     """
     try:
         fault = _Refusal.model_validate_json(content).error
     except ValidationError:
         return f"http_{status}"
-    named = [name for name in (fault.code, fault.type) if isinstance(name, str) and re.fullmatch(r"\w{1,64}", name)]
-    return named[0] if named else f"http_{status}"
+    named = [name for name in (fault.code, fault.type) if _is_name(name)]
+    code = str(named[0]) if named else f"http_{status}"
+    return f"{code} {fault.param}" if code in UNSUPPORTED and _is_name(fault.param) else code
+
+
+def _is_name(value: JsonValue) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"\w{1,64}", value) is not None
 
 
 def _probabilities(logprobs: JsonValue, label: str, labels: Sequence[str]) -> dict[str, float] | None:

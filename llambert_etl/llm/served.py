@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 import httpx
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.llm import HalfAnsweredError, Reply
-from llambert_etl.llm.chat import Questions, failed, refusal
+from llambert_etl.llm.chat import UNSUPPORTED, Questions, failed, refusal
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Server, Settings
 
@@ -26,6 +27,17 @@ _BATCHES_PER_SLOT = 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _BUSY = {408, 409, 425, 429}
 _OUT_OF_MONEY = "insufficient_quota"
+# What to do where a model does not take a field of the request.
+_MENDS = {
+    "max_tokens": "set LLAMBERT_SERVERS__{name}__TOKEN_LIMIT=max_completion_tokens",
+    "logprobs": "set LLAMBERT_SERVERS__{name}__TOP_LOGPROBS=0",
+    "top_logprobs": "set LLAMBERT_SERVERS__{name}__TOP_LOGPROBS=0",
+}
+_OTHER_MODEL = "name a model that does in annotator.model; docs/annotators.md says which do not"
+
+
+class _Models(BaseModel):
+    data: list[JsonValue]
 
 
 class ServedAnnotator:
@@ -40,7 +52,7 @@ class ServedAnnotator:
     def load(cls, task: LabellingTask, name: str, settings: Settings) -> "ServedAnnotator":
         """Check what needs no server: raise ConfigError for an unknown name and for a template without turns."""
         server = settings.server(name)
-        questions = Questions.load(task, settings.include, top_logprobs=server.top_logprobs)
+        questions = Questions.load(task, settings.include, server)
         return cls(task, name, server, questions)
 
     def annotate(self, texts: Sequence[str]) -> list[Reply]:
@@ -124,6 +136,31 @@ class _Batch:
         return self._questions.reply(text, response.content) or ("unreadable", 0.0)
 
 
+def ping(name: str, server: Server) -> int:
+    """Return how many models a server lists: a question that costs nothing.
+
+    Raise ConfigError where it refuses us or lists none, TransientError where it does not answer.
+    """
+    variable = f"LLAMBERT_SERVERS__{name.upper()}__URL"
+    try:
+        response = httpx.get(
+            f"{server.url.rstrip('/')}/models",
+            headers=authorization(server),
+            timeout=server.timeout_seconds,
+            follow_redirects=False,
+        )
+    except (httpx.RequestError, httpx.InvalidURL) as error:
+        raise TransientError(f"server {name!r}: {type(error).__name__}; is it up, and {variable} right?") from error
+    status = response.status_code
+    check_access(name, status, refusal(status, response.content))
+    if response.is_error:
+        raise TransientError(f"server {name!r}: answers {status} to a question about its models; is {variable} right?")
+    try:
+        return len(_Models.model_validate_json(response.content).data)
+    except ValidationError as error:
+        raise ConfigError(f"server {name!r}: answers with no list of models; mend {variable}") from error
+
+
 def authorization(server: Server) -> dict[str, str]:
     """Return the header that holds a server's key."""
     return {} if server.api_key is None else {"Authorization": f"Bearer {server.api_key.get_secret_value()}"}
@@ -148,6 +185,10 @@ def check_access(name: str, status: int, code: str) -> None:
         )
     if code == _OUT_OF_MONEY:
         raise ConfigError(f"server {name!r}: the account has no credit left ({status}, {code}); top it up")
+    refused, _, field = code.partition(" ")
+    if refused in UNSUPPORTED and field:
+        mend = _MENDS.get(field, _OTHER_MODEL).format(name=name.upper())
+        raise ConfigError(f"server {name!r}: this model does not take {field!r} as sent ({status}, {refused}); {mend}")
 
 
 def _retry_after(headers: httpx.Headers) -> float:

@@ -15,6 +15,9 @@ FORCED = (
     "or triggering_asset_events.values() | sum(start=[]) | selectattr('extra.forced') | list else '' }}"
 )
 
+# `--soft-labels` or `--hard-labels`, or nothing while the trigger form leaves it to the task.
+LABELS = "{{ '--' ~ params.labels ~ '-labels' if params.labels is not none else '' }}"
+
 
 def step(name: str, task: LabellingTask, *options: str, partition: str = PARTITION_KEY, run: str = RUN_ID) -> list[str]:
     """Return the arguments of `llambert` for one step of a labelling task. `name` may be words: `check labels`.

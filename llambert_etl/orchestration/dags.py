@@ -87,6 +87,12 @@ def build_retrain(labelling: LabellingTask, settings: Settings) -> DAG:
                 "What to train on instead of the task's own choice.",
                 enum=[None, *get_args(Strategy)],
             ),
+            "labels": optional(
+                "string",
+                "Labels",
+                "Learn from the LLM's probabilities (soft) or its labels (hard), instead of the task's own choice.",
+                enum=[None, "soft", "hard"],
+            ),
         },
     ) as dag:
 
@@ -111,10 +117,11 @@ def build_retrain(labelling: LabellingTask, settings: Settings) -> DAG:
             post_execute=skip_unless_due,
         )
         asked = [commands.option("--strategy", "strategy"), commands.option("--sample", "sample")]
+        annotate = steps.heavy if labelling.annotator.loads_model else steps.long
         ready = [still_due, *_gold_import(labelling, settings, steps)]
         train = steps.heavy(
             "train",
-            commands.step("train", labelling, *asked),
+            commands.step("train", labelling, *asked, commands.LABELS),
             trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
         )
         approved, instead = approval(labelling, settings, steps)
@@ -124,7 +131,7 @@ def build_retrain(labelling: LabellingTask, settings: Settings) -> DAG:
         announce = announce_champion()
         chain(
             *ready,
-            steps.heavy("annotate", commands.step("annotate", labelling, *asked), pre_execute=skip_for_gold_alone),
+            annotate("annotate", commands.step("annotate", labelling, *asked), pre_execute=skip_for_gold_alone),
             steps.light("check_annotations", commands.step("check annotations", labelling, *asked)),
             train,
             *approved,

@@ -16,7 +16,7 @@ from llambert_etl.lake import lake_faults
 from llambert_etl.llm.batch_files import Answered, read_results, refuse_foreign, request_line
 from llambert_etl.llm.chat import failed
 from llambert_etl.llm.provider import Batch, Provider
-from llambert_etl.llm.served import ServedAnnotator
+from llambert_etl.llm.served import ServedAnnotator, check_access
 from llambert_etl.manifest import Manifest
 
 logger = logging.getLogger(__name__)
@@ -125,7 +125,10 @@ def _write(documents: pl.DataFrame, path: Path, work: Backlog, annotator: Served
 def _settle(
     sent: Sent, batch: Batch, work: Backlog, annotator: ServedAnnotator, desk: Desk, provider: Provider
 ) -> None:
-    """Keep the results of a batch that is over, in one commit, and clear the desk."""
+    """Keep the results of a batch that is over, in one commit, and clear the desk.
+
+    Raise ConfigError after that where they say that another batch would fare no better.
+    """
     if batch.status == "failed":
         desk.clear()
         raise ConfigError(
@@ -145,6 +148,8 @@ def _settle(
     asked = pl.DataFrame({"id": list(sent.documents.values()), "text_hash": list(sent.documents)})
     _keep(asked, answers, work)
     desk.clear()
+    for answered in answers.values():
+        check_access(annotator.name, 400, str(answered.reply.reason))
 
 
 def _keep(asked: pl.DataFrame, answers: dict[str, Answered], work: Backlog) -> None:

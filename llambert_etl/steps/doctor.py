@@ -5,15 +5,19 @@ import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from botocore.exceptions import ClientError
 
 from llambert_etl.config import load_tasks
+from llambert_etl.config.connections import TableSource, Warehouse
 from llambert_etl.errors import LlambertError
 from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.llm.served import ping
 from llambert_etl.registry import Registry
 from llambert_etl.s3 import s3_client
 from llambert_etl.settings import Settings
+from llambert_etl.sql import connect
 
 _WRITERS = 8
 _MIN_FREE_BYTES = 5 * 1024**3
@@ -29,15 +33,19 @@ class Finding:
     mend: str = ""
 
 
+_Look = tuple[str, Callable[[], Finding]]
+
+
 def doctor(settings: Settings) -> list[Finding]:
     """Return every finding; a failed look is a finding, not an error."""
-    looks: list[tuple[str, Callable[[], Finding]]] = [
+    looks: list[_Look] = [
         ("task files", lambda: _task_files(settings)),
         ("lake", lambda: _lake(settings)),
         ("one writer wins", lambda: _one_writer_wins(settings)),
         ("registry", lambda: _registry(settings)),
         ("scratch disk", lambda: _disk(settings)),
         ("models", lambda: _models(settings)),
+        *_named_by_tasks(settings),
     ]
     return [_look(what, look) for what, look in looks]
 
@@ -117,3 +125,34 @@ def _models(settings: Settings) -> Finding:
     absent = [f"{model}: no {path}" for model, path in settings.model_paths.items() if not path.exists()]
     seen = "; ".join(absent) or f"{len(settings.model_paths)} mirrored models in place"
     return Finding("models", not absent, seen, "put the model there or mend LLAMBERT_MODEL_PATHS")
+
+
+def _named_by_tasks(settings: Settings) -> list[_Look]:
+    """Return a look at each server, connection and channel that task files name, and at no others."""
+    tasks = load_tasks(settings.include).tasks.values()
+    places = [place for task in tasks for place in (task.source, *task.export)]
+    servers = {task.annotator.server for task in tasks if task.annotator.server}
+    connections = {place.connection for place in places if isinstance(place, TableSource | Warehouse)}
+    channels = {task.alerts for task in tasks if task.alerts}
+    return [
+        *((f"server {name}", partial(_server, name, settings)) for name in sorted(servers)),
+        *((f"connection {name}", partial(_connection, name, settings)) for name in sorted(connections)),
+        *((f"channel {name}", partial(_channel, name, settings)) for name in sorted(channels)),
+    ]
+
+
+def _server(name: str, settings: Settings) -> Finding:
+    server = settings.server(name)
+    return Finding(f"server {name}", True, f"lists {ping(name, server)} models at {server.url}")
+
+
+def _connection(name: str, settings: Settings) -> Finding:
+    with connect(name, settings):
+        return Finding(f"connection {name}", True, "opened and closed")
+
+
+def _channel(name: str, settings: Settings) -> Finding:
+    """Nothing is posted: whoever reads the channel has not asked for it."""
+    known = name in settings.alerts
+    seen = "known" if known else f"a task names it, and the channels here are {sorted(settings.alerts)}"
+    return Finding(f"channel {name}", known, seen, f"add {name!r} and its webhook to LLAMBERT_ALERTS")

@@ -9,14 +9,18 @@ from llambert_etl.annotation.sent import refuse_sent
 from llambert_etl.llm import Annotator
 from llambert_etl.llm.chat import guess_tokens
 from llambert_etl.llm.prompts import Chat, Completion
+from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
 
 
-def estimate(work: Backlog, annotator: Annotator, prompt: Chat | Completion, *, probe: int) -> Manifest:
+def estimate(
+    work: Backlog, annotator: Annotator, prompt: Chat | Completion, *, probe: int, later: Spending
+) -> Manifest:
     """Ask about the first `probe` documents of the backlog, keep the answers, and go by them for the others.
 
     The backlog is in the sample's random order, so its first documents stand for all. The probe obeys the task's
-    budget. Without one nothing is asked: tokens are guessed from characters, and seconds are not known.
+    budget. Without one nothing is asked: tokens are guessed from characters, and seconds are not known. `later` has the
+    price of the others: a batch file, whose seconds are not known either, costs another than the probe.
     """
     refuse_sent(work)
     asked, left = work.documents.head(probe), work.documents.slice(probe)
@@ -27,14 +31,15 @@ def estimate(work: Backlog, annotator: Annotator, prompt: Chat | Completion, *, 
     else:
         tokens_in = round(work.spending.tokens_in / asked.height * left.height)
         tokens_out = round(work.spending.tokens_out / asked.height * left.height)
-    usd = work.spending.price_of(tokens_in, tokens_out) if work.spending.priced else None
+    later.resume(work.spending.spent())
+    usd = later.price_of(tokens_in, tokens_out) if later.priced else None
     forecast = {
         "documents": left.height,
         "tokens_in": tokens_in,
         "tokens_out": tokens_out,
-        "seconds": None if each is None else round(each * left.height, 1),
+        "seconds": None if each is None or work.task.annotator.batch else round(each * left.height, 1),
         "usd": None if usd is None else round(usd, 4),
-        "within_budget": work.spending.used_up(tokens_in, tokens_out) is None,
+        "within_budget": later.used_up(tokens_in, tokens_out) is None,
         "from": "length" if asked.is_empty() else f"{asked.height} documents",
     }
     return work.finish({"forecast": forecast}, left=left.height)

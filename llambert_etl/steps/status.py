@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 import polars as pl
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import TransientError
-from llambert_etl.lake import Lake
+from llambert_etl.exports.snapshots import File, read_latest
+from llambert_etl.lake import Commit, Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry
@@ -16,9 +18,20 @@ from llambert_etl.schemas import DocumentStatus, TableName
 _RECENT_RUNS = 8
 
 
+class Snapshots(NamedTuple):
+    """The newest one beside the newest publish, and the labelled partitions that have none."""
+
+    newest: File | None
+    published: Commit | None
+    absent: list[Partition]
+
+
 @dataclass(frozen=True)
 class Status:
-    """`behind`: partitions whose labels are not yet the champion's. `outage`: why the registry could not be asked."""
+    """`behind`: partitions whose labels are not yet the champion's. `outage`: why the registry could not be asked.
+
+    `snapshots` is None where the task exports no Parquet.
+    """
 
     task: LabellingTask
     documents: dict[str, int]
@@ -26,6 +39,7 @@ class Status:
     annotations: dict[str, int]
     gold: dict[str, int]
     labels: dict[str, int]
+    snapshots: Snapshots | None
     behind: list[Partition]
     champion: ModelVersion | None
     outage: str | None
@@ -47,6 +61,7 @@ def status(task: LabellingTask, *, lake: Lake, registry: Registry) -> Status:
         annotations=_counts(lake.scan("annotations", task.name), "status"),
         gold=_counts(lake.scan("gold", task.name), "split"),
         labels=_counts(lake.scan("labels", task.name), "label"),
+        snapshots=_snapshots(task, lake) if "parquet" in task.export else None,
         behind=_behind(task, lake, champion),
         champion=champion,
         outage=outage,
@@ -57,6 +72,16 @@ def status(task: LabellingTask, *, lake: Lake, registry: Registry) -> Status:
 def _counts(rows: pl.LazyFrame, column: str) -> dict[str, int]:
     counted = rows.group_by(column).len().sort("len", descending=True).collect()
     return {str(value): count for value, count in counted.iter_rows()}
+
+
+def _snapshots(task: LabellingTask, lake: Lake) -> Snapshots:
+    files = read_latest(lake, task.name).files
+    held = {file.partition for file in files}
+    return Snapshots(
+        newest=max(files, key=lambda file: file.labels_version, default=None),
+        published=next(lake.commits("labels", task.name), None),
+        absent=[day for day in lake.partitions("labels", task.name) if day not in held],
+    )
 
 
 def _behind(task: LabellingTask, lake: Lake, champion: ModelVersion | None) -> list[Partition]:

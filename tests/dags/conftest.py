@@ -30,7 +30,7 @@ owner: nlp-platform
 source: {{uri: "s3://landing/films/{{partition}}/*.jsonl", id: id, text: text}}
 labels: {{positive: It is recommended., negative: It is not.}}
 prompt: {{template: films.j2}}
-annotator: {{model: meta-llama/Llama-2-7b-chat-hf, revision: {commit}, sample: 100}}
+annotator: {{model: meta-llama/Llama-2-7b-chat-hf, revision: {commit}, sample: 100, {annotator}}}
 encoder: {{model: FacebookAI/roberta-large, revision: {commit}}}
 {more}
 """
@@ -55,10 +55,10 @@ sys.exit(reply.get("exit", 0))
 """
 
 
-def write_task(include: Path, name: str, more: str = "") -> Path:
+def write_task(include: Path, name: str, more: str = "", annotator: str = "") -> Path:
     path = include / "tasks" / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(TASK.format(name=name, commit="a" * 40, more=more))
+    path.write_text(TASK.format(name=name, commit="a" * 40, more=more, annotator=annotator))
     return path
 
 

@@ -93,12 +93,13 @@ def test_a_run_without_a_partition_key_fails_before_any_step_starts(cli: Any, ru
 
 def test_promotion_brings_back_every_live_partition(cli: Any, run_dag: RunDag) -> None:
     cli.reply(**DUE, promote={"facts": {"decision": "promoted", "bring_back": ["2026-11-08", "2026-11-09", DAY]}})
-    run = run_dag(build("retrain"), DAY, run_conf={"sample": 50, "strategy": "combined"})
+    run = run_dag(build("retrain"), DAY, run_conf={"sample": 50, "strategy": "combined", "labels": "soft"})
     assert run.state == "success"
     assert run.announced == {("films__champion", day) for day in ("2026-11-08", "2026-11-09", DAY)}
     by_step = dict(zip(cli.steps, cli.calls, strict=True))
     assert "--sample=50" in by_step["annotate"]
     assert all("--strategy=combined" in by_step[step] for step in ("annotate", "check annotations", "train"))
+    assert [step for step, call in by_step.items() if "--soft-labels" in call] == ["train"]
 
 
 @pytest.mark.parametrize(("chosen", "asked"), [("gold", False), ("llm", True), (None, True)])

@@ -63,6 +63,7 @@ def test_every_dag_has_a_form_whose_fields_say_what_they_are_for(bag: DagBag) ->
         ("films__ingest", {"force_retrain": "perhaps"}),
         ("films__retrain", {"sample": 0}),
         ("films__retrain", {"strategy": "guess"}),
+        ("films__retrain", {"labels": "firm"}),
         ("films__label", {"model_version": "newest"}),
         ("films__relabel", {"first": "2026-11-31", "last": "2026-12-01"}),
         ("films__study", {"kind": "colours", "as_of": "2026-11-10"}),

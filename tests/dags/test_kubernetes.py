@@ -19,6 +19,7 @@ from llambert_etl.orchestration import commands, dags
 from llambert_etl.orchestration.kubernetes import PodStep, pod_arguments
 from llambert_etl.orchestration.retry import StepCrashedError
 from llambert_etl.settings import Kubernetes, load_settings
+from tests.dags.conftest import write_task
 
 IMAGE = "registry.example/llambert@sha256:" + "0" * 64
 DAY = "2026-11-10"
@@ -109,6 +110,20 @@ def test_pod_is_limited_to_what_it_requests_with_its_gpu(pod: dict[str, Any], co
     assert pod["spec"]["tolerations"] == [
         {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
     ]
+
+
+@pytest.mark.parametrize("asks", ["server: gpt", "recorded: {file: replies.csv}"])
+def test_an_annotator_that_loads_no_model_gets_a_pod_without_gpu_on_any_node(include: Path, asks: str) -> None:
+    write_task(include, "films", annotator=f"method: generate, {asks}")
+    found = operators()
+    pod, other = pod_of(found["annotate"]), pod_of(found["train"])
+    kubernetes_validate.validate(pod, "1.34", strict=True)
+    (container,) = pod["spec"]["containers"]
+    wanted = {"cpu": "4", "memory": "16Gi"}
+    assert container["resources"] == {"requests": wanted, "limits": wanted}
+    assert not {"nodeSelector", "tolerations"} & {name for name, value in pod["spec"].items() if value}
+    assert (found["annotate"].pool, found["train"].pool) == ("default_pool", "gpu")
+    assert "nvidia.com/gpu" in other["spec"]["containers"][0]["resources"]["limits"]
 
 
 def test_deployment_without_gpus_asks_for_none() -> None:

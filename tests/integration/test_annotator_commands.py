@@ -1,6 +1,5 @@
 """The commands around a server, as a person types them: estimate, annotate, and batch files by hand."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,9 @@ import pytest
 import yaml
 
 from llambert_etl.cli import run
+from llambert_etl.manifest import Manifest
 from llambert_etl.stack.environment import variables
-from tests.batches import DAY, DOCUMENTS, BatchHouse
-from tests.fake_llm import ANSWER_TOKENS, PROMPT_TOKENS
+from tests.batches import DAY, DOCUMENTS, EACH, BatchHouse
 from tests.fake_provider import FakeProvider, jsonl
 from tests.served import served_fields
 
@@ -28,20 +27,26 @@ def write_task(include: Path, **annotator: Any) -> None:
     (include / "tasks" / "reviews.yaml").write_text(yaml.safe_dump(served_fields(**annotator), sort_keys=False))
 
 
-def rows(capfd: pytest.CaptureFixture[str], *command: str) -> dict[str, int]:
-    """Run a command and return the counts of its manifest."""
+def manifest(capfd: pytest.CaptureFixture[str], *command: str) -> Manifest:
     assert run([*command, "--task", "reviews", "--partition", DAY]) == 0, capfd.readouterr().err
-    found: dict[str, int] = json.loads(capfd.readouterr().out.splitlines()[-1])["rows"]
-    return {name: count for name, count in found.items() if count}
+    return Manifest.model_validate_json(capfd.readouterr().out.splitlines()[-1])
 
 
-@pytest.mark.parametrize("batch", [False, True], ids=["live", "batch file"])
-def test_what_an_estimate_asked_is_not_asked_by_annotate(
-    batches: BatchHouse, provider: FakeProvider, capfd: pytest.CaptureFixture[str], batch: bool
+def rows(done: Manifest) -> dict[str, int]:
+    return {name: count for name, count in done.rows.items() if count}
+
+
+@pytest.mark.parametrize(("batch", "share"), [(False, 1.0), (True, 0.5)], ids=["live", "batch file"])
+def test_what_an_estimate_asked_is_not_asked_by_annotate_which_costs_what_it_said(
+    batches: BatchHouse, provider: FakeProvider, capfd: pytest.CaptureFixture[str], batch: bool, share: float
 ) -> None:
     write_task(batches.settings.include, batch=batch)
-    assert rows(capfd, "estimate", "--probe", "2") == {"read": DOCUMENTS, "labelled": 2, "left": DOCUMENTS - 2}
-    assert rows(capfd, "annotate") == {"read": DOCUMENTS, "labelled": DOCUMENTS - 2, "reused": 2}
+    said, done = manifest(capfd, "estimate", "--probe", "2"), manifest(capfd, "annotate")
+    assert rows(said) == {"read": DOCUMENTS, "labelled": 2, "left": DOCUMENTS - 2}
+    assert rows(done) == {"read": DOCUMENTS, "labelled": DOCUMENTS - 2, "reused": 2}
+    assert said.cost == pytest.approx(2 * EACH)
+    assert done.cost == pytest.approx(share * (DOCUMENTS - 2) * EACH)
+    assert dict(said.facts["forecast"])["usd"] == pytest.approx(done.cost, abs=1e-4)  # type: ignore[call-overload]
     assert set(provider.answered.values()) == {1}
     assert len(provider.batches) == batch
 
@@ -51,11 +56,9 @@ def test_a_batch_goes_out_and_comes_back_by_hand(
 ) -> None:
     write_task(batches.settings.include)
     requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
-    written = rows(capfd, "batch", "write", str(requests), "--sample", "5")
-    assert written == {"read": 5, "written": 5}
+    assert rows(manifest(capfd, "batch", "write", str(requests), "--sample", "5")) == {"read": 5, "written": 5}
     results.write_bytes(jsonl(batches.results(provider, requests)))
-    assert rows(capfd, "batch", "read", str(results), "--sample", "5") == {"read": 5, "labelled": 5}
-    (commit,) = batches.lake.commits("annotations", "reviews")
-    assert commit.manifest
-    assert commit.manifest.cost == pytest.approx(0.5 * 5 * (PROMPT_TOKENS * 30 + ANSWER_TOKENS * 60) / 1e6)
+    done = manifest(capfd, "batch", "read", str(results), "--sample", "5")
+    assert rows(done) == {"read": 5, "labelled": 5}
+    assert done.cost == pytest.approx(0.5 * 5 * EACH)
     assert not provider.requests

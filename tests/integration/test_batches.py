@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 
 from llambert_etl.errors import ConfigError, DataError, TransientError
-from llambert_etl.llm.prompts import render
 from llambert_etl.manifest import Manifest
-from llambert_etl.steps.estimate import estimate
-from tests.batches import DOCUMENTS, BatchHouse, right
+from tests.batches import DOCUMENTS, EACH, BatchHouse, right
 from tests.children import Child
-from tests.fake_llm import ANSWER_TOKENS, PROMPT_TOKENS, Answer, error
+from tests.fake_llm import Answer, error
 from tests.fake_provider import FakeProvider, Line, jsonl
 from tests.unit.quality.frames import digest
 
@@ -26,7 +24,7 @@ def test_a_batch_is_sent_waited_for_and_joined_by_id(batches: BatchHouse, provid
     assert done.rows == {"read": 12, "labelled": 12, "unparsed": 0, "failed": 0, "reused": 0}
     assert right(batches)
     assert (len(provider.batches), provider.answered) == (1, ASKED_ONCE)
-    assert done.cost == pytest.approx(0.5 * DOCUMENTS * (PROMPT_TOKENS * 30 + ANSWER_TOKENS * 60) / 1e6)
+    assert done.cost == pytest.approx(0.5 * DOCUMENTS * EACH)
     assert batches.annotate("r2").rows["reused"] == 12
     assert len(provider.batches) == 1
 
@@ -158,6 +156,24 @@ def test_documents_without_a_result_fail_and_are_sent_again_by_the_next_run(
     assert len(provider.batches) == 2
 
 
+def test_requests_that_no_batch_can_have_answered_are_sent_once_and_said(
+    batches: BatchHouse, provider: FakeProvider
+) -> None:
+    refused = {"error": {"code": "unsupported_parameter", "param": "max_tokens"}}
+
+    def spoil(lines: list[Line]) -> list[Line]:
+        return [{**line, "response": {"status_code": 400, "body": refused}} for line in lines]
+
+    provider.spoil = spoil
+    with pytest.raises(ConfigError, match="LLAMBERT_SERVERS__FAKE__TOKEN_LIMIT=max_completion_tokens"):
+        batches.annotate()
+    assert {(row["status"], row["reason"]) for row in batches.rows()} == {
+        ("failed", "unsupported_parameter max_tokens")
+    }
+    provider.spoil = lambda lines: lines
+    assert batches.annotate("r2").rows["labelled"] == DOCUMENTS
+
+
 def test_a_file_that_the_provider_refuses_as_a_whole_is_said_and_not_waited_for_again(
     batches: BatchHouse, provider: FakeProvider
 ) -> None:
@@ -184,10 +200,9 @@ def test_what_is_sent_is_asked_in_no_other_way_meanwhile(
     provider.before = lambda method, path: error(401, "expired") if "batch_0" in path else None
     with pytest.raises(ConfigError, match="refuses the key"):
         batches.annotate()
-    prompt = render(batches.task, batches.settings.include)
     others: list[Callable[[], Manifest]] = [
         batches.annotate_live,
-        lambda: estimate(*batches.open("estimate"), prompt, probe=1),
+        lambda: batches.estimate(1),
         lambda: batches.write(tmp_path / "requests.jsonl"),
     ]
     for other in others:

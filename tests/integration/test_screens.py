@@ -15,7 +15,9 @@ from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.schemas import TABLES, TableName
 from llambert_etl.settings import Settings
+from llambert_etl.steps.doctor import Finding
 from llambert_etl.steps.explain import explain
+from llambert_etl.steps.export import export
 from llambert_etl.steps.status import status
 from tests.labelling import DAY, NEXT, Shelf, drop, label_run
 from tests.tasks import three_label_task
@@ -117,6 +119,11 @@ def test_the_screen_of_a_label_shows_what_others_said_as_they_said_it(
         assert part in seen
 
 
+def test_the_doctors_list_shows_what_was_seen_as_it_is(shown: Callable[..., str]) -> None:
+    seen = "labels: must be a mapping (found '[/b]')"
+    assert seen in shown(screens.show_checks, [Finding("task files", False, seen, "mend the files named")])
+
+
 def test_the_screen_of_a_task_counts_everything_and_names_the_days_behind(
     labelled: Lake, task: LabellingTask, shelf: Shelf, shown: Callable[..., str]
 ) -> None:
@@ -130,6 +137,26 @@ def test_the_screen_of_a_task_counts_everything_and_names_the_days_behind(
     seen = shown(screens.show_status, found)
     assert "1 partition: 2026-11-11" in seen
     assert "llambert.topics version 3" in seen
+    assert "exported" not in seen
+
+
+def test_the_screen_of_a_task_that_exports_shows_what_is_published_and_not_exported(
+    labelled: Lake, task: LabellingTask, shelf: Shelf, settings: Settings, shown: Callable[..., str]
+) -> None:
+    exporting = task.model_copy(update={"export": ["parquet"]})
+
+    def seen() -> str:
+        found = status(exporting, lake=labelled, registry=shelf)  # type: ignore[arg-type]
+        return " ".join(shown(screens.show_status, found).split())
+
+    first = labelled.version("labels")
+    assert f"last published version {first} of the labels, {DAY} last exported nothing yet" in seen()
+    export(exporting, DAY, run="night", lake=labelled, settings=settings)
+    label_run(labelled, exporting, shelf, settings, run="next", day=NEXT)
+    assert f"last published version {labelled.version('labels')} of the labels, {NEXT}" in seen()
+    assert f"last exported version {first} of the labels, {DAY} not exported yet 1 partition: {NEXT}" in seen()
+    export(exporting, NEXT, run="next", lake=labelled, settings=settings)
+    assert f"of the labels, {NEXT} not exported yet none" in seen()
 
 
 def test_the_screen_of_a_task_says_that_the_registry_is_down(

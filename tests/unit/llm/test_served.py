@@ -75,6 +75,13 @@ def test_a_question_is_the_prompt_in_turns_and_greedy(annotator: ServedAnnotator
     assert (body["logprobs"], body["top_logprobs"]) == (True, 5)
 
 
+def test_a_server_is_asked_by_its_own_name_for_the_limit_of_an_answer(llm: FakeLlm, tmp_path: Path) -> None:
+    served(llm, tmp_path, token_limit="max_completion_tokens", top_logprobs=0).annotate(["text 2"])
+    (body,) = llm.bodies
+    assert body["max_completion_tokens"] == 10
+    assert not {"max_tokens", "logprobs", "top_logprobs"} & set(body)
+
+
 @pytest.mark.parametrize(
     "mark", ["<|im_end|>", "<|eot_id|>", "</s>", "<s>", "[/INST]", "[ inst ]", "<</SYS>>", "<end_of_turn>"]
 )
@@ -181,8 +188,11 @@ def test_a_document_that_a_server_always_fails_on_fails_alone(annotator: ServedA
         (error(404, "model_not_found"), "no such address or model there"),
         (error(302, Location="http://169.254.169.254/latest"), "redirects are not followed"),
         (error(429, "insufficient_quota"), "the account has no credit left"),
+        (error(400, "unsupported_parameter", param="max_tokens"), "set .*FAKE__TOKEN_LIMIT=max_completion_tokens"),
+        (error(400, "unsupported_parameter", param="logprobs"), "set LLAMBERT_SERVERS__FAKE__TOP_LOGPROBS=0"),
+        (error(400, "unsupported_value", param="temperature"), "not take 'temperature' .*; name a model that does"),
     ],
-    ids=["401", "403", "404", "redirect", "no credit"],
+    ids=["401", "403", "404", "redirect", "no credit", "max_tokens", "logprobs", "temperature"],
 )
 def test_what_no_retry_mends_is_said_at_once(
     annotator: ServedAnnotator, llm: FakeLlm, answer: Answer, said: str
@@ -197,7 +207,8 @@ def test_what_no_retry_mends_is_said_at_once(
 def test_a_document_that_is_refused_fails_alone_and_its_text_stays_out_of_the_reason(
     annotator: ServedAnnotator, llm: FakeLlm
 ) -> None:
-    refusals = {"text 1": error(400, "context_length_exceeded"), "text 2": error(422, "bad text 2", message="text 2")}
+    too_long = error(400, "context_length_exceeded", param="max_tokens")
+    refusals = {"text 1": too_long, "text 2": error(422, "bad text 2", message="text 2")}
     llm.fault = lambda text, nth: refusals.get(text)
     replies = annotator.annotate(texts(4))
     assert [reply.status for reply in replies] == [LABELLED, FAILED, FAILED, LABELLED]
