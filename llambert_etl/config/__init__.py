@@ -1,21 +1,9 @@
 """What a user writes: task files, checked as they are read."""
 
+from llambert_etl.config.annotator import Annotator, Recorded
+from llambert_etl.config.fields import LabelName, ModelId, Revision, Share, Strategy, StudyKind
 from llambert_etl.config.files import TaskFiles, find_task, load_task, load_tasks
-from llambert_etl.config.task import (
-    Annotator,
-    Encoder,
-    Example,
-    LabellingTask,
-    LabelName,
-    ModelId,
-    Recorded,
-    Revision,
-    Share,
-    Source,
-    Strategy,
-    StudyKind,
-    fingerprint,
-)
+from llambert_etl.config.task import Encoder, Example, LabellingTask, Source, fingerprint
 
 __all__ = [
     "Annotator",

@@ -4,7 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, SecretStr, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, SecretStr, Tag
+
+from llambert_etl.config.fields import Part
 
 # What tells the kinds of a source and of an export apart; no message shows them.
 FILES, TABLE = "(files)", "(table)"
@@ -34,10 +36,8 @@ TablePath = Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,62}\.)?[A-Z
 Column = Annotated[str, Field(pattern=r'^[^"\x00-\x1f]{1,63}$')]
 
 
-class TableSource(BaseModel):
+class TableSource(Part):
     """Documents from a table or a view. `day` is the column whose UTC day is the partition."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     connection: ConnectionName
     table: TablePath
@@ -47,10 +47,8 @@ class TableSource(BaseModel):
     max_chars: int = Field(default=100_000, gt=0, description="a longer text is rejected as `too_long`")
 
 
-class Warehouse(BaseModel):
+class Warehouse(Part):
     """A table to which labels are exported, made where it is absent."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     connection: ConnectionName
     table: TablePath

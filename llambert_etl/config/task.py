@@ -2,69 +2,28 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Discriminator, Field, Tag, model_validator
 
+from llambert_etl.config.annotator import Annotator
 from llambert_etl.config.connections import FILES, TABLE, Exports, TableSource, holds_secret
+from llambert_etl.config.fields import (
+    Channel,
+    IncludePath,
+    LabelName,
+    ModelId,
+    Part,
+    Revision,
+    Share,
+    Strategy,
+    TaskName,
+)
 from llambert_etl.errors import ConfigError
 
-TaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-LabelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}$")]
-_HUB_MODEL = r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$"
-_COMMIT = r"^[0-9a-f]{40}$"
-# A server names its models as it likes: `gpt-4-0613`, `llama3:70b`, a hub id.
-_SERVED_MODEL = r"^[A-Za-z0-9][\w.:/-]{0,199}$"
-_SERVED_REVISION = r"^[\w.:-]{1,100}$"
 
-ModelId = Annotated[str, Field(pattern=_HUB_MODEL)]
-Revision = Annotated[str, Field(pattern=_COMMIT, description="a commit, never a branch: a branch moves")]
-Channel = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$", description="of LLAMBERT_ALERTS")]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Strategy = Literal["gold", "llm", "llm+extra", "combined"]
-StudyKind = Literal["strategies", "size", "mislabelling", "prompts", "annotators"]
-
-
-def _inside_include(value: str) -> str:
-    path = PurePosixPath(value)
-    if path.is_absolute() or ".." in path.parts or "\\" in value:
-        raise ValueError("must be a path inside the include folder, without '..'")
-    return value
-
-
-IncludePath = Annotated[str, AfterValidator(_inside_include)]
-
-
-def _above_zero(value: float) -> float:
-    if value <= 0:
-        raise ValueError("must be above 0; to spend without a cap, leave it out; to ask nobody, do not annotate")
-    return value
-
-
-def _matching(value: str, pattern: str) -> str:
-    if not re.fullmatch(pattern, value):
-        raise ValueError(f"String should match pattern '{pattern}'")
-    return value
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Source(_Part):
+class Source(Part):
     """Where documents come from. `{partition}` in `uri` becomes the day."""
 
     uri: str
@@ -94,93 +53,19 @@ AnySource = Annotated[
 ]
 
 
-class Example(_Part):
+class Example(Part):
     text: str = Field(min_length=1)
     label: LabelName
 
 
-class Prompt(_Part):
+class Prompt(Part):
     """`template` is a file of include/prompts; `examples` are the shots."""
 
     template: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\.j2$")]
     examples: list[Example] = Field(default_factory=list)
 
 
-class Recorded(_Part):
-    """Replies that `model` gave before: a Parquet, CSV or JSON lines file with the text that each was given about."""
-
-    file: IncludePath
-    text: str = "text"
-    reply: str = "reply"
-
-
-class Budget(_Part):
-    """What one run may spend on its annotator, all its tries together; the first of the two that is used up ends it."""
-
-    usd: Annotated[float, AfterValidator(_above_zero)] | None = Field(default=None, allow_inf_nan=False)
-    tokens: Annotated[int, AfterValidator(_above_zero)] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_something(cls, value: object) -> object:
-        if not isinstance(value, Mapping) or all(value.get(name) is None for name in ("usd", "tokens")):
-            raise ValueError(
-                "name what it is of, such as {usd: 20}, {tokens: 1000000} or both; without one, leave it out"
-            )
-        return value
-
-
-class Annotator(_Part):
-    """The LLM. `score` reads P(label) in one forward pass; `generate` lets it write and parses, as the paper did.
-
-    `parse` accepts a reply that is a label and nothing else (`exact`), or one that names a single label (`mention`).
-    `quantization` packs the weights into 8 or 4 bits, which changes answers. With `recorded` nobody is asked. With
-    `server` one of the deployment's servers is asked: `model` is its own name for the model, and `revision`, by default
-    the server's name, sets apart answers that must not be mixed.
-    """
-
-    server: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")] | None = None
-    model: str
-    revision: str = Field(default="", validate_default=True)
-    sample: int = Field(gt=0, description="documents to annotate, as of a partition")
-    extra: int = Field(default=0, ge=0, description="more of them, for the strategies `llm+extra` and `combined`")
-    method: Literal["score", "generate"] = "score"
-    max_new_tokens: int = Field(default=10, gt=0, le=256)
-    parse: Literal["mention", "exact"] = "mention"
-    quantization: Literal["int8", "nf4"] | None = None
-    recorded: Recorded | None = None
-    batch: bool = Field(default=False, description="ask by the server's batch files: cheaper, within a day")
-    budget: Budget | None = None
-    seed: int = 42
-
-    @field_validator("model")
-    @classmethod
-    def _known_where_it_is_asked(cls, value: str, info: ValidationInfo) -> str:
-        return _matching(value, _SERVED_MODEL if info.data.get("server") else _HUB_MODEL)
-
-    @field_validator("revision")
-    @classmethod
-    def _fixed(cls, value: str, info: ValidationInfo) -> str:
-        server = info.data.get("server")
-        return _matching(value or server, _SERVED_REVISION) if server else _matching(value, _COMMIT)
-
-    @model_validator(mode="after")
-    def _replies_are_parsed(self) -> Self:
-        for name, set_ in (("recorded", self.recorded), ("server", self.server)):
-            if set_ is not None and self.method == "score":
-                raise ValueError(f"{name}: replies are parsed, so set method: generate")
-        if self.recorded is not None and self.server is not None:
-            raise ValueError("recorded and server: replies come from one of the two; remove the other")
-        if self.batch and self.server is None:
-            raise ValueError("batch: only a server takes batch files; set server, or remove batch")
-        return self
-
-    @property
-    def loads_model(self) -> bool:
-        return self.server is None and self.recorded is None
-
-
-class Encoder(_Part):
+class Encoder(Part):
     """The small model and its recipe.
 
     `llm` learns from the LLM labels of the sample, `llm+extra` from those of the extra documents too, `combined` from
@@ -210,7 +95,7 @@ class Encoder(_Part):
     seed: int = 42
 
 
-class Gates(_Part):
+class Gates(Part):
     """What must hold between two steps. F1 is macro, on the test split of gold."""
 
     max_rejected: Share = 0.5
@@ -221,13 +106,13 @@ class Gates(_Part):
     min_gain: float = Field(default=0.0, ge=0.0, le=1.0, description="macro F1 above the champion's; equal keeps it")
 
 
-class Retrain(_Part):
+class Retrain(Part):
     weekday: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = "sunday"
     or_new_documents: int = Field(default=50_000, gt=0)
     approval: bool = False
 
 
-class LabellingTask(_Part):
+class LabellingTask(Part):
     """One labelling question, as a user writes it."""
 
     name: TaskName

@@ -1,0 +1,32 @@
+"""The kinds of value that the parts of a task file share."""
+
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+HUB_MODEL = r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$"
+COMMIT = r"^[0-9a-f]{40}$"
+
+TaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+LabelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}$")]
+ModelId = Annotated[str, Field(pattern=HUB_MODEL)]
+Revision = Annotated[str, Field(pattern=COMMIT, description="a commit, never a branch: a branch moves")]
+Channel = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$", description="of LLAMBERT_ALERTS")]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Strategy = Literal["gold", "llm", "llm+extra", "combined"]
+StudyKind = Literal["strategies", "size", "mislabelling", "prompts", "annotators"]
+
+
+def _inside_include(value: str) -> str:
+    path = PurePosixPath(value)
+    if path.is_absolute() or ".." in path.parts or "\\" in value:
+        raise ValueError("must be a path inside the include folder, without '..'")
+    return value
+
+
+IncludePath = Annotated[str, AfterValidator(_inside_include)]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
