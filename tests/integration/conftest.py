@@ -24,7 +24,7 @@ from tests.airflow_phases import (  # noqa: F401
 )
 from tests.batches import BatchHouse
 from tests.encoders import crafted, pretrained, taught
-from tests.fake_provider import FakeProvider, fake_provider
+from tests.fake_provider import FakeProvider
 from tests.promotion import RIGHT, House
 
 
@@ -62,7 +62,7 @@ def usable(registry_settings: Settings, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def provider() -> Iterator[FakeProvider]:
-    with fake_provider() as provider:
+    with FakeProvider() as provider:
         yield provider
 
 

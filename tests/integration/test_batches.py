@@ -13,8 +13,9 @@ from llambert_etl.manifest import Manifest
 from llambert_etl.steps.estimate import estimate
 from tests.batches import DOCUMENTS, BatchHouse, right
 from tests.children import Child
-from tests.fake_llm import ANSWER_TOKENS, PROMPT_TOKENS, Answer, error
+from tests.fake_llm import ANSWER_TOKENS, PROMPT_TOKENS, error
 from tests.fake_provider import FakeProvider, Line, jsonl
+from tests.fake_server import Answer
 from tests.unit.quality.frames import digest
 
 ASKED_ONCE = {f"text {number}": 1 for number in range(DOCUMENTS)}
