@@ -71,12 +71,12 @@ def read_rows(lake: Lake, published: Published, at_once: int = _AT_ONCE) -> Iter
 
     Raise DataError where they are not as many as were published: nothing half is exported.
     """
-    task, partition, version = published.task, published.partition, lake.version("documents")
+    task, partition = published.task, published.partition
     labels = lake.scan("labels", task, partition, version=published.table_version).select(
         *_KEY, "label", "confidence", "model_name", "model_version"
     )
     documents = (
-        lake.scan("documents", task, partition, version=version)
+        lake.scan("documents", task, partition, version=lake.version("documents"))
         .filter(pl.col("status") == DocumentStatus.ACCEPTED)
         .select(*_KEY, "text")
     )
