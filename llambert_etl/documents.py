@@ -24,6 +24,13 @@ def as_of(lake: Lake, task: str, upto: Partition) -> pl.LazyFrame:
     return accepted.select("id", "partition", "text", "text_hash").join(latest, on=["id", "partition"])
 
 
+def in_shard(shard: int, shards: int) -> pl.Expr:
+    """Choose the rows of one of `shards` parts of about the same size; rows of the same text are in the same one."""
+    # Not strict: polars looks at every row of a Parquet file, also at refused documents without a text, and reads their
+    # null as an empty string.
+    return pl.col("text_hash").str.slice(0, 8).str.to_integer(base=16, strict=False) % shards == shard
+
+
 def sample(documents: pl.LazyFrame, n: int, seed: int | str) -> pl.DataFrame:
     """Return the `n` documents with the smallest hash(seed, text_hash), one for each text.
 

@@ -20,10 +20,11 @@ from llambert_etl.stack.host import FOREIGN, QUIET
 from llambert_etl.stack.mlflow import MlflowServer
 from llambert_etl.stack.seaweed import SeaweedFS
 from llambert_etl.stack.stack import REPOSITORY
+from tests.fake_llm import FakeLlm
 from tests.faults import Proxy, fault_proxy
-from tests.hub import FakeHub, fake_hub
+from tests.hub import FakeHub
 from tests.postgres import Database, Postgres
-from tests.webhook import Webhook, webhook
+from tests.webhook import Webhook
 
 # Before anything reads them: no telemetry, no model hub, and nothing of the developer's own deployments.
 for name in [name for name in os.environ if name.startswith(FOREIGN)]:
@@ -47,14 +48,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def channel() -> Iterator[Webhook]:
     """The channel `nlp` of the session's Airflow."""
-    with webhook() as hook:
+    with Webhook() as hook:
         yield hook
 
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory, root: Path, channel: Webhook) -> Iterator[Stack]:
     """The stack of this session. Nothing runs until `s3`, `mlflow_server` or `airflow` starts its part."""
-    alerts = {"LLAMBERT_ALERTS": json.dumps({"nlp": channel.address})}
+    alerts = {"LLAMBERT_ALERTS": json.dumps({"nlp": channel.secret})}
     stack = Stack(tmp_path_factory.mktemp("stack"), root, alerts)
     yield stack
     stack.stop()
@@ -130,10 +131,17 @@ def settings(s3: SeaweedFS, bucket: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
+def llm() -> Iterator[FakeLlm]:
+    """An LLM behind a server that has no faults yet."""
+    with FakeLlm() as llm:
+        yield llm
+
+
+@pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     """A hub that may be asked, as none may in other tests."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    with fake_hub() as hub:
+    with FakeHub() as hub:
         yield hub
 
 

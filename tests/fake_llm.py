@@ -1,21 +1,19 @@
 """A paid LLM that costs nothing: an OpenAI-compatible server on loopback that counts its requests, and has faults."""
 
-import contextlib
 import json
 import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from typing import Any
+
+from tests.fake_server import Answer, FakeServer, Request, json_answer
 
 KEY = "sk-tests-only"
 SNAPSHOT, FINGERPRINT = "fake-1-0613", "fp_1"
 # What its answers say that they cost.
 PROMPT_TOKENS, ANSWER_TOKENS = 20, 2
-
-Answer = tuple[int, dict[str, str], bytes]  # status, headers, body
 
 
 def chat_answer(said: str | None, **changes: Any) -> dict[str, Any]:
@@ -51,7 +49,7 @@ HTML = (200, {}, b"<html><body>502 Bad Gateway</body></html>")
 HALF = (200, {}, json.dumps(chat_answer("positive")).encode()[:-40])
 
 
-class FakeLlm:
+class FakeLlm(FakeServer):
     """Says positive about texts with an even number in them, negative about others.
 
     `fault(text, nth)` may return another answer to the nth time that a text is asked about; `asked` counts requests
@@ -59,6 +57,7 @@ class FakeLlm:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.fault: Callable[[str, int], Answer | None] = lambda text, nth: None
         self.say: Callable[[str], dict[str, Any]] = lambda text: chat_answer(by_number(text))
         self.asked, self.answered = Counter[str](), Counter[str]()
@@ -68,16 +67,7 @@ class FakeLlm:
         self.pause = 0.0
         self.lock = threading.Lock()
         self.reached = threading.Condition(self.lock)
-        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"fake": self}))
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}/v1"
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self.url = f"{self.address}/v1"
 
     def wait_for(self, *, answers: int = 0, asked: int = 0) -> None:
         """Wait until so many answers are paid and so many requests have come."""
@@ -87,12 +77,12 @@ class FakeLlm:
             )
         assert there, "the server was not asked in time"
 
-    def route(self, method: str, path: str, headers: Any, body: bytes) -> Answer:
-        if headers.get("Authorization") != f"Bearer {KEY}":
+    def route(self, request: Request) -> Answer:
+        if request.headers["Authorization"] != f"Bearer {KEY}":
             return error(401, "invalid_api_key")
-        if (method, path) == ("POST", "/v1/chat/completions"):
-            return self.chat(json.loads(body))
-        if (method, path) == ("GET", "/v1/models"):
+        if (request.method, request.path) == ("POST", "/v1/chat/completions"):
+            return self.chat(json.loads(request.body))
+        if (request.method, request.path) == ("GET", "/v1/models"):
             return self.models
         return error(404, "not_found")
 
@@ -112,7 +102,7 @@ class FakeLlm:
                 with self.reached:
                     self.answered[text] += 1
                     self.reached.notify_all()
-                answer = 200, {}, json.dumps(self.say(text)).encode()
+                answer = json_answer(self.say(text))
             return answer
         finally:
             with self.lock:
@@ -123,39 +113,3 @@ def by_number(text: str) -> str:
     found = re.search(r"\d+", text)
     assert found, text
     return "negative" if int(found.group()) % 2 else "positive"
-
-
-@contextlib.contextmanager
-def fake_llm() -> Iterator[FakeLlm]:
-    fake = FakeLlm()
-    try:
-        yield fake
-    finally:
-        fake.stop()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that was killed is what tests want."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    fake: FakeLlm
-
-    def _do(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        status, headers, content = self.fake.route(self.command, self.path, self.headers, body)
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(content))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    do_GET = do_POST = _do
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass

@@ -1,13 +1,13 @@
 """A provider of batch files on loopback: takes files, makes batches of them, and answers after some looks."""
 
-import contextlib
 import email
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.fake_llm import KEY, Answer, FakeLlm, error
+from tests.fake_llm import KEY, FakeLlm, error
+from tests.fake_server import Answer, Request, json_answer
 
 Line = dict[str, Any]
 
@@ -31,33 +31,34 @@ class FakeProvider(FakeLlm):
         self.after: Callable[[str, str], Answer | None] = lambda method, path: None
         self.requests: list[tuple[str, str]] = []
 
-    def route(self, method: str, path: str, headers: Any, body: bytes) -> Answer:
-        where = urlsplit(path).path.removeprefix("/v1")
+    def route(self, request: Request) -> Answer:
+        method, where = request.method, urlsplit(request.path).path.removeprefix("/v1")
         with self.lock:
             self.requests.append((method, where))
-        if headers.get("Authorization") != f"Bearer {KEY}" or where == "/chat/completions":
-            return super().route(method, path, headers, body)
+        if request.headers["Authorization"] != f"Bearer {KEY}" or where == "/chat/completions":
+            return super().route(request)
         early = self.before(method, where)
         if early is not None:
             return early
         with self.lock:
-            answer = self._serve(method, where, headers, body, parse_qs(urlsplit(path).query))
+            answer = self._serve(request, where)
         return self.after(method, where) or answer
 
-    def _serve(self, method: str, where: str, headers: Any, body: bytes, query: dict[str, list[str]]) -> Answer:
-        match method, *where.strip("/").split("/"):
+    def _serve(self, request: Request, where: str) -> Answer:
+        query = parse_qs(urlsplit(request.path).query)
+        match request.method, *where.strip("/").split("/"):
             case "POST", "files":
-                return _json({"id": self._keep(_uploaded(headers, body)), "purpose": "batch"})
+                return json_answer({"id": self._keep(_uploaded(request)), "purpose": "batch"})
             case "GET", "files", file, "content":
                 return 200, {}, self.files[file]
             case "POST", "batches":
-                return _json(self._begin(json.loads(body)))
+                return json_answer(self._begin(json.loads(request.body)))
             case "GET", "batches":
                 newest = list(self.batches.values())[::-1]
                 after = [batch["id"] for batch in newest].index(query["after"][0]) + 1 if "after" in query else 0
-                return _json({"data": newest[after : after + 1], "has_more": after + 1 < len(newest)})
+                return json_answer({"data": newest[after : after + 1], "has_more": after + 1 < len(newest)})
             case "GET", "batches", batch:
-                return _json(self._look(self.batches[batch])) if batch in self.batches else error(404)
+                return json_answer(self._look(self.batches[batch])) if batch in self.batches else error(404)
         return error(404)
 
     def _keep(self, content: bytes) -> str:
@@ -102,22 +103,10 @@ def jsonl(lines: list[Line]) -> bytes:
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
 
-@contextlib.contextmanager
-def fake_provider() -> Iterator[FakeProvider]:
-    fake = FakeProvider()
-    try:
-        yield fake
-    finally:
-        fake.stop()
-
-
-def _uploaded(headers: Any, body: bytes) -> bytes:
-    form = email.message_from_bytes(b"Content-Type: " + headers["Content-Type"].encode() + b"\r\n\r\n" + body)
+def _uploaded(request: Request) -> bytes:
+    kind = request.headers["Content-Type"].encode()
+    form = email.message_from_bytes(b"Content-Type: " + kind + b"\r\n\r\n" + request.body)
     parts: Any = form.get_payload()
     contents = [part.get_payload(decode=True) for part in parts if part.get_filename()]
     assert contents, "no file in the form"
     return bytes(contents[0])
-
-
-def _json(value: object) -> Answer:
-    return 200, {}, json.dumps(value).encode()

@@ -108,6 +108,13 @@ def run_shards(lake: Lake, task: LabellingTask, day: Partition, run: str, classi
     return made
 
 
+def finish(lake: Lake, task: LabellingTask, day: Partition, run: str) -> Manifest:
+    """Note that the gate was passed, and publish."""
+    made = read_plan(lake, task.name, day, run)
+    record_check(lake, made, merge(made, read_shards(lake, made)))
+    return publish(task, day, run=run, lake=lake)
+
+
 def label_run(
     lake: Lake, task: LabellingTask, shelf: Shelf, settings: Settings, run: str = "r1", day: Partition = DAY
 ) -> tuple[Manifest, Parity]:
@@ -116,9 +123,8 @@ def label_run(
     planned = plan(task, day, run=run, lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
     if planned.facts["skip"] or planned.facts["fresh"]:
         return planned, classifier
-    made = run_shards(lake, task, day, run, classifier)
-    record_check(lake, made, merge(made, read_shards(lake, made)))
-    return publish(task, day, run=run, lake=lake), classifier
+    run_shards(lake, task, day, run, classifier)
+    return finish(lake, task, day, run), classifier
 
 
 def labels(lake: Lake, task: LabellingTask, day: Partition = DAY) -> dict[str, tuple[str, int]]:

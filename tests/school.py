@@ -5,7 +5,7 @@ from typing import Any
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.encoder.inference import Encoder
-from llambert_etl.labelling import Plan, merge, read_plan, read_shards, record_check
+from llambert_etl.labelling import Plan
 from llambert_etl.lake import Lake
 from llambert_etl.models import fetch
 from llambert_etl.partition import Partition
@@ -13,8 +13,8 @@ from llambert_etl.registry import Registry
 from llambert_etl.settings import Settings
 from llambert_etl.steps.label import label
 from llambert_etl.steps.plan import plan
-from llambert_etl.steps.publish import publish
 from llambert_etl.steps.train import train
+from tests.labelling import finish
 from tests.unit.quality import frames
 
 DAY = Partition(frames.DAY)
@@ -58,7 +58,5 @@ class School:
             return Encoder.load(fetch(self.lake, made.model, self.settings.model_cache))
 
         label(self.task, DAY, shard=0, load=load, progress=lambda done, total: None, **options)
-        made = read_plan(self.lake, self.task.name, DAY, "night")
-        record_check(self.lake, made, merge(made, read_shards(self.lake, made)))
-        publish(self.task, DAY, **options)
+        finish(self.lake, self.task, DAY, "night")
         return dict(self.lake.scan("labels", self.task.name, DAY).collect()["label"].value_counts().iter_rows())

@@ -9,7 +9,7 @@ import typer
 
 from llambert_etl.cli import labels, models, review, steps
 from llambert_etl.cli.clients import Clients, open_batch, open_step
-from llambert_etl.cli.options import Day, Expect, Run, Sample, Task
+from llambert_etl.cli.options import Day, Expect, Run, Sample, Task, done
 from llambert_etl.cli.outcome import emit
 from llambert_etl.config import find_task, load_tasks
 from llambert_etl.errors import ConfigError, DataError
@@ -77,7 +77,7 @@ def import_gold(
     if file is None and found.gold is None:
         raise ConfigError(f"task {found.name!r}: names no gold file; give FILE, or set `gold:` in its task file")
     path = file or clients.settings.include / str(found.gold)
-    emit(import_gold(found, path, day, run=run, lake=clients.lake, settings=clients.settings).model_dump_json())
+    done(import_gold(found, path, day, run=run, lake=clients.lake, settings=clients.settings))
 
 
 @batch_app.command("write")
@@ -94,7 +94,7 @@ def write_batch(
 
     opened = open_step(task, partition, expect)
     work, annotator = open_batch(opened, run=run, sample=sample, step="batch write")
-    emit(write_batch(work, annotator, file).model_dump_json())
+    done(write_batch(work, annotator, file))
 
 
 @batch_app.command("read")
@@ -111,7 +111,7 @@ def read_batch(
 
     opened = open_step(task, partition, expect)
     work, annotator = open_batch(opened, run=run, sample=sample, step="batch read")
-    emit(read_batch(work, annotator, file).model_dump_json())
+    done(read_batch(work, annotator, file))
 
 
 @app.command()

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from llambert_etl.cli.clients import open_step
-from llambert_etl.cli.options import Day, Expect, Run, Task
-from llambert_etl.cli.outcome import emit
+from llambert_etl.cli.options import Day, Expect, Run, Task, done
 from llambert_etl.reviews.rows import Stratum
 
 MAX_SIZE = 1_000
@@ -35,7 +34,7 @@ def export(
     found, day, clients = open_step(task, partition, expect)
     ask = Ask(size, seed, tuple(stratum or Stratum), annotators, suggest)
     hashed = prompt_hash(found, clients.settings.include)
-    emit(export_review(found, day, folder, ask, run=run, lake=clients.lake, prompt_hash=hashed).model_dump_json())
+    done(export_review(found, day, folder, ask, run=run, lake=clients.lake, prompt_hash=hashed))
 
 
 @app.command("import")
@@ -53,4 +52,4 @@ def import_answers(
     found, day, clients = open_step(task, partition, expect)
     manifest = import_review(found, files, day, run=run, lake=clients.lake)
     show_review(manifest.facts)
-    emit(manifest.model_dump_json())
+    done(manifest)

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import polars as pl
 import pyarrow as pa
 
+from llambert_etl.documents import in_shard
 from llambert_etl.errors import DataError
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.partition import Partition
@@ -31,8 +32,10 @@ SCHEMA = pa.schema(
 )
 
 _KEY = ["id", "text_hash"]
-# Documents held in memory at once, and the least rows of a row group.
+# Rows of a row group.
 _CHUNK_ROWS = 8192
+# Labels held in memory. Of a day with more, both tables are read once for every so many.
+_AT_ONCE = 100_000
 
 
 class Published(NamedTuple):
@@ -63,38 +66,34 @@ def find_published(lake: Lake, task: str, partition: Partition) -> Published | N
     )
 
 
-def read_rows(lake: Lake, published: Published) -> Iterator[pa.RecordBatch]:
-    """Yield the rows, in no order; memory is the partition's labels and the texts that polars reads ahead.
+def read_rows(lake: Lake, published: Published, at_once: int = _AT_ONCE) -> Iterator[pa.RecordBatch]:
+    """Yield the rows, in no order; memory is about `at_once` labels and the texts that polars reads ahead.
 
     Raise DataError where they are not as many as were published: nothing half is exported.
     """
-    task, partition, version = published.task, published.partition, lake.version("documents")
+    task, partition = published.task, published.partition
     labels = lake.scan("labels", task, partition, version=published.table_version).select(
         *_KEY, "label", "confidence", "model_name", "model_version"
     )
     documents = (
-        lake.scan("documents", task, partition, version=version)
+        lake.scan("documents", task, partition, version=lake.version("documents"))
         .filter(pl.col("status") == DocumentStatus.ACCEPTED)
         .select(*_KEY, "text")
     )
-    read = 0
+    read, shards = 0, 1 + published.rows // at_once
     with lake_faults(f"labels {task} {partition}"):
-        for frame in _joined(labels.collect(), documents):
-            read += frame.height
-            yield from _batches(frame, published)
+        for shard in range(shards):
+            mine = in_shard(shard, shards)
+            # The join holds labels, and texts stream past them.
+            rows = labels.filter(mine).join(documents.filter(mine), on=_KEY, how="left", build_side="force_left")
+            for frame in rows.collect_batches(chunk_size=_CHUNK_ROWS):
+                read += frame.height
+                yield from _batches(frame, published)
     if read != published.rows:
         raise DataError(
             f"labels {task} {partition}: {read} rows read, {published.rows} were published; nothing was exported: see "
             "the runbook, `restore a table`"
         )
-
-
-def _joined(labels: pl.DataFrame, documents: pl.LazyFrame) -> Iterator[pl.DataFrame]:
-    yield labels.join(documents.select(_KEY).collect(), on=_KEY, how="anti").with_columns(
-        pl.lit(None, pl.String).alias("text")
-    )
-    for chunk in documents.collect_batches(chunk_size=_CHUNK_ROWS):
-        yield chunk.join(labels, on=_KEY)
 
 
 def _batches(frame: pl.DataFrame, published: Published) -> list[pa.RecordBatch]:

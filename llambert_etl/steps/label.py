@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from llambert_etl.config import LabellingTask
+from llambert_etl.documents import in_shard
 from llambert_etl.errors import ConfigError
 from llambert_etl.labelling import Plan, ShardNote, find_shard, read_plan, write_shard
 from llambert_etl.lake import Lake, lake_faults
@@ -80,11 +81,9 @@ class _Shard:
     ) -> None:
         self._task, self._plan, self._lake, self._load, self._progress = task, plan, lake, load, progress
         accepted = pl.col("status") == DocumentStatus.ACCEPTED
-        # The text decides the shard, so equal texts meet in one shard and are inferred once. Not strict: polars looks
-        # at every row of a Parquet file, also at refused ones without a text, and reads their null as an empty string.
-        mine = pl.col("text_hash").str.slice(0, 8).str.to_integer(base=16, strict=False) % plan.shards == shard
+        # The text decides the shard, so equal texts are inferred once.
         self._documents = lake.scan("documents", task.name, plan.partition, version=plan.documents_version).filter(
-            accepted & mine
+            accepted & in_shard(shard, plan.shards)
         )
         self._classifier: Classifier | None = None
         self._known: dict[str, list[float]] = {}

@@ -14,11 +14,10 @@ from llambert_etl.partition import Partition
 
 @dataclass(frozen=True)
 class Pools:
-    """Frames of text, text_hash and label, one row for each text; no text that gold tests on is in another one.
+    """Frames of text, text_hash and label, one row for each text; nothing that `test` tests on is learnt from.
 
-    `llm` has the LLM's probabilities too.
-
-    `judged` has the gold texts that the LLM was asked about: what people say (`label`) and what it says (`said`).
+    `llm` has the LLM's probabilities too. `judged` has the gold texts of either split that the LLM was asked about:
+    what people say (`label`) and what it says (`said`).
     """
 
     gold: pl.DataFrame

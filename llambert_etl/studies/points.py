@@ -56,12 +56,15 @@ class Points:
     def __init__(self, task: LabellingTask, test: pl.DataFrame, lake: Lake, settings: Settings) -> None:
         self._task, self._test, self._lake, self._settings = task, test, lake, settings
 
-    def measure(self, point: Point) -> Measured:
-        """Return the point's measurement; train only where there is none yet."""
-        return self._read(point, point.stages) or self._train(point)
+    def find(self, point: Point) -> Measured | None:
+        key = self._key(point, point.stages)
+        with lake_faults(key):
+            found = self._lake.storage.read(key)
+        return None if found is None else Measured.model_validate_json(found)
 
-    def known(self, point: Point) -> bool:
-        return self._read(point, point.stages) is not None
+    def measure(self, point: Point) -> Measured:
+        """Train the point, unless a longer training has measured it meanwhile as one of its stages."""
+        return self.find(point) or self._train(point)
 
     def _train(self, point: Point) -> Measured:
         from llambert_etl.encoder.frames import labelled
@@ -105,12 +108,6 @@ class Points:
         recipe = point.recipe.model_dump(mode="json", exclude={"strategy"})
         labels = list(self._task.labels)
         return f"_studies/{self._task.name}/{fingerprint([_VERSION, labels, recipe, rows])}.json"
-
-    def _read(self, point: Point, stages: Sequence[pl.DataFrame]) -> Measured | None:
-        key = self._key(point, stages)
-        with lake_faults(key):
-            found = self._lake.storage.read(key)
-        return None if found is None else Measured.model_validate_json(found)
 
     def _write(self, point: Point, stages: Sequence[pl.DataFrame], measured: Measured) -> None:
         key = self._key(point, stages)

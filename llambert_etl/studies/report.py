@@ -11,8 +11,8 @@ _AXES = {"size": "labels to learn from", "mislabelling": "share of wrong labels"
 
 def table(kind: StudyKind, lines: Sequence[Line]) -> str:
     """Return a Markdown table, accuracies in percent."""
-    named = [*(["series", _AXES[kind]] if kind in _AXES else ["series"])]
-    more = list(lines[0].details)
+    named = ["series", _AXES[kind]] if kind in _AXES else ["series"]
+    more = list(dict.fromkeys(name for line in lines for name in line.details))
     head = [*named, "accuracy, %", "95 % interval", "macro F1, %", "seeds", *more]
     rows = [
         [
@@ -22,7 +22,7 @@ def table(kind: StudyKind, lines: Sequence[Line]) -> str:
             f"{100 * line.low:.2f} to {100 * line.high:.2f}",
             f"{100 * line.macro_f1:.2f}",
             str(line.seeds),
-            *(_shown(line.details[name]) for name in more),
+            *(_shown(line.details.get(name, "not known")) for name in more),
         ]
         for line in lines
     ]

@@ -7,7 +7,7 @@ from llambert_etl.config import StudyKind
 from llambert_etl.studies import findings
 from llambert_etl.studies.data import Pools, read_pools
 from llambert_etl.studies.design import DESIGNS, check
-from llambert_etl.studies.points import Point, Points
+from llambert_etl.studies.points import Measured, Point, Points
 from llambert_etl.studies.subject import Progress, Result, Subject
 from llambert_etl.studies.summary import Outcome, summarise
 
@@ -21,19 +21,22 @@ def train(kind: StudyKind, subject: Subject, progress: Progress) -> Result:
     points = DESIGNS[kind](task, subject.plan, pools)
     check(task, points)
     store = Points(task, pools.test, subject.lake, subject.settings)
-    known = sum(store.known(point) for point in points)
-    logger.info("study of %s for %s: %s points, %s measured before", kind, task.name, len(points), known)
-    outcomes = _measured(store, points, progress)
-    rows = {"read": len(points), "measured": len(points) - known, "measured_before": known}
+    known = [store.find(point) for point in points]
+    new = known.count(None)
+    logger.info("study of %s for %s: %s points, %s measured before", kind, task.name, len(points), len(points) - new)
+    outcomes = _measured(store, points, known, progress)
+    rows = {"read": len(points), "measured": new, "measured_before": len(points) - new}
     return Result(outcomes, _findings(kind, subject, pools, outcomes), rows)
 
 
-def _measured(store: Points, points: Sequence[Point], progress: Progress) -> list[Outcome]:
+def _measured(
+    store: Points, points: Sequence[Point], known: Sequence[Measured | None], progress: Progress
+) -> list[Outcome]:
     """Measure the longest trainings first: what one stage of them gives is a point of its own, and comes for free."""
     found = {}
     for number in sorted(range(len(points)), key=lambda number: -len(points[number].stages)):
         point = points[number]
-        measured = store.measure(point)
+        measured = known[number] or store.measure(point)
         found[number] = Outcome(
             series=point.series,
             x=point.x,

@@ -11,7 +11,7 @@ from llambert_etl.config import find_task
 from llambert_etl.orchestration import dags
 from llambert_etl.settings import load_settings
 from tests.dags.conftest import write_task
-from tests.webhook import PATH, Webhook, webhook
+from tests.webhook import PATH, Webhook
 
 DAY = "2026-11-10"
 GATE = {"exit": 65, "reason": "llambert: check labels: expected >= 0.05 of <!channel>, observed 0.01"}
@@ -22,8 +22,8 @@ RunDag = Callable[..., Any]
 def channel(include: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
     """The channel that the task `films` names."""
     write_task(include, "films", "alerts: nlp")
-    with webhook() as hook:
-        monkeypatch.setenv("LLAMBERT_ALERTS", json.dumps({"nlp": hook.address}))
+    with Webhook() as hook:
+        monkeypatch.setenv("LLAMBERT_ALERTS", json.dumps({"nlp": hook.secret}))
         yield hook
 
 
@@ -74,8 +74,8 @@ def test_a_channel_that_refuses_leaves_the_step_its_own_error(
 ) -> None:
     write_task(include, "films", "alerts: nlp")
     cli.reply(plan={"exit": 65, "reason": "llambert: the reason"})
-    with webhook(status) as hook:
-        monkeypatch.setenv("LLAMBERT_ALERTS", json.dumps({"nlp": hook.address}))
+    with Webhook(status) as hook:
+        monkeypatch.setenv("LLAMBERT_ALERTS", json.dumps({"nlp": hook.secret}))
         run = run_dag(label(), DAY)
     said = capfd.readouterr()
     assert len(hook.texts) == 1

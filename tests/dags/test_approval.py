@@ -15,7 +15,7 @@ from llambert_etl.config import find_task
 from llambert_etl.orchestration import dags
 from llambert_etl.settings import load_settings
 from tests.dags.conftest import write_task
-from tests.webhook import webhook
+from tests.webhook import Webhook
 
 DAY = "2026-11-10"
 FACTS = {
@@ -133,8 +133,8 @@ def test_an_approval_shows_both_versions_and_promotes_with_the_name_of_who_gave_
         answers.append(desk.answer(waiting, "Approve", "fewer\nfalse positives"))
         answers.append(desk.answer(waiting, "Reject"))
 
-    with webhook() as hook:
-        monkeypatch.setenv("LLAMBERT_ALERTS", json.dumps({"nlp": hook.address}))
+    with Webhook() as hook:
+        monkeypatch.setenv("LLAMBERT_ALERTS", json.dumps({"nlp": hook.secret}))
         run = desk.run(respond, bring_back=[DAY])
     assert answers == [403, 400, 200, 409]
     assert (run.states["promote"], run.states["keep"]) == ("success", "skipped")

@@ -1,9 +1,7 @@
 """A step as a pod: what the cluster is asked for, and what becomes of the answer."""
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +18,7 @@ from llambert_etl.orchestration.kubernetes import PodStep, pod_arguments
 from llambert_etl.orchestration.retry import StepCrashedError
 from llambert_etl.settings import Kubernetes, load_settings
 from tests.dags.conftest import write_task
+from tests.fake_server import Answer, FakeServer, Request, json_answer
 
 IMAGE = "registry.example/llambert@sha256:" + "0" * 64
 DAY = "2026-11-10"
@@ -159,37 +158,46 @@ def test_worker_that_dies_finds_its_pod_again() -> None:
     assert operators()["train"].durable is True
 
 
-class FakeCluster(BaseHTTPRequestHandler):
+class FakeCluster(FakeServer):
     """As much of a Kubernetes API as one pod needs: it is created, it has ended, it can be read, marked and deleted."""
 
-    exit_code = 0
-    message = ""
-    pods: dict[str, Any]
-    created: list[Any]
+    def __init__(self) -> None:
+        super().__init__()
+        self.exit_code, self.message = 0, ""
+        self.pods: dict[str, Any] = {}
+        self.created: list[Any] = []
 
-    def log_message(self, *_: object) -> None:
-        pass
+    def route(self, request: Request) -> Answer:
+        where = urlsplit(request.path)
+        name = where.path.rpartition("/")[2]
+        match request.method, name:
+            case "POST", _:
+                return json_answer(self.create(json.loads(request.body)))
+            case "PATCH", _:
+                return json_answer(next(iter(self.pods.values())))
+            case "DELETE", _:
+                del self.pods[name]
+                return json_answer({"kind": "Status"})
+            case _, "log":
+                log = f"2026-11-10T00:00:00Z {self.message or 'working'}\n"
+                return 200, {"Content-Type": "text/plain"}, log.encode()
+            case _, "pods":
+                (selector,) = parse_qs(where.query)["labelSelector"]
+                return json_answer({"kind": "PodList", "items": self.selected(selector)})
+            case _, "events":
+                return json_answer({"kind": "EventList", "items": [], "metadata": {"resourceVersion": "1"}})
+        return json_answer(self.pods[name])
 
-    def answer(self, body: object) -> None:
-        data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "text/plain" if isinstance(body, str) else "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def do_POST(self) -> None:
-        pod = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+    def create(self, pod: Any) -> Any:
         ended = {"exitCode": self.exit_code, "message": self.message, "startedAt": None, "finishedAt": None}
         state = {"name": "base", "image": "", "imageID": "", "ready": False, "restartCount": 0}
         phase = "Failed" if self.exit_code else "Succeeded"
         pod["status"] = {"phase": phase, "containerStatuses": [{**state, "state": {"terminated": ended}}]}
         self.pods[pod["metadata"]["name"]] = pod
         self.created.append(pod)
-        self.answer(pod)
+        return pod
 
-    def selected(self) -> list[Any]:
-        (selector,) = parse_qs(urlsplit(self.path).query)["labelSelector"]
+    def selected(self, selector: str) -> list[Any]:
         wanted = [part.split("=") for part in selector.split(",") if "=" in part and "!" not in part]
         return [
             pod
@@ -197,45 +205,22 @@ class FakeCluster(BaseHTTPRequestHandler):
             if all(pod["metadata"]["labels"].get(name) == value for name, value in wanted)
         ]
 
-    def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        name = path.rpartition("/pods/")[2]
-        if path.endswith("/log"):
-            self.answer(f"2026-11-10T00:00:00Z {self.message or 'working'}\n")
-        elif path.endswith("/pods"):
-            self.answer({"kind": "PodList", "items": self.selected()})
-        elif path.endswith("/events"):
-            self.answer({"kind": "EventList", "items": [], "metadata": {"resourceVersion": "1"}})
-        else:
-            self.answer(self.pods[name])
-
-    def do_PATCH(self) -> None:
-        self.answer(next(iter(self.pods.values())))
-
-    def do_DELETE(self) -> None:
-        del self.pods[self.path.partition("?")[0].rpartition("/")[2]]
-        self.answer({"kind": "Status"})
-
 
 @pytest.fixture
-def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeCluster]]:
-    handler = type("Handler", (FakeCluster,), {"pods": {}, "created": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
-        "users": [{"name": "u", "user": {}}],
-    }
-    (tmp_path / "kubeconfig").write_text(json.dumps(config))
-    connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(tmp_path / "kubeconfig")}}
-    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps(connection))
-    yield handler
-    server.shutdown()
-    server.server_close()
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
+    with FakeCluster() as cluster:
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": {"server": cluster.address}}],
+            "users": [{"name": "u", "user": {}}],
+        }
+        (tmp_path / "kubeconfig").write_text(json.dumps(config))
+        connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(tmp_path / "kubeconfig")}}
+        monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps(connection))
+        yield cluster
 
 
 def films() -> LabellingTask:
@@ -246,9 +231,7 @@ def retrain_dag() -> Any:
     return dags.build_retrain(films(), load_settings())
 
 
-def test_manifest_comes_back_from_each_pod_without_a_second_container(
-    api: type[FakeCluster], cli: Any, run_dag: Any
-) -> None:
+def test_manifest_comes_back_from_each_pod_without_a_second_container(api: FakeCluster, cli: Any, run_dag: Any) -> None:
     cli.reply(**{"training-due": {"facts": {"due": True}}})
     api.message = json.dumps({"step": "train", "facts": {"model_version": 3}})
     run = run_dag(retrain_dag(), DAY)
@@ -262,7 +245,7 @@ def test_manifest_comes_back_from_each_pod_without_a_second_container(
     assert not api.pods, "a pod that has ended was not deleted"
 
 
-def test_pod_whose_message_is_cut_short_still_succeeds(api: type[FakeCluster], cli: Any, run_dag: Any) -> None:
+def test_pod_whose_message_is_cut_short_still_succeeds(api: FakeCluster, cli: Any, run_dag: Any) -> None:
     cli.reply(**{"training-due": {"facts": {"due": True}}})
     api.message = '{"step": "train", "facts": {"model_ver'
     assert run_dag(retrain_dag(), DAY).states["train"] == "success"
@@ -272,7 +255,7 @@ def test_pod_whose_message_is_cut_short_still_succeeds(api: type[FakeCluster], c
     ("exit_code", "error"), [(65, DataError), (75, TransientError), (78, ConfigError), (137, StepCrashedError)]
 )
 def test_exit_code_of_a_pod_becomes_the_same_error_as_that_of_a_process(
-    api: type[FakeCluster], exit_code: int, error: type[Exception]
+    api: FakeCluster, exit_code: int, error: type[Exception]
 ) -> None:
     api.exit_code, api.message = exit_code, "gate: 80 % of the replies were not parsed"
     step = retrain_dag().get_task("train")
@@ -284,7 +267,7 @@ def test_exit_code_of_a_pod_becomes_the_same_error_as_that_of_a_process(
         step.execute({"ti": instance, "run_id": "r", "dag": step.dag})
 
 
-def test_pod_is_not_even_created_for_a_run_without_a_partition_key(api: type[FakeCluster]) -> None:
+def test_pod_is_not_even_created_for_a_run_without_a_partition_key(api: FakeCluster) -> None:
     step = retrain_dag().get_task("train")
     step.arguments = ["train", "--partition", "None"]
     with pytest.raises(ConfigError, match="no partition key"):

@@ -2,10 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
 
 from llambert_etl.settings import Settings
+from llambert_etl.stack.seaweed import SeaweedFS
 
 # The scenario's phases are fixtures: known to every test here, run when one first asks.
 from tests.airflow_phases import (  # noqa: F401
@@ -20,8 +24,16 @@ from tests.airflow_phases import (  # noqa: F401
 )
 from tests.batches import BatchHouse
 from tests.encoders import crafted, pretrained, taught
-from tests.fake_provider import FakeProvider, fake_provider
+from tests.fake_provider import FakeProvider
 from tests.promotion import RIGHT, House
+
+
+@pytest.fixture
+def client(s3: SeaweedFS) -> Any:
+    """A client of S3 that tries once."""
+    keys = {"aws_access_key_id": s3.access_key, "aws_secret_access_key": s3.secret_key}
+    config = Config(retries={"max_attempts": 0}, max_pool_connections=16, s3={"addressing_style": "path"})
+    return boto3.client("s3", endpoint_url=s3.endpoint, region_name="us-east-1", config=config, **keys)
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +62,7 @@ def usable(registry_settings: Settings, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def provider() -> Iterator[FakeProvider]:
-    with fake_provider() as provider:
+    with FakeProvider() as provider:
         yield provider
 
 

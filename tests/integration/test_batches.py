@@ -11,8 +11,9 @@ from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.manifest import Manifest
 from tests.batches import DOCUMENTS, EACH, BatchHouse, right
 from tests.children import Child
-from tests.fake_llm import Answer, error
+from tests.fake_llm import error
 from tests.fake_provider import FakeProvider, Line, jsonl
+from tests.fake_server import Answer
 from tests.unit.quality.frames import digest
 
 ASKED_ONCE = {f"text {number}": 1 for number in range(DOCUMENTS)}

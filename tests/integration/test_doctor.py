@@ -10,7 +10,8 @@ from pydantic import SecretStr
 from llambert_etl.settings import Settings
 from llambert_etl.steps.doctor import Finding, doctor
 from tests.exporting import WAREHOUSE
-from tests.fake_llm import HTML, KEY, Answer, error, fake_llm
+from tests.fake_llm import HTML, KEY, FakeLlm, error
+from tests.fake_server import Answer
 from tests.postgres import Database
 from tests.served import served_fields, server
 from tests.tasks import task_fields
@@ -32,14 +33,15 @@ def seen(include: Path, **settings: Any) -> dict[str, Finding]:
     return {found.what: found for found in doctor(given) if found.what.startswith(("server", "connection", "channel"))}
 
 
-def test_what_tasks_name_is_looked_at_once_and_nothing_else_is(tmp_path: Path, database: Database) -> None:
+def test_what_tasks_name_is_looked_at_once_and_nothing_else_is(
+    tmp_path: Path, database: Database, llm: FakeLlm
+) -> None:
     exporting = {**task_fields(), "export": ["parquet", WAREHOUSE], "alerts": "nlp"}
     write_tasks(tmp_path, served_fields(), served_fields(), exporting)
-    with fake_llm() as llm:
-        servers = {"fake": server(llm.url), "unused": server("http://127.0.0.1:1/v1")}
-        connections = {"warehouse": SecretStr(database.uri), "unused": SecretStr("postgresql://127.0.0.1:1/no")}
-        found = seen(tmp_path, servers=servers, connections=connections, alerts={"nlp": SecretStr(WEBHOOK)})
-        assert not llm.asked
+    servers = {"fake": server(llm.url), "unused": server("http://127.0.0.1:1/v1")}
+    connections = {"warehouse": SecretStr(database.uri), "unused": SecretStr("postgresql://127.0.0.1:1/no")}
+    found = seen(tmp_path, servers=servers, connections=connections, alerts={"nlp": SecretStr(WEBHOOK)})
+    assert not llm.asked
     assert {what: (each.ok, each.seen) for what, each in found.items()} == {
         "server fake": (True, f"lists 1 models at {llm.url}"),
         "connection warehouse": (True, "opened and closed"),
@@ -74,12 +76,11 @@ def test_what_the_deployment_does_not_know_is_told_with_the_variable_to_set(tmp_
     ids=["another key", "403", "404", "503", "html"],
 )
 def test_a_server_that_does_not_serve_us_is_told_with_what_to_mend(
-    tmp_path: Path, key: str, models: Answer | None, said: str
+    tmp_path: Path, key: str, models: Answer | None, said: str, llm: FakeLlm
 ) -> None:
     write_tasks(tmp_path, served_fields())
-    with fake_llm() as llm:
-        llm.models = models or llm.models
-        found = seen(tmp_path, servers={"fake": server(llm.url, api_key=key)})["server fake"]
+    llm.models = models or llm.models
+    found = seen(tmp_path, servers={"fake": server(llm.url, api_key=key)})["server fake"]
     assert (found.ok, said in found.seen) == (False, True), found.seen
     assert key not in str(found)
 

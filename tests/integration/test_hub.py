@@ -42,12 +42,18 @@ def pulling(lake: str, options: dict[str, str], hub: str, revision: str) -> Gene
     ids=["in the weights", "before the list"],
 )
 def test_a_pull_that_is_killed_does_not_count_and_the_next_fetches_only_the_rest(
-    hub: FakeHub, asking: Settings, lake: Lake, proxy: Proxy, tmp_path: Path, method: str, path: str, again: int
+    hub: FakeHub,
+    asking: Settings,
+    lake: Lake,
+    proxy: Proxy,
+    proxied: dict[str, str],
+    method: str,
+    path: str,
+    again: int,
 ) -> None:
     weights = {"model-00001-of-00002.safetensors": os.urandom(1024) * (LARGE // 1024)}
     revision = hub.publish(NAME, FILES | weights)
-    options = {**asking.storage_options, "aws_endpoint": proxy.endpoint()}
-    with Child(pulling, lake.uri, options, hub.url, revision) as child:
+    with Child(pulling, lake.uri, proxied, hub.url, revision) as child:
         proxy.rule("kill_before", method, path, pid=child.ready().pid)
         child.go()
         assert child.wait() == -signal.SIGKILL
@@ -66,7 +72,7 @@ def test_training_opens_its_encoder_from_the_bucket_with_the_hub_switched_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from tests.encoders import pretrained
-    from tests.integration.test_train import School  # late: a child that is to be killed imports no torch
+    from tests.school import School  # late: a child that is to be killed imports no torch
 
     revision = hub.publish_folder("tests/bert", pretrained(tmp_path / "bert"))
     pull("tests/bert", revision, lake=lake, settings=asking)

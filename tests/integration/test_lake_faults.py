@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from llambert_etl.errors import ConfigError, DataError, TransientError
@@ -157,18 +156,9 @@ def age_the_log(lake: Lake) -> None:
 
 
 @pytest.mark.parametrize("damage", ["deleted", "cut"])
-def test_a_damaged_log_is_a_loud_error_that_names_the_table(
-    lake: Lake, settings: Settings, bucket: str, damage: str
-) -> None:
+def test_a_damaged_log_is_a_loud_error_that_names_the_table(lake: Lake, client: Any, bucket: str, damage: str) -> None:
     for ids in ("a", "b", "c"):
         append(lake, ids)
-    client = boto3.client(
-        "s3",
-        endpoint_url=settings.s3_endpoint,
-        region_name="us-east-1",
-        aws_access_key_id=settings.storage_options["aws_access_key_id"],
-        aws_secret_access_key=settings.storage_options["aws_secret_access_key"],
-    )
     key = "lake/documents/_delta_log/00000000000000000002.json"
     log = client.get_object(Bucket=bucket, Key=key)["Body"].read()
     if damage == "deleted":

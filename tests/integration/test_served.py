@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from llambert_etl.settings import Price, Settings
 from llambert_etl.stack.environment import variables
 from llambert_etl.stack.host import server_environment
 from llambert_etl.steps.annotate import annotate
-from tests.fake_llm import ANSWER_TOKENS, FINGERPRINT, KEY, PROMPT_TOKENS, SNAPSHOT, FakeLlm, error, fake_llm
+from tests.fake_llm import ANSWER_TOKENS, FINGERPRINT, KEY, PROMPT_TOKENS, SNAPSHOT, FakeLlm, error
 from tests.served import MODEL, served_fields, served_task, server, write_template
 from tests.unit.quality import frames
 
@@ -34,12 +33,6 @@ ASKED_ONCE = {f"text {number}": 1 for number in range(DOCUMENTS)}
 TOKENS = PROMPT_TOKENS + ANSWER_TOKENS
 PRICE = Price(input=30.0, output=60.0)
 USD = (PROMPT_TOKENS * PRICE.input + ANSWER_TOKENS * PRICE.output) / 1e6
-
-
-@pytest.fixture
-def llm() -> Iterator[FakeLlm]:
-    with fake_llm() as llm:
-        yield llm
 
 
 @pytest.fixture

@@ -58,6 +58,16 @@ def test_each_label_is_exported_once_with_its_text_and_its_model(anywhere: Offic
     assert [one.labels_version, two.labels_version] == [m.versions_read["labels"] for m in (first, second)]
 
 
+def test_a_day_that_is_read_in_parts_is_exported_whole(office: Office) -> None:
+    office.label(*(f"text {number}" for number in range(40)))
+    office.drop(*(f"text {number}" for number in range(39)), "other")
+    published = find_published(office.lake, office.task.name, DAY)
+    assert published is not None
+    write_snapshot(office.lake, published, read_rows(office.lake, published, at_once=10), office.settings)
+    assert office.snapshot() == office.published()
+    assert [text for text, _, _ in office.snapshot().values()].count(None) == 1
+
+
 def test_the_sha256_of_a_file_is_that_of_its_bytes(office: Office) -> None:
     office.label(*TEXTS)
     office.export()

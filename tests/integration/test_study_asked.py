@@ -1,7 +1,6 @@
 """study prompts, study annotators: who is asked about what, how often, and what is told of it, over real HTTP."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from llambert_etl.settings import Price, Settings
 from llambert_etl.steps.study import study
 from llambert_etl.studies.plan import StudyPlan
 from llambert_etl.studies.subject import Subject
-from tests.fake_llm import FakeLlm, chat_answer, error, fake_llm
+from tests.fake_llm import FakeLlm, chat_answer, error
+from tests.fake_server import json_answer
 from tests.served import MODEL, TEMPLATE, served_fields, server, write_template
 from tests.unit.quality import frames
 
@@ -25,12 +25,11 @@ TRAIN, TEST = range(12), range(12, 24)
 
 
 @pytest.fixture
-def llm() -> Iterator[FakeLlm]:
+def llm(llm: FakeLlm) -> FakeLlm:
     """A server that is right about every gold text, unless it is asked in a clumsy way."""
-    with fake_llm() as llm:
-        clumsy = chat_answer("It depends.")
-        llm.fault = lambda text, nth: (200, {}, json.dumps(clumsy).encode()) if text.startswith("Well, text") else None
-        yield llm
+    clumsy = json_answer(chat_answer("It depends."))
+    llm.fault = lambda text, nth: clumsy if text.startswith("Well, text") else None
+    return llm
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import datetime
 import email.utils
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +22,14 @@ from tests.fake_llm import (
     KEY,
     PROMPT_TOKENS,
     SNAPSHOT,
-    Answer,
     FakeLlm,
     chat_answer,
     error,
-    fake_llm,
 )
+from tests.fake_server import Answer
 from tests.served import served, served_task, write_template
 
 LABELLED, FAILED = AnnotationStatus.LABELLED, AnnotationStatus.FAILED
-
-
-@pytest.fixture
-def llm() -> Iterator[FakeLlm]:
-    with fake_llm() as llm:
-        yield llm
 
 
 @pytest.fixture
@@ -150,10 +142,11 @@ def test_a_server_that_never_answers_is_given_up_within_our_patience(
     assert time.monotonic() - started < 5.0  # and not 10 times our patience
 
 
-def test_a_server_that_is_not_there_is_transient(llm: FakeLlm, tmp_path: Path) -> None:
-    llm.stop()
+def test_a_server_that_is_not_there_is_transient(tmp_path: Path) -> None:
+    with FakeLlm() as gone:
+        pass
     with pytest.raises(TransientError, match="unreachable"):
-        served(llm, tmp_path).annotate(texts(2))
+        served(gone, tmp_path).annotate(texts(2))
 
 
 def test_a_server_that_hangs_is_given_up(llm: FakeLlm, tmp_path: Path) -> None:
