@@ -21,10 +21,12 @@ from llambert_etl.orchestration.retry import raise_for
 from llambert_etl.settings import Kubernetes
 
 SECRETS_PATH = "/run/secrets/llambert"
-SCRATCH_PATH = "/tmp"  # noqa: S108 - a volume of the pod, the only place that it can write to
+SCRATCH_PATH = "/tmp"  # noqa: S108 - a volume of the pod, the only place that it can write files to
+SHARED_MEMORY_PATH = "/dev/shm"  # noqa: S108 - where the processes of a training on several GPUs meet
 
 _USER = 10001
 _GRACE_SECONDS = 60
+_SHARED_MEMORY = "1Gi"
 
 
 class PodStep(KubernetesPodOperator):
@@ -87,6 +89,7 @@ def pod_arguments(settings: Kubernetes) -> dict[str, Any]:
         "volumes": _volumes(settings),
         "volume_mounts": [
             k8s.V1VolumeMount(name="scratch", mount_path=SCRATCH_PATH),
+            k8s.V1VolumeMount(name="memory", mount_path=SHARED_MEMORY_PATH),
             k8s.V1VolumeMount(name="secrets", mount_path=SECRETS_PATH, read_only=True),
         ],
         "env_from": [k8s.V1EnvFromSource(config_map_ref=k8s.V1ConfigMapEnvSource(name=settings.config_map))],
@@ -113,6 +116,8 @@ def _environment() -> dict[str, str]:
 def _volumes(settings: Kubernetes) -> list[k8s.V1Volume]:
     return [
         k8s.V1Volume(name="scratch", empty_dir=k8s.V1EmptyDirVolumeSource(size_limit=settings.scratch)),
+        # NCCL wants more than the 64 MiB that a container has by default. What lies there counts as the pod's memory.
+        k8s.V1Volume(name="memory", empty_dir=k8s.V1EmptyDirVolumeSource(medium="Memory", size_limit=_SHARED_MEMORY)),
         k8s.V1Volume(name="secrets", secret=k8s.V1SecretVolumeSource(secret_name=settings.secret, default_mode=0o440)),
     ]
 

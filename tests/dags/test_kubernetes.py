@@ -134,11 +134,14 @@ def test_image_is_the_deployments_own_by_digest(container: dict[str, Any]) -> No
     assert container["image"] == IMAGE
 
 
-def test_pod_writes_only_to_a_bounded_scratch_volume(pod: dict[str, Any], container: dict[str, Any]) -> None:
+def test_pod_writes_only_to_a_bounded_scratch_volume_and_to_shared_memory(
+    pod: dict[str, Any], container: dict[str, Any]
+) -> None:
     volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
     assert volumes["scratch"]["emptyDir"] == {"sizeLimit": "50Gi"}
+    assert volumes["memory"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Gi"}
     writable = [mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")]
-    assert writable == ["/tmp"]  # noqa: S108
+    assert writable == ["/tmp", "/dev/shm"]  # noqa: S108
 
 
 def test_secrets_are_files_and_never_variables(pod: dict[str, Any], container: dict[str, Any]) -> None:
