@@ -31,6 +31,7 @@ from llambert_etl.studies.subject import Subject
 
 _HERE = Path(__file__).parent
 _STATE = REPOSITORY / ".state" / "benchmarks" / "imdb"
+_POINTS = _STATE / "lake" / "_studies" / "imdb"
 _DAY = Partition("2026-11-01")
 _TESTED, _JUDGED = 4_000, 2_000  # gold rows to test on, and to learn from or to hold the LLM against
 # Each by its name: its kind, and how many documents the LLM labels beyond the sample.
@@ -52,9 +53,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.imdb", description=__doc__)
     parser.add_argument("studies", nargs="*", default=list(_STUDIES), help=f"of {', '.join(_STUDIES)}")
     parser.add_argument("--out", type=Path, default=EVIDENCE / "imdb")
+    parser.add_argument("--anew", action="store_true", help="measure again what points.json in that folder has")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M")
     world, plan = open_world(_corpus()), read_yaml(_HERE / "study.yaml", StudyPlan)
+    points = arguments.out / "points.json"
+    if arguments.anew:
+        shutil.rmtree(_POINTS, ignore_errors=True)
+    else:
+        _recall(points)
     for name in arguments.studies:
         kind, extra = _STUDIES[name]
         out, task = arguments.out / name, _with_extra(world.task, extra)
@@ -67,7 +74,10 @@ def main() -> None:
             lake=world.lake,
             settings=world.settings,
         )
-        done = study(kind, subject, registry=None, out=out, progress=progress(f"study {name}"))
+        try:
+            done = study(kind, subject, registry=None, out=out, progress=progress(f"study {name}"))
+        finally:
+            _keep(points)
         study_file = out / "study.json"
         results = json.loads(study_file.read_text(encoding="utf-8"))
         study_file.unlink()
@@ -78,6 +88,20 @@ def main() -> None:
 
 def _with_extra(task: LabellingTask, extra: int) -> LabellingTask:
     return task.model_copy(update={"annotator": task.annotator.model_copy(update={"extra": extra})})
+
+
+def _recall(points: Path) -> None:
+    """Put points into the lake that were measured on another day, or on another machine."""
+    _POINTS.mkdir(parents=True, exist_ok=True)
+    known = json.loads(points.read_text(encoding="utf-8")) if points.exists() else {}
+    for key, measured in known.items():
+        if not (_POINTS / key).exists():
+            (_POINTS / key).write_text(json.dumps(measured), encoding="utf-8")
+
+
+def _keep(points: Path) -> None:
+    measured = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(_POINTS.glob("*.json"))}
+    points.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
 
 
 def _corpus() -> Path:
