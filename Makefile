@@ -47,7 +47,7 @@ down: ## stop what `make up` or `make demo` started
 	@test ! -x $(BIN)/python || $(BIN)/python -m llambert_etl.stack down
 
 clean: down ## stop the servers and remove their state and every cache; the installed packages stay
-	rm -rf .state .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build
+	rm -rf .state .benchmarks .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build
 
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \

@@ -18,7 +18,7 @@ from llambert_etl.stack.stack import REPOSITORY
 from llambert_etl.steps.ingest import ingest
 
 DAY = DAYS[0]
-_STATE = REPOSITORY / ".state" / "benchmarks"
+_STATE = REPOSITORY / ".benchmarks" / "reviews"
 
 
 class World(NamedTuple):

@@ -30,7 +30,7 @@ from llambert_etl.studies.plan import StudyPlan
 from llambert_etl.studies.subject import Subject
 
 _HERE = Path(__file__).parent
-_STATE = REPOSITORY / ".state" / "benchmarks" / "imdb"
+_STATE = REPOSITORY / ".benchmarks" / "imdb"
 _POINTS = _STATE / "lake" / "_studies" / "imdb"
 _DAY = Partition("2026-11-01")
 _TESTED, _JUDGED = 4_000, 2_000  # gold rows to test on, and to learn from or to hold the LLM against
