@@ -100,6 +100,7 @@ def _recall(points: Path) -> None:
 
 
 def _keep(points: Path) -> None:
+    points.parent.mkdir(parents=True, exist_ok=True)
     measured = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(_POINTS.glob("*.json"))}
     points.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
 

@@ -19,6 +19,7 @@ from llambert_etl.config.fields import (
     Share,
     Strategy,
     TaskName,
+    Template,
 )
 from llambert_etl.errors import ConfigError
 
@@ -61,7 +62,7 @@ class Example(Part):
 class Prompt(Part):
     """`template` is a file of include/prompts; `examples` are the shots."""
 
-    template: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\.j2$")]
+    template: Template
     examples: list[Example] = Field(default_factory=list)
 
 

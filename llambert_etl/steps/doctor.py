@@ -2,14 +2,14 @@
 
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 from botocore.exceptions import ClientError
 
-from llambert_etl.config import load_tasks
+from llambert_etl.config import LabellingTask, TaskFiles, load_tasks
 from llambert_etl.config.connections import TableSource, Warehouse
 from llambert_etl.errors import LlambertError
 from llambert_etl.lake import Lake, lake_faults
@@ -38,14 +38,15 @@ _Look = tuple[str, Callable[[], Finding]]
 
 def doctor(settings: Settings) -> list[Finding]:
     """Return every finding; a failed look is a finding, not an error."""
+    files = load_tasks(settings.include)
     looks: list[_Look] = [
-        ("task files", lambda: _task_files(settings)),
+        ("task files", lambda: _task_files(files, settings)),
         ("lake", lambda: _lake(settings)),
         ("one writer wins", lambda: _one_writer_wins(settings)),
         ("registry", lambda: _registry(settings)),
         ("scratch disk", lambda: _disk(settings)),
         ("models", lambda: _models(settings)),
-        *_named_by_tasks(settings),
+        *_named_by_tasks(files.tasks.values(), settings),
     ]
     return [_look(what, look) for what, look in looks]
 
@@ -58,8 +59,7 @@ def _look(what: str, look: Callable[[], Finding]) -> Finding:
         return Finding(what, False, str(error), "mend what the line says, then run doctor again")
 
 
-def _task_files(settings: Settings) -> Finding:
-    found = load_tasks(settings.include)
+def _task_files(found: TaskFiles, settings: Settings) -> Finding:
     seen = f"{len(found.tasks)} tasks in {settings.include / 'tasks'}" + "".join(
         f"; {problem}" for problem in found.problems.values()
     )
@@ -127,9 +127,8 @@ def _models(settings: Settings) -> Finding:
     return Finding("models", not absent, seen, "put the model there or mend LLAMBERT_MODEL_PATHS")
 
 
-def _named_by_tasks(settings: Settings) -> list[_Look]:
+def _named_by_tasks(tasks: Collection[LabellingTask], settings: Settings) -> list[_Look]:
     """Return a look at each server, connection and channel that task files name, and at no others."""
-    tasks = load_tasks(settings.include).tasks.values()
     places = [place for task in tasks for place in (task.source, *task.export)]
     servers = {task.annotator.server for task in tasks if task.annotator.server}
     connections = {place.connection for place in places if isinstance(place, TableSource | Warehouse)}

@@ -3,22 +3,18 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from llambert_etl.config import Annotator, LabellingTask, LabelName, Share, Strategy
+from llambert_etl.config.fields import Part, Template
 from llambert_etl.config.yaml_files import read_yaml
 from llambert_etl.errors import ConfigError
 
 Rows = Annotated[int, Field(ge=2)]
 _SOME = Field(min_length=1)
-Template = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\.j2$")]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Strategies(_Part):
+class Strategies(Part):
     """Which strategies stand side by side; those that the task has the data for where left out.
 
     `soft` targets are the LLM's probabilities, `hard` ones its labels.
@@ -28,7 +24,7 @@ class Strategies(_Part):
     targets: Annotated[list[Literal["hard", "soft"]], _SOME] = ["hard"]
 
 
-class Size(_Part):
+class Size(Part):
     """The learning curve: how good is an encoder that learns from so many labels?"""
 
     strategies: Annotated[list[Literal["gold", "llm"]], _SOME] = ["gold", "llm"]
@@ -36,7 +32,7 @@ class Size(_Part):
     worth: float = Field(default=0.002, gt=0, lt=1, description="accuracy for which more labels would be paid")
 
 
-class Mislabelling(_Part):
+class Mislabelling(Part):
     """Gold labels made wrong on purpose. `like_annotator` errs where the LLM errs, `uniform` anywhere."""
 
     shares: Annotated[list[Share], _SOME] = [0.0, 0.05, 0.1, 0.2, 0.3, 0.4]
@@ -45,7 +41,7 @@ class Mislabelling(_Part):
     frozen_learning_rate: float = Field(default=1e-3, gt=0, lt=1, description="for the head alone: it starts random")
 
 
-class Prompts(_Part):
+class Prompts(Part):
     """Shots and templates, compared on gold that is learnt from; the best is then held against the test split."""
 
     templates: list[Template] = Field(default_factory=list, description="the task's own where left out")
@@ -53,14 +49,14 @@ class Prompts(_Part):
     documents: Rows = Field(default=250, description="gold documents that each is asked about")
 
 
-class Annotators(_Part):
+class Annotators(Part):
     """Annotators beside the task's own, by a name of your choice."""
 
     compare: dict[LabelName, Annotator] = Field(default_factory=dict)
     documents: Rows = Field(default=250, description="gold documents that each is asked about")
 
 
-class StudyPlan(_Part):
+class StudyPlan(Part):
     """What each kind of study varies. A seed decides the rows that are drawn, the new head and the order of batches."""
 
     seeds: Annotated[list[int], _SOME] = [1, 2, 3]

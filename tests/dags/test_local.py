@@ -190,14 +190,19 @@ def test_output_of_a_step_reaches_the_log_line_by_line(tmp_path: Path) -> None:
     assert (process.last_line("err"), process.last_line("out"), process.exit_code) == ("hal", "three", 7)
 
 
+def environment_of(step: LocalStep, folder: Path) -> str:
+    """Return what the command of a step sees."""
+    (folder / "llambert").write_text(f"#!/bin/sh\nenv > {folder}/env\necho '{{}}'\n")
+    step.execute({"task_state_store": Store()})
+    return (folder / "env").read_text()
+
+
 def test_step_sees_nothing_of_airflows_own_settings(
     cli: Any, step: Callable[..., LocalStep], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "secret")
     monkeypatch.setenv("LLAMBERT_S3_REGION", "eu-central-1")
-    (cli.folder / "llambert").write_text(f"#!/bin/sh\nenv > {cli.folder}/env\necho '{{}}'\n")
-    step().execute({"task_state_store": Store()})
-    seen = (cli.folder / "env").read_text()
+    seen = environment_of(step(), cli.folder)
     assert "AIRFLOW" not in seen
     assert "LLAMBERT_S3_REGION=eu-central-1" in seen
 
@@ -209,9 +214,7 @@ def test_threads_of_a_step_wait_asleep_unless_the_worker_says_otherwise(
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     if set_:
         monkeypatch.setenv("OMP_WAIT_POLICY", set_)
-    (cli.folder / "llambert").write_text(f"#!/bin/sh\nenv > {cli.folder}/env\necho '{{}}'\n")
-    step().execute({"task_state_store": Store()})
-    assert f"OMP_WAIT_POLICY={seen}" in (cli.folder / "env").read_text().splitlines()
+    assert f"OMP_WAIT_POLICY={seen}" in environment_of(step(), cli.folder).splitlines()
 
 
 def test_missing_command_is_a_configuration_error(
