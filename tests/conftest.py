@@ -3,6 +3,8 @@
 import faulthandler
 import json
 import os
+import signal
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +34,13 @@ for name in [name for name in os.environ if name.startswith(FOREIGN)]:
 os.environ |= QUIET
 
 faulthandler.enable()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Say where the tests stood when they are ended from outside, as a CI does with a run that takes too long."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        faulthandler.register(signal.SIGTERM, file=os.dup(sys.__stderr__.fileno()), chain=True)
 
 
 @pytest.fixture(scope="session")

@@ -30,12 +30,20 @@ _HEAVY = (
     "mlflow.artifacts",
     "mlflow.pyfunc",
 )
-_CONTEXT.set_forkserver_preload([*_HEAVY, __name__])
+_preloaded = [*_HEAVY, __name__]
 
 
 def preload(*modules: str) -> None:
-    """Have more imported ahead, and now: the first Fork would wait for it."""
-    _CONTEXT.set_forkserver_preload([*_HEAVY, *modules, __name__])
+    """Have more imported ahead. The first Fork waits for it, and nothing can be added from then on."""
+    _preloaded.extend(modules)
+    _CONTEXT.set_forkserver_preload(_preloaded)
+
+
+preload()
+
+
+def import_now() -> None:
+    """Import ahead what the first Fork would wait for."""
     first = _CONTEXT.Process(target=int)
     first.start()
     first.join()

@@ -55,6 +55,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=EVIDENCE / "imdb")
     parser.add_argument("--anew", action="store_true", help="measure again what points.json in that folder has")
     arguments = parser.parse_args()
+    if unknown := set(arguments.studies) - set(_STUDIES):
+        parser.error(f"no such studies: {', '.join(sorted(unknown))}; there are {', '.join(_STUDIES)}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M")
     world, plan = open_world(_corpus()), read_yaml(_HERE / "study.yaml", StudyPlan)
     points = arguments.out / "points.json"

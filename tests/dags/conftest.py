@@ -1,5 +1,6 @@
 """An Airflow of its own for these tests: an empty home, a database, one labelling task and a fake `llambert`."""
 
+import itertools
 import json
 import os
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.forks import Fork, preload
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,6 +25,8 @@ os.environ |= {
     "AIRFLOW__API_AUTH__JWT_SECRET": "only-for-these-tests-" + "0" * 64,
     "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(HOME / "passwords.json"),
 }
+
+preload("tests.dags.ahead")
 
 TASK = """\
 name: {name}
@@ -118,47 +123,32 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCli:
 
 
 class Run:
-    """A finished Dag run: the state of each task instance, what it pushed and which assets it announced."""
+    """A finished Dag run: the state of each task instance, what it pushed, which assets it announced, what it said."""
 
-    def __init__(self, run: Any) -> None:
-        self._run = run
-        self.state = str(run.state)
-
-    @property
-    def states(self) -> dict[str, str]:
-        return {task.task_id: str(task.state) for task in self._run.get_task_instances()}
+    def __init__(self, ended: dict[str, Any], said: str) -> None:
+        self.state: str = ended["state"]
+        self.states: dict[str, str] = ended["states"]
+        self.announced = {(asset, partition) for asset, partition in ended["announced"]}
+        self.said = said
+        self._pushed = {(task, key): value for task, key, value in ended["pushed"]}
 
     def xcom(self, task_id: str, key: str = "return_value") -> Any:
-        return self._run.get_task_instance(task_id).xcom_pull(task_ids=task_id, key=key)
-
-    @property
-    def announced(self) -> set[tuple[str, str]]:
-        from airflow.models.asset import AssetEvent
-        from airflow.utils.session import create_session
-
-        with create_session() as session:
-            events = session.query(AssetEvent).filter(AssetEvent.source_run_id == self._run.run_id).all()
-            return {(event.asset.name, event.partition_key) for event in events}
+        return self._pushed[task_id, key]
 
 
 @pytest.fixture
-def run_dag(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
-    """Run a Dag in this process. `dag.test()` takes no partition key, so it is set on the run that it creates."""
-    from airflow.models import dagrun
-    from airflow.serialization.encoders import coerce_to_core_timetable
+def run_dag(tmp_path: Path) -> Callable[..., Run]:
+    """Run a Dag of this test's deployment by its kind."""
+    from tests.dags.runs import run_to_its_end
 
-    create = dagrun.get_or_create_dagrun
+    count = itertools.count(1)
 
-    def run(dag: Any, partition: str | None, **options: Any) -> Run:
-        def with_partition(*, session: Any, **arguments: Any) -> Any:
-            created = create(session=session, **arguments)
-            if partition:
-                created.partition_key = partition
-                created.partition_date = coerce_to_core_timetable(dag.timetable).resolve_partition_date(partition)
-                session.flush()
-            return created
-
-        monkeypatch.setattr(dagrun, "get_or_create_dagrun", with_partition)
-        return Run(dag.test(logical_date=None, **options))
+    def run(kind: str, partition: str | None, **options: Any) -> Run:
+        log = tmp_path / f"run-{next(count)}.log"
+        with Fork(run_to_its_end, kind, partition, options, log=log, environment=os.environ) as fork:
+            ended = fork.wait()
+            said = log.read_text() + log.with_suffix(".out").read_text()
+            assert ended == 0, said
+            return Run(fork.manifest, said)
 
     return run

@@ -36,7 +36,7 @@ def test_a_refusing_gate_is_told_once_with_its_reason_and_where_to_look(
     cli: Any, run_dag: RunDag, channel: Webhook
 ) -> None:
     cli.reply(plan={"facts": {"shards": 1}}, **{"check labels": GATE})
-    run = run_dag(label(), DAY)
+    run = run_dag("label", DAY)
     assert (run.states["check_labels"], run.states["publish"]) == ("failed", "upstream_failed")
     (text,) = channel.texts
     first, _, page, report = text.splitlines()
@@ -48,7 +48,7 @@ def test_a_refusing_gate_is_told_once_with_its_reason_and_where_to_look(
 
 def test_what_a_step_says_cannot_call_a_whole_chat(cli: Any, run_dag: RunDag, channel: Webhook) -> None:
     cli.reply(plan={"facts": {"shards": 1}}, **{"check labels": GATE})
-    run_dag(label(), DAY)
+    run_dag("label", DAY)
     assert "&lt;!channel&gt;" in channel.texts[0]
 
 
@@ -69,19 +69,17 @@ def test_a_channel_that_refuses_leaves_the_step_its_own_error(
     run_dag: RunDag,
     include: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
     status: int,
 ) -> None:
     write_task(include, "films", "alerts: nlp")
     cli.reply(plan={"exit": 65, "reason": "llambert: the reason"})
     with Webhook(status) as hook:
         monkeypatch.setenv("LLAMBERT_ALERTS", json.dumps({"nlp": hook.secret}))
-        run = run_dag(label(), DAY)
-    said = capfd.readouterr()
+        run = run_dag("label", DAY)
     assert len(hook.texts) == 1
     assert run.states["plan"] == "failed"
-    assert f"answered {status}" in said.out + said.err
-    assert PATH not in said.out + said.err
+    assert f"answered {status}" in run.said
+    assert PATH not in run.said
 
 
 @pytest.mark.parametrize(
@@ -97,17 +95,16 @@ def test_a_channel_that_is_not_there_is_a_line_in_the_log_without_its_address(
     run_dag: RunDag,
     include: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
     alerts: dict[str, str],
     logged: str,
 ) -> None:
     write_task(include, "films", "alerts: nlp")
     monkeypatch.setenv("LLAMBERT_ALERTS", json.dumps(alerts))
     cli.reply(plan={"exit": 65, "reason": "llambert: the reason"})
-    assert run_dag(label(), DAY).states["plan"] == "failed"
-    said = capfd.readouterr()
-    assert logged in said.out + said.err
-    assert PATH not in said.out + said.err
+    run = run_dag("label", DAY)
+    assert run.states["plan"] == "failed"
+    assert logged in run.said
+    assert PATH not in run.said
 
 
 def test_a_task_without_a_channel_has_no_alert() -> None:

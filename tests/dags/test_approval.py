@@ -11,9 +11,6 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from llambert_etl.config import find_task
-from llambert_etl.orchestration import dags
-from llambert_etl.settings import load_settings
 from tests.dags.conftest import write_task
 from tests.webhook import Webhook
 
@@ -62,15 +59,13 @@ class Desk:
     def __init__(self, cli: Any, run_dag: RunDag, include: Path, api: Any) -> None:
         write_task(include, "films", "retrain: {approval: true}\nalerts: nlp")
         self.cli, self.api, self._run_dag = cli, api, run_dag
-        settings = load_settings()
-        self.dag = dags.build_retrain(find_task(include, "films"), settings)
 
     def run(self, respond: Callable[[Any], object], **facts: object) -> Any:
         """Run it to its end; `respond` is called with the waiting task instance."""
         self.cli.reply(**{"training-due": {"facts": {"due": True}}, "promote": {"facts": {**FACTS, **facts}}})
         with ThreadPoolExecutor(1) as pool:
             answered = pool.submit(lambda: respond(_waiting()))
-            run = self._run_dag(self.dag, DAY)
+            run = self._run_dag("retrain", DAY)
             answered.result(timeout=60)
         return run
 
@@ -178,7 +173,7 @@ def test_silence_is_a_refusal(desk: Desk) -> None:
 def test_nobody_is_asked_where_the_gate_would_keep_the_champion(desk: Desk, run_dag: RunDag) -> None:
     kept = {"decision": "kept", "reason": "not more than 0.0 better"}
     desk.cli.reply(**{"training-due": {"facts": {"due": True}}, "promote": {"facts": kept}})
-    run = run_dag(desk.dag, DAY)
+    run = run_dag("retrain", DAY)
     assert (run.states["approve"], run.states["promote"], run.states["keep"]) == ("skipped", "skipped", "success")
     assert desk.promotions() == [["--dry-run"], ["--keep=not more than 0.0 better"]]
 
@@ -186,7 +181,7 @@ def test_nobody_is_asked_where_the_gate_would_keep_the_champion(desk: Desk, run_
 def test_a_candidate_that_the_gate_refuses_is_shown_to_nobody(desk: Desk, run_dag: RunDag) -> None:
     refused = {"exit": 65, "reason": "llambert: gold macro F1 is 0.4, expected 0.9 or more"}
     desk.cli.reply(**{"training-due": {"facts": {"due": True}}, "promote": refused})
-    run = run_dag(desk.dag, DAY)
+    run = run_dag("retrain", DAY)
     assert (run.states["compare"], run.states["approve"]) == ("failed", "upstream_failed")
     assert run.states["promote"] == "upstream_failed"
     assert len(desk.promotions()) == 1
@@ -194,6 +189,6 @@ def test_a_candidate_that_the_gate_refuses_is_shown_to_nobody(desk: Desk, run_da
 
 def test_a_retrain_that_is_not_due_enters_nothing(desk: Desk, run_dag: RunDag) -> None:
     desk.cli.reply(**{"training-due": {"facts": {"due": False, "reason": "already trained"}}})
-    run = run_dag(desk.dag, DAY)
+    run = run_dag("retrain", DAY)
     assert set(run.states.values()) == {"skipped"}
     assert desk.promotions() == []

@@ -237,7 +237,7 @@ def retrain_dag() -> Any:
 def test_manifest_comes_back_from_each_pod_without_a_second_container(api: FakeCluster, cli: Any, run_dag: Any) -> None:
     cli.reply(**{"training-due": {"facts": {"due": True}}})
     api.message = json.dumps({"step": "train", "facts": {"model_version": 3}})
-    run = run_dag(retrain_dag(), DAY)
+    run = run_dag("retrain", DAY)
     assert run.state == "success"
     assert run.xcom("train") == {"step": "train", "facts": {"model_version": 3}}
     assert run.xcom("train", "_link_MlflowLink").endswith("/versions/3")
@@ -251,7 +251,7 @@ def test_manifest_comes_back_from_each_pod_without_a_second_container(api: FakeC
 def test_pod_whose_message_is_cut_short_still_succeeds(api: FakeCluster, cli: Any, run_dag: Any) -> None:
     cli.reply(**{"training-due": {"facts": {"due": True}}})
     api.message = '{"step": "train", "facts": {"model_ver'
-    assert run_dag(retrain_dag(), DAY).states["train"] == "success"
+    assert run_dag("retrain", DAY).states["train"] == "success"
 
 
 @pytest.mark.parametrize(

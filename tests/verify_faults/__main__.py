@@ -71,13 +71,14 @@ def _run(asked: argparse.Namespace, say: Callable[[str], None]) -> dict[str, dic
 def _on_servers(
     asked: argparse.Namespace, parts: tuple[str, ...], folder: Path, say: Callable[[str], None]
 ) -> dict[str, dict[str, Any]]:
-    from tests.forks import preload
+    from tests.forks import import_now, preload
     from tests.verify_faults import races
     from tests.verify_faults.soak import soak
     from tests.verify_faults.world import ground
 
     results: dict[str, dict[str, Any]] = {}
     preload("great_expectations", "llambert_etl.quality.docs", "llambert_etl.steps.check", "tests.verify_faults.races")
+    import_now()
     with ground(folder) as servers:
         if "races" in parts:
             written = races.writers(servers, asked.rounds, say)
