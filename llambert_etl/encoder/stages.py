@@ -32,15 +32,26 @@ from llambert_etl.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-# From this width on: what RoBERTa-large (arXiv:1907.11692), BERT-base (arXiv:1810.04805) and the small BERTs
-# (arXiv:1908.08962) were tuned among was 1e-5 to 3e-5, 2e-5 to 5e-5 and 3e-5 to 3e-4.
-_LEARNING_RATES = {1024: 1e-5, 768: 2e-5, 0: 1e-4}
+# From these widths on: what RoBERTa-large (arXiv:1907.11692) and BERT-base (arXiv:1810.04805) were tuned among was 1e-5
+# to 3e-5 and 2e-5 to 5e-5.
+_LEARNING_RATES = {1024: 1e-5, 768: 2e-5}
+# Small BERTs were tuned among 3e-5 to 3e-4 (arXiv:1908.08962): the longer the training, the lower the best rate
+# (arXiv:2409.19913). With the highest one, thousands of steps learn an LLM's mistakes by heart.
+_SMALL_RATE, _SMALL_STEPS, _SMALL_DECAY = 1e-4, 200, 0.32
 
 
-def learning_rate(recipe: Recipe, model: PreTrainedModel) -> float:
-    """Return the recipe's learning rate, or the one that suits an encoder of this width."""
-    suited = next(rate for width, rate in _LEARNING_RATES.items() if model.config.hidden_size >= width)
-    return recipe.learning_rate or suited
+def learning_rate(recipe: Recipe, model: PreTrainedModel, rows: int) -> float:
+    """Return the recipe's learning rate, or the one that suits an encoder of this width and so many rows."""
+    if recipe.learning_rate is not None:
+        return recipe.learning_rate
+    for width, rate in _LEARNING_RATES.items():
+        if model.config.hidden_size >= width:
+            return rate
+    return _SMALL_RATE * math.pow(min(1.0, _SMALL_STEPS / _steps(recipe, rows)), _SMALL_DECAY)
+
+
+def _steps(recipe: Recipe, rows: int) -> int:
+    return math.ceil(rows / recipe.batch_size) * recipe.epochs
 
 
 def run_stages(
@@ -60,7 +71,7 @@ def _run_stage(
     classes = len(model.config.id2label or ())
     before = _copy(model) if average else {}
     keeper = _KeepBest(recipe.epochs if average else recipe.patience)
-    rate = learning_rate(recipe, model)
+    rate = learning_rate(recipe, model, len(stage.train.texts))
     with tempfile.TemporaryDirectory() as scratch:
         trainer = _Trainer(
             model=model,
@@ -95,14 +106,17 @@ class _Trainer(Trainer):
 
 
 class _FullBatches(LengthGroupedSampler):
-    """Rows of like length, and a few of them again, so that the last batch too can be dealt out evenly."""
+    """Batches of rows of like length, in any order, the last one filled up so that it too can be dealt out evenly."""
 
     def __len__(self) -> int:
         return math.ceil(len(self.lengths) / self.batch_size) * self.batch_size
 
     def __iter__(self) -> Iterator[int]:
         again = torch.randint(len(self.lengths), [len(self) - len(self.lengths)], generator=self.generator)
-        return iter([*super().__iter__(), *again.tolist()])  # type: ignore[no-untyped-call]
+        # They come sorted, dozens of batches at a time: a model that sees long texts first ends on the short ones.
+        rows = [*super().__iter__(), *again.tolist()]  # type: ignore[no-untyped-call]
+        batches = torch.tensor(rows).view(-1, self.batch_size)
+        return iter(batches[torch.randperm(len(batches), generator=self.generator)].flatten().tolist())
 
 
 def _copy(model: PreTrainedModel) -> dict[str, torch.Tensor]:
@@ -117,7 +131,7 @@ def _mean(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> dict[
 
 def _arguments(recipe: Recipe, rate: float, scratch: str, rows: int) -> TrainingArguments:
     processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-    steps = math.ceil(rows / recipe.batch_size) * recipe.epochs
+    steps = _steps(recipe, rows)
     return TrainingArguments(
         output_dir=scratch,
         num_train_epochs=recipe.epochs,

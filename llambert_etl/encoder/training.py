@@ -47,8 +47,9 @@ def fine_tune(
     processes = process_count(recipe, settings)
     set_seed(recipe.seed)
     model, tokenizer = load_pretrained(recipe, labels, settings)
-    followed = recipe.model_copy(update={"learning_rate": learning_rate(recipe, model)})
     splits = [split(rows, recipe.dev_share, recipe.seed) for rows in stages]
+    rate = learning_rate(recipe, model, max(len(split.train.texts) for split in splits))
+    followed = recipe.model_copy(update={"learning_rate": rate})
     # Several devices in one process would each be given a whole batch.
     alone = processes == 1 and torch.cuda.device_count() < 2
     trained = (

@@ -38,7 +38,7 @@ def test_two_processes_train_one_version_with_the_metrics_of_one(
 ) -> None:
     # Without dropout, which is other units in each process. The labels follow from the texts' last figure.
     mirror = pretrained(tmp_path / "encoder", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    task = make_task(encoder={"epochs": 15, "patience": 15, "learning_rate": 0.02})
+    task = make_task(encoder={"epochs": 15, "patience": 15, "learning_rate": 0.01})
     caplog.set_level("INFO", "llambert_etl.encoder")
     found, said = [], []
     for processes in (1, 2):

@@ -17,7 +17,7 @@ from llambert_etl.encoder.card import Card
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.pretrained import load_pretrained
 from llambert_etl.encoder.rows import Stage, read_stage
-from llambert_etl.encoder.stages import learning_rate
+from llambert_etl.encoder.stages import _FullBatches, learning_rate
 from llambert_etl.encoder.training import Labelled, fine_tune
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.settings import Settings
@@ -157,12 +157,34 @@ def test_more_tokens_than_an_encoder_has_positions_for_are_refused(architecture:
         load_pretrained(recipe, LABELS, settings)
 
 
-@pytest.mark.parametrize(("width", "rate"), [(16, 1e-4), (384, 1e-4), (768, 2e-5), (1024, 1e-5)])
-def test_a_wider_encoder_learns_at_a_lower_rate_unless_its_recipe_says_otherwise(width: int, rate: float) -> None:
+@pytest.mark.parametrize(
+    ("width", "rows", "rate"),
+    [
+        (16, 1_000, 1e-4),
+        (384, 1_000, 1e-4),
+        (384, 6_000, pytest.approx(5.7e-5, rel=0.02)),
+        (384, 25_000, pytest.approx(3.6e-5, rel=0.02)),
+        (768, 25_000, 2e-5),
+        (1024, 25_000, 1e-5),
+    ],
+)
+def test_a_wider_or_longer_training_has_a_lower_rate_unless_its_recipe_says_otherwise(
+    width: int, rows: int, rate: float
+) -> None:
     model = BertForSequenceClassification(BertConfig(vocab_size=9, hidden_size=width, num_hidden_layers=0))
     recipe = Recipe(model="tests/bert", revision=REVISION)
-    assert learning_rate(recipe, model) == rate
-    assert learning_rate(recipe.model_copy(update={"learning_rate": 3e-5}), model) == 3e-5
+    assert learning_rate(recipe, model, rows) == rate
+    assert learning_rate(recipe.model_copy(update={"learning_rate": 3e-5}), model, rows) == 3e-5
+
+
+def test_batches_of_like_length_come_in_no_order_and_leave_nothing_out() -> None:
+    lengths = [5 + row % 97 for row in range(1_003)]
+    dealt = list(_FullBatches(16, lengths=lengths, generator=torch.Generator().manual_seed(1)))
+    batches = [[lengths[row] for row in dealt[start : start + 16]] for start in range(0, len(dealt), 16)]
+    assert (len(batches), len(batches[-1]), set(dealt)) == (63, 16, set(range(1_003)))
+    assert np.mean([np.ptp(batch) for batch in batches]) < 20, "a batch is as mixed as the corpus is"
+    means = [np.mean(batch) for batch in batches]
+    assert abs(np.corrcoef(means[1:], means[:-1])[0, 1]) < 0.3, "what comes next is like what came before"
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
