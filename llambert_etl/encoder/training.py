@@ -48,7 +48,8 @@ def fine_tune(
     set_seed(recipe.seed)
     model, tokenizer = load_pretrained(recipe, labels, settings)
     splits = [split(rows, recipe.dev_share, recipe.seed) for rows in stages]
-    rate = learning_rate(recipe, model, max(len(split.train.texts) for split in splits))
+    # By the first stage alone, so that it ends where a training without the others would.
+    rate = learning_rate(recipe, model, len(splits[0].train.texts))
     followed = recipe.model_copy(update={"learning_rate": rate})
     # Several devices in one process would each be given a whole batch.
     alone = processes == 1 and torch.cuda.device_count() < 2
