@@ -78,7 +78,10 @@ class Encoder(Part):
     strategy: Strategy = "llm"
     epochs: int = Field(default=3, gt=0)
     learning_rate: float | None = Field(
-        default=None, gt=0, lt=1, description="left out, the one that suits an encoder of this width and the number of rows"
+        default=None,
+        gt=0,
+        lt=1,
+        description="left out, the one that suits an encoder of this width and the number of rows",
     )
     batch_size: int = Field(default=16, gt=0)
     max_length: int = Field(default=512, gt=0, le=8192)

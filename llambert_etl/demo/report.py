@@ -49,7 +49,7 @@ def how_to_look(summary: Summary) -> str:
     """Return snippets that read the published labels with polars and DuckDB."""
     table = f"{summary.lake}/labels"
     return f"""\
-  Tables     {summary.lake}/{{documents,annotations,gold,labels,promotions}} at {summary.s3_endpoint}
+  Tables     {summary.lake}/{{documents,annotations,gold,labels,promotions,reviews}} at {summary.s3_endpoint}
   Serve them `make up` (Airflow, MLflow, S3; it prints addresses, login and keys), `make down` stops it
 
   polars     import polars as pl
