@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,13 +33,7 @@ _STATE = REPOSITORY / ".benchmarks" / "imdb"
 _POINTS = _STATE / "lake" / "_studies" / "imdb"
 _DAY = Partition("2026-11-01")
 _TESTED, _JUDGED = 4_000, 2_000  # gold rows to test on, and to learn from or to hold the LLM against
-# Each by its name: its kind, and how many documents the LLM labels beyond the sample.
-_STUDIES: Mapping[str, tuple[StudyKind, int]] = {
-    "strategies": ("strategies", 0),
-    "strategies_with_extra": ("strategies", 6_000),
-    "size": ("size", 0),
-    "mislabelling": ("mislabelling", 0),
-}
+_STUDIES: tuple[StudyKind, ...] = ("strategies", "size", "mislabelling")
 
 
 class World(NamedTuple):
@@ -51,7 +44,7 @@ class World(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.imdb", description=__doc__)
-    parser.add_argument("studies", nargs="*", default=list(_STUDIES), help=f"of {', '.join(_STUDIES)}")
+    parser.add_argument("studies", nargs="*", default=_STUDIES, help=f"of {', '.join(_STUDIES)}")
     parser.add_argument("--out", type=Path, default=EVIDENCE / "imdb")
     parser.add_argument("--anew", action="store_true", help="measure again what points.json in that folder has")
     arguments = parser.parse_args()
@@ -64,32 +57,27 @@ def main() -> None:
         shutil.rmtree(_POINTS, ignore_errors=True)
     else:
         _recall(points)
-    for name in arguments.studies:
-        kind, extra = _STUDIES[name]
-        out, task = arguments.out / name, _with_extra(world.task, extra)
-        subject = Subject(
-            task=task,
-            partition=_DAY,
-            run="benchmarks",
-            plan=plan,
-            prompt_hash=prompt_hash(task, world.settings.include),
-            lake=world.lake,
-            settings=world.settings,
-        )
+    subject = Subject(
+        task=world.task,
+        partition=_DAY,
+        run="benchmarks",
+        plan=plan,
+        prompt_hash=prompt_hash(world.task, world.settings.include),
+        lake=world.lake,
+        settings=world.settings,
+    )
+    for kind in arguments.studies:
+        out = arguments.out / kind
         try:
-            done = study(kind, subject, registry=None, out=out, progress=progress(f"study {name}"))
+            done = study(kind, subject, registry=None, out=out, progress=progress(f"study {kind}"))
         finally:
             _keep(points)
         study_file = out / "study.json"
         results = json.loads(study_file.read_text(encoding="utf-8"))
         study_file.unlink()
-        command = f"LLAMBERT_BENCH_DATA=FOLDER python -m benchmarks.imdb {name}"
-        write(f"imdb/{name}", seeds=plan.seeds, results=results, out=arguments.out.parent, command=command)
+        command = f"LLAMBERT_BENCH_DATA=FOLDER python -m benchmarks.imdb {kind}"
+        write(f"imdb/{kind}", seeds=plan.seeds, results=results, out=arguments.out.parent, command=command)
         print(done.model_dump_json(indent=2), flush=True)
-
-
-def _with_extra(task: LabellingTask, extra: int) -> LabellingTask:
-    return task.model_copy(update={"annotator": task.annotator.model_copy(update={"extra": extra})})
 
 
 def _recall(points: Path) -> None:
