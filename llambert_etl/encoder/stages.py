@@ -57,7 +57,10 @@ def _steps(recipe: Recipe, rows: int) -> int:
 def run_stages(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stages: Sequence[Stage], recipe: Recipe
 ) -> Iterator[float]:
-    """Train through `stages` in turn; yield the dev macro F1 of each, when `model` is as it ends."""
+    """Train through `stages` in turn, all at the recipe's learning rate, which must be filled in.
+
+    Yield the dev macro F1 of each, when `model` is as it ends.
+    """
     if recipe.frozen:
         model.base_model.requires_grad_(False)
     for number, stage in enumerate(stages):
@@ -71,11 +74,10 @@ def _run_stage(
     classes = len(model.config.id2label or ())
     before = _copy(model) if average else {}
     keeper = _KeepBest(recipe.epochs if average else recipe.patience)
-    rate = learning_rate(recipe, model, len(stage.train.texts))
     with tempfile.TemporaryDirectory() as scratch:
         trainer = _Trainer(
             model=model,
-            args=_arguments(recipe, rate, scratch, len(stage.train.texts)),
+            args=_arguments(recipe, scratch, len(stage.train.texts)),
             data_collator=DataCollatorWithPadding(tokenizer),
             train_dataset=_encode(tokenizer, stage.train.texts, stage.train.targets, recipe.max_length),
             eval_dataset=_encode(tokenizer, stage.dev.texts, stage.dev.labels, recipe.max_length),
@@ -86,7 +88,7 @@ def _run_stage(
         )
         trainer.remove_callback(PrinterCallback)  # it prints on stdout, where only the manifest belongs
         torch.manual_seed(recipe.seed + trainer.args.process_index)  # no two processes drop the same units
-        logger.info("training on %d rows with learning rate %g", len(stage.train.texts), rate)
+        logger.info("training on %d rows with learning rate %g", len(stage.train.texts), recipe.learning_rate)
         trainer.train()
         # Every process has seen the same scores and keeps the same weights.
         model.load_state_dict(_mean(before, _copy(model)) if average else keeper.weights)
@@ -129,13 +131,13 @@ def _mean(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> dict[
     }
 
 
-def _arguments(recipe: Recipe, rate: float, scratch: str, rows: int) -> TrainingArguments:
+def _arguments(recipe: Recipe, scratch: str, rows: int) -> TrainingArguments:
     processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     steps = _steps(recipe, rows)
     return TrainingArguments(
         output_dir=scratch,
         num_train_epochs=recipe.epochs,
-        learning_rate=rate,
+        learning_rate=recipe.learning_rate,  # type: ignore[arg-type]  # filled in by fine_tune
         per_device_train_batch_size=recipe.batch_size // processes,
         per_device_eval_batch_size=64,
         warmup_steps=max(1, steps // 10),

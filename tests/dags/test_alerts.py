@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from llambert_etl.config import find_task
-from llambert_etl.orchestration import dags
-from llambert_etl.settings import load_settings
 from tests.dags.conftest import write_task
+from tests.dags.deployed import build
 from tests.webhook import PATH, Webhook
 
 DAY = "2026-11-10"
@@ -25,11 +23,6 @@ def channel(include: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]
     with Webhook() as hook:
         monkeypatch.setenv("LLAMBERT_ALERTS", json.dumps({"nlp": hook.secret}))
         yield hook
-
-
-def label() -> Any:
-    settings = load_settings()
-    return dags.build_label(find_task(settings.include, "films"), settings)
 
 
 def test_a_refusing_gate_is_told_once_with_its_reason_and_where_to_look(
@@ -56,7 +49,7 @@ def test_a_try_that_is_followed_by_another_tells_nothing(cli: Any, run_dag: RunD
     from llambert_etl.orchestration.alerts import Alert
 
     cli.reply(plan={"exit": 75, "reason": "registry: no answer"})
-    dag = label()
+    dag = build("label")
     for step in dag.tasks:
         callbacks = step.partial_kwargs["on_failure_callback"] if step.is_mapped else step.on_failure_callback
         assert [type(each) for each in callbacks] == [Alert]
@@ -108,4 +101,4 @@ def test_a_channel_that_is_not_there_is_a_line_in_the_log_without_its_address(
 
 
 def test_a_task_without_a_channel_has_no_alert() -> None:
-    assert not label().get_task("plan").on_failure_callback
+    assert not build("label").get_task("plan").on_failure_callback

@@ -1,11 +1,12 @@
 """The exact argv of every step, in every Dag."""
 
+from pathlib import Path
+
 import pytest
 
-from llambert_etl.config import find_task
 from llambert_etl.errors import ConfigError
-from llambert_etl.orchestration import commands, dags, forms
-from llambert_etl.settings import load_settings
+from llambert_etl.orchestration import commands
+from tests.dags.deployed import build, films
 
 WHO_AND_WHEN = "--task films --expect HASH --partition {{ partition_key }} --run {{ run_id }}"
 
@@ -38,30 +39,20 @@ GOLDEN = {
 }
 
 
-def test_each_step_runs_exactly_this_command() -> None:
-    settings = load_settings()
-    task = find_task(settings.include, "films")
-    built = {
-        "ingest": dags.build_ingest(task, settings),
-        "retrain": dags.build_retrain(task, settings),
-        "label": dags.build_label(task, settings),
-        "study": forms.build_study(task, settings),
-        "relabel": forms.build_relabel(task, settings),
-        "maintain": dags.build_maintain(settings),
-    }
+def test_each_step_runs_exactly_this_command(include: Path) -> None:
     found = {
         (kind, step.task_id): " ".join(step.arguments)
-        .replace(str(settings.include), "INCLUDE")
-        .replace(task.config_hash, "HASH")
-        for kind, dag in built.items()
-        for step in dag.tasks
+        .replace(str(include), "INCLUDE")
+        .replace(films().config_hash, "HASH")
+        for kind in ("ingest", "retrain", "label", "study", "relabel", "maintain")
+        for step in build(kind).tasks
         if not step.is_mapped and hasattr(step, "arguments")
     }
     assert found == GOLDEN
 
 
 def test_each_shard_and_each_ingested_day_has_its_own_command() -> None:
-    task = find_task(load_settings().include, "films")
+    task = films()
     known = f"--task films --expect {task.config_hash}"
     assert commands.label_shards(task, "2026-11-10", "run-1", 2) == [
         f"label {known} --partition 2026-11-10 --run run-1 --shard 0".split(),

@@ -115,12 +115,10 @@ def test_every_dag_survives_airflows_serialisation(bag: DagBag) -> None:
 
 
 def test_approval_stands_between_training_and_promotion_where_the_task_asks_for_it(include: Path) -> None:
-    from llambert_etl.config import find_task
-    from llambert_etl.orchestration.dags import build_retrain
-    from llambert_etl.settings import load_settings
+    from tests.dags.deployed import build
 
     write_task(include, "films", "retrain: {approval: true}")
-    dag = build_retrain(find_task(include, "films"), load_settings())
+    dag = build("retrain")
     assert dag.get_task("approve").upstream_task_ids == {"compare"}
     assert dag.get_task("approve").downstream_task_ids == {"promote"}
     assert dag.get_task("compare").upstream_task_ids == {"train"}

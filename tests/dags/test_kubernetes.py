@@ -11,13 +11,13 @@ import kubernetes_validate
 import pytest
 from kubernetes.client import ApiClient
 
-from llambert_etl.config import LabellingTask, find_task
 from llambert_etl.errors import ConfigError, DataError, TransientError
-from llambert_etl.orchestration import commands, dags
+from llambert_etl.orchestration import commands
 from llambert_etl.orchestration.kubernetes import PodStep, pod_arguments
 from llambert_etl.orchestration.retry import StepCrashedError
-from llambert_etl.settings import Kubernetes, load_settings
+from llambert_etl.settings import Kubernetes
 from tests.dags.conftest import write_task
+from tests.dags.deployed import build, films
 from tests.fake_server import Answer, FakeServer, Request, json_answer
 
 IMAGE = "registry.example/llambert@sha256:" + "0" * 64
@@ -35,10 +35,7 @@ def cluster(include: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def operators() -> dict[str, Any]:
-    settings = load_settings()
-    task = find_task(settings.include, "films")
-    built = [getattr(dags, f"build_{kind}")(task, settings) for kind in ("ingest", "retrain", "label")]
-    return {step.task_id: step for dag in built for step in dag.tasks}
+    return {step.task_id: step for kind in ("ingest", "retrain", "label") for step in build(kind).tasks}
 
 
 def pod_of(step: PodStep) -> dict[str, Any]:
@@ -226,14 +223,6 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster
         yield cluster
 
 
-def films() -> LabellingTask:
-    return find_task(load_settings().include, "films")
-
-
-def retrain_dag() -> Any:
-    return dags.build_retrain(films(), load_settings())
-
-
 def test_manifest_comes_back_from_each_pod_without_a_second_container(api: FakeCluster, cli: Any, run_dag: Any) -> None:
     cli.reply(**{"training-due": {"facts": {"due": True}}})
     api.message = json.dumps({"step": "train", "facts": {"model_version": 3}})
@@ -261,7 +250,7 @@ def test_exit_code_of_a_pod_becomes_the_same_error_as_that_of_a_process(
     api: FakeCluster, exit_code: int, error: type[Exception]
 ) -> None:
     api.exit_code, api.message = exit_code, "gate: 80 % of the replies were not parsed"
-    step = retrain_dag().get_task("train")
+    step = build("retrain").get_task("train")
     step.arguments = ["train", "--partition", DAY]
     instance = SimpleNamespace(
         dag_id="films__retrain", task_id="train", map_index=-1, try_number=1, xcom_push=lambda **_: None
@@ -271,7 +260,7 @@ def test_exit_code_of_a_pod_becomes_the_same_error_as_that_of_a_process(
 
 
 def test_pod_is_not_even_created_for_a_run_without_a_partition_key(api: FakeCluster) -> None:
-    step = retrain_dag().get_task("train")
+    step = build("retrain").get_task("train")
     step.arguments = ["train", "--partition", "None"]
     with pytest.raises(ConfigError, match="no partition key"):
         step.execute({})
