@@ -1,5 +1,7 @@
 """The plan of one label run and what its shards staged: the notes that plan, label, check and publish share."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
 
 from llambert_etl.config import fingerprint
@@ -11,7 +13,10 @@ from llambert_etl.registry import ModelVersion
 
 
 class Plan(BaseModel):
-    """What one run labels, with what. Written once, so that every shard and every retry uses the same model version."""
+    """What one run labels, with what. Written once, so that every shard and every retry uses the same model version.
+
+    `move` is the number of the promotion that made the model champion; None where it is no champion, or nobody knows.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -19,6 +24,7 @@ class Plan(BaseModel):
     partition: Partition
     run: str
     model: ModelVersion
+    move: int | None = None
     documents_version: int
     documents_key: int | None
     labels_key: int | None
@@ -33,6 +39,15 @@ class Plan(BaseModel):
     @property
     def folder(self) -> str:
         return f"{run_folder(self.task, self.partition, self.run)}/{fingerprint(self.commit_key)}"
+
+    def beside(self, published: Manifest) -> Literal["newer", "older", "neither"]:
+        """Tell whether documents and champion are those of the published labels or newer ones, or older ones."""
+        documents, move = published.versions_read.get("documents"), published.facts.get("move")
+        if documents is None or self.move is None or not isinstance(move, int):
+            return "neither"
+        if self.documents_version >= documents and self.move >= move:
+            return "newer"
+        return "older" if self.documents_version <= documents and self.move <= move else "neither"
 
 
 class ShardNote(BaseModel):

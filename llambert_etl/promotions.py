@@ -69,6 +69,11 @@ class Champion:
         """Tell whether alias and log both name this version: there is nothing to finish."""
         return self.number == version == self._logged
 
+    @property
+    def entered_as(self) -> int | None:
+        """Return the number of the move that made this version champion; None while it is not entered."""
+        return self._moves if self.number is not None and self.number == self._logged else None
+
     def made_by_this_run(self) -> bool:
         """Tell whether the last entry is this very run's: it is asked a second time."""
         return self.last is not None and (self.last.partition, self.last.run) == (self._partition, self._run)

@@ -192,10 +192,21 @@ def build_label(labelling: LabellingTask, settings: Settings) -> DAG:
         chain(
             steps.mapped("label_shard", shards(plan.output)),
             steps.light("check_labels", commands.step("check labels", labelling)),
-            steps.light("publish", commands.step("publish", labelling), outlets=[assets.labels]),
+            steps.light(
+                "publish",
+                commands.step("publish", labelling),
+                outlets=[assets.labels],
+                post_execute=skip_where_overtaken,
+            ),
             *_export(labelling, steps),
         )
     return dag
+
+
+def skip_where_overtaken(context: Context, manifest: object) -> None:
+    """Skip, and announce no labels, where another run has published newer ones."""
+    if reason := facts_of(manifest).get("skip"):
+        raise AirflowSkipException(str(reason))
 
 
 def build_maintain(settings: Settings) -> DAG:

@@ -45,7 +45,7 @@ def plan(
     started = datetime.datetime.now(datetime.UTC)
     manifest = Manifest(step="plan", task=task.name, partition=partition, run=run, config_hash=task.config_hash)
     made = _unfinished(lake, task, partition, run) or _make(
-        task, partition, run, lake, _pin(task, partition, run, lake, registry, model_version), settings
+        task, partition, run, lake, *_pin(task, partition, run, lake, registry, model_version), settings
     )
     moved = found_by_hand(lake, task.name, partition, run)
     others = [day for day in lake.partitions("documents", task.name) if day != partition] if moved else []
@@ -85,6 +85,7 @@ def _make(
     run: str,
     lake: Lake,
     version: ModelVersion | None,
+    move: int | None,
     settings: Settings,
 ) -> Plan | None:
     if version is None:
@@ -107,6 +108,7 @@ def _make(
         partition=partition,
         run=run,
         model=version,
+        move=move,
         documents_version=documents_version,
         documents_key=documents_key,
         labels_key=lake.commit_key("labels", task.name, partition),
@@ -117,31 +119,33 @@ def _make(
 
 def _pin(
     task: LabellingTask, partition: Partition, run: str, lake: Lake, registry: Registry, wanted: int | None
-) -> ModelVersion | None:
-    """Resolve the version to label with, once."""
+) -> tuple[ModelVersion | None, int | None]:
+    """Resolve the version to label with, once, and the number of the move that made it champion."""
     version: ModelVersion | None
+    move: int | None = None
     if wanted is not None:
         version = registry.version(task.name, wanted)
     else:
         try:
             champion = Champion(task.name, partition, run, lake, registry, dry_run=False)
         except TransientError as error:
-            version = _last_used(task, lake, error)
+            version, move = _last_used(task, lake, error)
         else:
             champion.notice()
-            version = champion.version
+            version, move = champion.version, champion.entered_as
     if version is not None and version.labels != task.label_names:
         raise ConfigError(
             f"{version.name} version {version.version} labels {list(version.labels)}, the task file says "
             f"{list(task.label_names)}: retrain, or put the task file's labels back"
         )
-    return version
+    return version, move
 
 
-def _last_used(task: LabellingTask, lake: Lake, outage: TransientError) -> ModelVersion:
+def _last_used(task: LabellingTask, lake: Lake, outage: TransientError) -> tuple[ModelVersion, int | None]:
     """With the registry down, go on with the version and hashes of the last label commit, never with a guess."""
     last = next(lake.commits("labels", task.name), None)
     if last is None or last.manifest is None:
         raise outage
     logger.warning("registry down: using the model version of the last label commit")
-    return ModelVersion.model_validate(last.manifest.facts["model"])
+    move = last.manifest.facts.get("move")
+    return ModelVersion.model_validate(last.manifest.facts["model"]), move if isinstance(move, int) else None

@@ -4,7 +4,7 @@ import datetime
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import DataError
-from llambert_etl.labelling import merge, read_plan, read_shards, was_checked
+from llambert_etl.labelling import Plan, merge, read_plan, read_shards, was_checked
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -13,7 +13,10 @@ from llambert_etl.partition import Partition
 def publish(task: LabellingTask, partition: Partition, *, run: str, lake: Lake) -> Manifest:
     """Replace the partition's labels with what was staged and checked. Repeating it changes nothing.
 
-    Raise DataError while a shard is missing or the staged files have not passed their gate: the old labels stay.
+    Where another run has published since this one was planned, the newer documents and champion stay: its labels are
+    replaced, or nothing is done and `facts` says why under `skip`.
+    Raise DataError while a shard is missing or the staged files have not passed their gate, and where neither run is
+    the newer one: the old labels stay.
     """
     started = datetime.datetime.now(datetime.UTC)
     plan = read_plan(lake, task.name, partition, run)
@@ -35,6 +38,7 @@ def publish(task: LabellingTask, partition: Partition, *, run: str, lake: Lake) 
             # With the registry down, the next run goes on with this very version and these hashes.
             "model": plan.model.model_dump(mode="json"),
             "model_version": plan.model.version,
+            "move": plan.move,
             "shards": plan.shards,
         },
     )
@@ -42,12 +46,29 @@ def publish(task: LabellingTask, partition: Partition, *, run: str, lake: Lake) 
         raise DataError(
             f"labels {task.name} {partition}: {staged.rows} rows staged for {manifest.rows['read']} documents"
         )
+    present = lake.commit_key("labels", task.name, partition)
+    if present != plan.labels_key and not lake.holds("labels", task.name, partition, plan.commit_key):
+        other = _published_since(lake, plan)
+        if plan.beside(other) == "older":
+            skip = f"run {other.run!r} has meanwhile published the labels of newer documents or a newer champion"
+            return manifest.finished(started, rows={}, facts=manifest.facts | {"skip": skip})
     commit = lake.replace_partition(
         "labels",
         task.name,
         partition,
-        staged,
+        staged.model_copy(update={"replaces": present}),
         commit_key=plan.commit_key,
         manifest=manifest.finished(started),
     )
     return manifest.finished(started, versions_written={"labels": commit.version})
+
+
+def _published_since(lake: Lake, plan: Plan) -> Manifest:
+    """Return the account of the labels that are there now; raise DataError where they cannot be compared with ours."""
+    last = lake.last_commit("labels", plan.task, plan.partition)
+    if last is None or last.manifest is None or plan.beside(last.manifest) == "neither":
+        raise DataError(
+            f"labels {plan.task} {plan.partition}: another run has published since this one was planned, and it cannot "
+            "be told whose documents and champion are newer; start another label run for this day"
+        )
+    return last.manifest

@@ -170,6 +170,12 @@ def test_labels_that_are_up_to_date_are_not_made_again(cli: Any, run_dag: RunDag
     assert cli.steps == ["plan"]
 
 
+def test_a_label_run_that_a_newer_one_has_overtaken_announces_nothing(cli: Any, run_dag: RunDag) -> None:
+    cli.reply(plan={"facts": {"shards": 1}}, publish={"facts": {"skip": "run 'r2' has published newer labels"}})
+    run = run_dag("label", DAY)
+    assert (run.state, run.states["publish"], run.announced) == ("success", "skipped", set())
+
+
 def test_labels_are_exported_once_they_are_published(cli: Any, run_dag: RunDag, include: Path) -> None:
     write_task(include, "films", "export: parquet")
     cli.reply(plan={"facts": {"shards": 1, "fresh": False, "skip": None}})
