@@ -26,7 +26,7 @@ def write(
     path = out / f"{name}.json"
     record = {
         "command": command or f"python -m benchmarks.{name}",
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": commit(),
         "changed_since_commit": _git("status", "--porcelain", "--", *_MEASURED).splitlines(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seeds": list(seeds),
@@ -37,6 +37,10 @@ def write(
     path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"written: {path}")
     return path
+
+
+def commit() -> str:
+    return _git("rev-parse", "HEAD")
 
 
 def machine() -> dict[str, object]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from benchmarks.evidence import EVIDENCE, write
+from benchmarks.evidence import EVIDENCE, commit, machine, write
 from llambert_etl.cli.outcome import progress
 from llambert_etl.config import LabellingTask, StudyKind
 from llambert_etl.config.yaml_files import read_yaml
@@ -83,16 +83,22 @@ def main() -> None:
 def _recall(points: Path) -> None:
     """Put points into the lake that were measured on another day, or on another machine."""
     _POINTS.mkdir(parents=True, exist_ok=True)
-    known = json.loads(points.read_text(encoding="utf-8")) if points.exists() else {}
-    for key, measured in known.items():
+    for key, kept in _read(points).items():
         if not (_POINTS / key).exists():
-            (_POINTS / key).write_text(json.dumps(measured), encoding="utf-8")
+            (_POINTS / key).write_text(json.dumps(kept["measured"]), encoding="utf-8")
 
 
 def _keep(points: Path) -> None:
+    """Write down the measured points, each with the commit and the machine that were the first to keep it."""
+    known, here = _read(points), {"commit": commit(), "machine": machine()}
+    for path in sorted(_POINTS.glob("*.json")):
+        known.setdefault(path.name, {"measured": json.loads(path.read_text(encoding="utf-8")), **here})
     points.parent.mkdir(parents=True, exist_ok=True)
-    measured = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(_POINTS.glob("*.json"))}
-    points.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    points.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n", encoding="utf-8")
+
+
+def _read(points: Path) -> dict[str, dict[str, object]]:
+    return json.loads(points.read_text(encoding="utf-8")) if points.exists() else {}
 
 
 def _corpus() -> Path:
