@@ -103,7 +103,8 @@ def _trained(trained: Iterable[Trained], champion: int) -> Table:
             "" if row.version is None else str(row.version),
             f"{metrics[0]:.1%}",
             f"{metrics[1]:.3f}",
-            f"{metrics[2]:.3f}",
+            # Only a stage that is the last one is calibrated.
+            "not calibrated" if row.version is None else f"{metrics[2]:.3f}",
             f"{row.decision}, champion" if row.version == champion else row.decision,
             style="bold" if row.version == champion else None,
         )

@@ -70,8 +70,8 @@ def test_the_retrain_form_asks_for_sample_and_strategy(page: Page) -> None:
 def test_the_relabel_form_asks_for_two_days(page: Page) -> None:
     page.goto(f"/dags/{TASK}__relabel")
     page.get_by_role("button", name=re.compile("Trigger")).first.click()
-    for field in ("From", "To"):
-        expect(page.get_by_text(field, exact=True).first).to_be_visible(timeout=_SLOW)
+    for field in ("From", "To"):  # a field that must be filled in has a star
+        expect(page.get_by_text(f"{field} *", exact=True).first).to_be_visible(timeout=_SLOW)
     keep(page, "airflow-relabel-form")
 
 
