@@ -71,7 +71,7 @@ def keep(page: Page, name: str) -> Path:
     """Keep a picture of the page for people to look at."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     path = PICTURES / f"{name}.png"
-    page.screenshot(path=path)
+    page.screenshot(path=path, animations="disabled")
     address = urlsplit(page.url)
     _seen[path.name] = {"title": page.title(), "page": f"{address.path}#{address.fragment}".rstrip("#")}
     return path
