@@ -91,10 +91,7 @@ def write_folder(folder: Path, files: Mapping[str, str], manifest: str) -> None:
     """
     contents = {name: content.encode() for name, content in files.items()}
     try:
-        if folder.is_dir() and any(folder.iterdir()):
-            held = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != MANIFEST}
-            if held != contents:
-                raise ConfigError(f"review {str(folder)!r} holds other files, perhaps answers; give a new folder")
+        if _holds(folder, contents):
             return
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".review-", dir=folder.parent) as scratch:
@@ -102,6 +99,20 @@ def write_folder(folder: Path, files: Mapping[str, str], manifest: str) -> None:
             whole.mkdir()
             for name, content in {**contents, MANIFEST: manifest.encode()}.items():
                 (whole / name).write_bytes(content)
-            os.replace(whole, folder)
+            try:
+                os.replace(whole, folder)
+            except OSError:
+                if not _holds(folder, contents):  # else the same export at the same time was first
+                    raise
     except OSError as error:
         raise ConfigError(f"review {str(folder)!r} cannot be written: {error.strerror}; give another folder") from error
+
+
+def _holds(folder: Path, contents: Mapping[str, bytes]) -> bool:
+    """Tell whether the folder holds these very files, or nothing; raise ConfigError where it holds others."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return False
+    held = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != MANIFEST}
+    if held != contents:
+        raise ConfigError(f"review {str(folder)!r} holds other files, perhaps answers; give a new folder")
+    return True

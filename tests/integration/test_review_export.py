@@ -1,8 +1,11 @@
 """What people are asked to look at: why each document was chosen, and the files that they get."""
 
+import contextlib
 import csv
 import io
+import os
 import xml.etree.ElementTree as ET
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +174,27 @@ def test_an_export_that_could_not_write_its_files_is_finished_by_the_next(panel:
     panel.export(size=5)
     assert {row["id"] for row in panel.sheet()} == set(asked["id"])
     assert panel.asked().equals(asked)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "outcome"),
+    [("a", contextlib.nullcontext()), ("b", pytest.raises(ConfigError, match="holds other files"))],
+)
+def test_of_two_exports_into_one_folder_at_once_the_second_finds_its_files_there_or_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str, outcome: AbstractContextManager[Any]
+) -> None:
+    folder, move = tmp_path / "review", os.replace
+
+    def after_the_other(source: Path, target: Path) -> None:
+        monkeypatch.setattr(os, "replace", move)
+        write_folder(folder, {"review.csv": theirs}, "{}")
+        move(source, target)
+
+    monkeypatch.setattr(os, "replace", after_the_other)
+    with outcome:
+        write_folder(folder, {"review.csv": "a"}, "{}")
+    assert (folder / "review.csv").read_text(encoding="utf-8") == theirs
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_files_are_there_whole_or_not_at_all(tmp_path: Path) -> None:

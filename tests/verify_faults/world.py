@@ -29,6 +29,7 @@ from tests.models import save_tiny_llama
 from tests.poison import jsonl
 from tests.tasks import task_fields
 
+REVIEWED = Partition("2026-11-13")  # after all documents: no training learns from the answers
 DAYS = FIRST, SECOND, THIRD = Partition("2026-11-10"), Partition("2026-11-11"), Partition("2026-11-12")
 RIGHT = {"good": "positive", "fine": "positive", "bad": "negative", "poor": "negative"}
 # Two words are learnt wrong, and gold corrects them on the third day only: so a second champion follows the first.
@@ -196,6 +197,11 @@ def nights(world: World, run: str, do: Do) -> None:
         do(*(step("check labels", day, suffix=suffix) for day in due))
         do(*(step("publish", day, suffix=suffix) for day in due))
 
+    def review(day: Partition) -> None:
+        folder = world.root / f"review-{run}"
+        do(step(f"review export {folder}", day))
+        do(step(f"review import {_answered(folder)}", day))
+
     for day in DAYS:
         world.drop(day, "reviews", 0)
     do(step("ingest", FIRST), step("ingest", SECOND))
@@ -206,12 +212,22 @@ def nights(world: World, run: str, do: Do) -> None:
     label("-first")
     retrain(THIRD)
     label("-second")
+    review(REVIEWED)
+
+
+def _answered(folder: Path) -> Path:
+    """Answer an exported review as a person would who knows what each word means."""
+    asked = pl.read_csv(folder / "review.csv", infer_schema=False)
+    right = pl.coalesce(pl.when(pl.col("text").str.contains(word)).then(pl.lit(label)) for word, label in RIGHT.items())
+    path = folder.with_suffix(".csv")
+    asked.with_columns(label=right, annotator=pl.lit("ada")).write_csv(path)
+    return path
 
 
 def command_of(argv: list[str]) -> str:
     """Return a command's name: what stands before its options and files."""
     words = argv[: argv.index("--task")]
-    return " ".join(words[:2] if words[0] in ("check", "gold") else words[:1])
+    return " ".join(words[:2] if words[0] in ("check", "gold", "review") else words[:1])
 
 
 def dumps(state: dict[str, list[tuple[Any, ...]]]) -> dict[str, set[str]]:
