@@ -20,6 +20,7 @@ def soak(ground: Ground, seed: int, minutes: float, say: Callable[[str], None]) 
         nights(calm, run, Calm(calm, usual))
     wanted, problems = calm.state(), inspect(calm, settled=True)
     assert {len(wanted[table]) > 0 for table in wanted} == {True}, "a corpus that fills every table"
+    assert len(wanted["promotions"]) > 1, "a champion that another follows"
     account, rounds, end = Account(), 0, time.monotonic() + 60 * minutes
     while time.monotonic() < end:
         rounds += 1
