@@ -72,7 +72,7 @@ class Champion:
     @property
     def entered_as(self) -> int | None:
         """Return the number of the move that made this version champion; None while it is not entered."""
-        return self._moves if self.number is not None and self.number == self._logged else None
+        return self._moves if self.number is not None and self.stands(self.number) else None
 
     def made_by_this_run(self) -> bool:
         """Tell whether the last entry is this very run's: it is asked a second time."""

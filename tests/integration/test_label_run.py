@@ -167,6 +167,11 @@ def two_runs(lake: Lake, task: LabellingTask, settings: Settings, newer: str) ->
         run_shards(lake, task, DAY, run, Parity(2))
 
 
+def rows_and_versions(lake: Lake, task: LabellingTask) -> tuple[int, set[int]]:
+    published = labels(lake, task)
+    return len(published), {version for _, version in published.values()}
+
+
 NEWER = {"champion": (2, {2}), "documents": (3, {1})}
 
 
@@ -179,8 +184,7 @@ def test_labels_that_an_older_run_publishes_meanwhile_are_replaced(
     finish(lake, task, DAY, "old")
     finish(lake, task, DAY, "new")
     again = finish(lake, task, DAY, "new")
-    published = labels(lake, task)
-    assert (len(published), {version for _, version in published.values()}) == NEWER[newer]
+    assert rows_and_versions(lake, task) == NEWER[newer]
     assert again.versions_written == {"labels": lake.version("labels")}
 
 
@@ -193,8 +197,7 @@ def test_a_run_that_a_newer_one_has_overtaken_leaves_its_labels_and_says_so(
     finish(lake, task, DAY, "new")
     before = lake.version("labels")
     late = finish(lake, task, DAY, "old")
-    published = labels(lake, task)
-    assert (len(published), {version for _, version in published.values()}) == NEWER[newer]
+    assert rows_and_versions(lake, task) == NEWER[newer]
     assert (lake.version("labels"), late.versions_written, late.rows) == (before, {}, {})
     assert late.facts["skip"] == "run 'new' has meanwhile published the labels of newer documents or a newer champion"
 
