@@ -48,9 +48,8 @@ def publish(task: LabellingTask, partition: Partition, *, run: str, lake: Lake) 
         )
     present = lake.commit_key("labels", task.name, partition)
     if present != plan.labels_key and not lake.holds("labels", task.name, partition, plan.commit_key):
-        other = _published_since(lake, plan)
-        if plan.beside(other) == "older":
-            skip = f"run {other.run!r} has meanwhile published the labels of newer documents or a newer champion"
+        if (newer := _newer(lake, plan)) is not None:
+            skip = f"run {newer.run!r} has meanwhile published the labels of newer documents or a newer champion"
             return manifest.finished(started, rows={}, facts=manifest.facts | {"skip": skip})
     commit = lake.replace_partition(
         "labels",
@@ -63,12 +62,16 @@ def publish(task: LabellingTask, partition: Partition, *, run: str, lake: Lake) 
     return manifest.finished(started, versions_written={"labels": commit.version})
 
 
-def _published_since(lake: Lake, plan: Plan) -> Manifest:
-    """Return the account of the labels that are there now; raise DataError where they cannot be compared with ours."""
+def _newer(lake: Lake, plan: Plan) -> Manifest | None:
+    """Return the account of the labels that are there now, where ours are the older ones; None where ours are newer.
+
+    Raise DataError where the two cannot be compared.
+    """
     last = lake.last_commit("labels", plan.task, plan.partition)
-    if last is None or last.manifest is None or plan.beside(last.manifest) == "neither":
+    there = None if last is None else last.manifest
+    if there is None or (ours := plan.beside(there)) == "neither":
         raise DataError(
             f"labels {plan.task} {plan.partition}: another run has published since this one was planned, and it cannot "
             "be told whose documents and champion are newer; start another label run for this day"
         )
-    return last.manifest
+    return there if ours == "older" else None
