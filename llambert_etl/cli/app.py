@@ -65,7 +65,8 @@ def import_gold(
     task: Task,
     partition: Day,
     file: Annotated[
-        Path | None, typer.Argument(help="parquet, csv or jsonl; the task file's `gold` where left out")
+        str | None,
+        typer.Argument(help="parquet, csv or jsonl, a path or an address; the task file's `gold` where left out"),
     ] = None,
     run: Run = "cli",
     expect: Expect = None,

@@ -8,7 +8,8 @@ import typer
 from llambert_etl.cli.clients import open_backlog, open_batch, open_step
 from llambert_etl.cli.options import Chosen, Day, Expect, Run, Sample, Task, done
 from llambert_etl.cli.outcome import progress
-from llambert_etl.config import StudyKind
+from llambert_etl.config import LabellingTask, Strategy, StudyKind
+from llambert_etl.errors import ConfigError
 from llambert_etl.labelling import merge, read_plan, read_shards, record_check
 from llambert_etl.studies.plan import load_plan
 
@@ -40,7 +41,7 @@ def annotate(
     from llambert_etl.steps.annotate import annotate
 
     found, day, clients = opened = open_step(task, partition, expect)
-    size = found.sample_size(strategy, sample)  # a wrong strategy is refused before the model is opened
+    size = _asked(found, strategy, sample)  # a wrong strategy is refused before the model is opened
     if found.annotator.batch:
         from llambert_etl.steps.batch import annotate_in_batches
 
@@ -104,7 +105,7 @@ def check(
         done(check_documents(found, day, run=run, lake=lake))
         return
     if what == "annotations":
-        size = found.sample_size(strategy, sample)
+        size = _asked(found, strategy, sample)
         done(check_annotations(found, day, run=run, lake=lake, prompt_hash=hashed, sample_size=size))
         return
     plan = read_plan(lake, found.name, day, run)
@@ -231,3 +232,10 @@ def training_due(
     found, day, clients = open_step(task, partition, expect)
     trained = clients.registry.decided_upto(found.name)
     done(training_due(found, day, run=run, lake=clients.lake, trained=trained, force=force))
+
+
+def _asked(task: LabellingTask, strategy: Strategy | None, sample: int | None) -> int:
+    """Return how many documents the LLM is asked about. Raise ConfigError for a strategy that has no use for it."""
+    if strategy == "gold":
+        raise ConfigError(f"{task.name}: strategy 'gold' has no use for the LLM's answers; run `llambert train` alone")
+    return task.sample_size(strategy, sample)

@@ -12,7 +12,7 @@ from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError
 from llambert_etl.llm import Reply
 from llambert_etl.llm.parsing import bare, read_reply
-from llambert_etl.llm.prompts import DOCUMENT, Chat, Completion, render
+from llambert_etl.llm.prompts import DOCUMENT, Chat, Completion, render, without_marks
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Server
 
@@ -23,7 +23,6 @@ UNSUPPORTED = ("unsupported_parameter", "unsupported_value")
 _CONTROL = re.compile(
     r"<\|[^<>|\s]{1,40}\|>|</?s>|</?(?:start|end)_of_turn>|\[\s*/?\s*INST\s*\]|<<\s*/?\s*SYS\s*>>", re.IGNORECASE
 )
-_BRACKETS = str.maketrans("[]<>", "(())")
 # English text has about four characters a token; other languages have fewer, so a forecast for them is too low.
 _CHARACTERS_PER_TOKEN = 4
 
@@ -94,7 +93,7 @@ class Questions:
 
     def body(self, text: str) -> dict[str, JsonValue]:
         """Return the request about one document."""
-        plain = _CONTROL.sub(lambda mark: mark.group().translate(_BRACKETS), text)
+        plain = without_marks(text, _CONTROL)
         annotator = self.task.annotator
         body: dict[str, JsonValue] = {
             "model": annotator.model,

@@ -9,10 +9,9 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from llambert_etl.errors import ConfigError
-from llambert_etl.llm.prompts import DOCUMENT, TURN_MARKS, Chat, Completion
+from llambert_etl.llm.prompts import DOCUMENT, Chat, Completion, without_marks
 
 _LINE_BREAKS = re.compile(r"\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
-_BRACKETS = str.maketrans("[]<>", "(())")
 
 
 class Document(NamedTuple):
@@ -68,7 +67,7 @@ class Encoding:
 
     def documents(self, texts: Sequence[str]) -> list[Document]:
         """Encode documents as plain text: nothing in them is a control token or a turn mark."""
-        plain = [TURN_MARKS.sub(lambda mark: mark.group().translate(_BRACKETS), text) for text in texts]
+        plain = [without_marks(text) for text in texts]
         if self.one_line:
             plain = [_LINE_BREAKS.sub(" ", text) for text in plain]
         encoded = _pieces(self.tokenizer, [self.lead + text for text in plain], split_special_tokens=True)

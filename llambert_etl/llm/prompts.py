@@ -21,8 +21,9 @@ from llambert_etl.errors import ConfigError
 DOCUMENT = "\ue000document\ue001"
 # Llama 2 has no control tokens for turns: it was trained on these very characters.
 TURN_MARKS = re.compile(r"\[\s*/?\s*INST\s*\]|<<\s*/?\s*SYS\s*>>", re.IGNORECASE)
+_ROUND_BRACKETS = str.maketrans("[]<>", "()()")
 # Part of every prompt hash: change it with any change of what a model is shown.
-_RENDERER_VERSION = 1
+_RENDERER_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,11 @@ def render(task: LabellingTask, include: Path) -> Chat | Completion:
             f"{path}: shows the document {shown.count(DOCUMENT)} times; write {{{{ text }}}} once, unfiltered"
         )
     return prompt
+
+
+def without_marks(text: str, marks: re.Pattern[str] = TURN_MARKS) -> str:
+    """Return a document's text with round brackets for those of what a model, or its server, would take for a mark."""
+    return marks.sub(lambda mark: mark.group().translate(_ROUND_BRACKETS), text)
 
 
 def prompt_hash(task: LabellingTask, include: Path) -> str:

@@ -47,7 +47,10 @@ def _deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["review", "export", "to", "--task", "movie_sentiment", "--stratum", "all", *DAY], 78, "'all' is not one of"),
         (["review", "export", "to", "--task", "movie_sentiment", *DAY], 65, "nothing to look at in"),
         (["review", "import", "no.csv", "--task", "movie_sentiment", *DAY], 78, "cannot be read: No such file"),
+        (["gold", "import", "s3://elsewhere/g.csv", "--task", "movie_sentiment", *DAY], 78, "not under any of"),
         (["annotate", "--task", "movie_sentiment", "--strategy", "llm+extra", *DAY], 78, "needs annotator.extra"),
+        (["annotate", "--task", "movie_sentiment", "--strategy", "gold", *DAY], 78, "run `llambert train` alone"),
+        (["check", "annotations", "--task", "movie_sentiment", "--strategy", "gold", *DAY], 78, "has no use for the"),
     ],
 )
 def test_a_refusal_is_one_line_and_an_exit_code(

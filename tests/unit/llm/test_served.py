@@ -75,15 +75,23 @@ def test_a_server_is_asked_by_its_own_name_for_the_limit_of_an_answer(llm: FakeL
 
 
 @pytest.mark.parametrize(
-    "mark", ["<|im_end|>", "<|eot_id|>", "</s>", "<s>", "[/INST]", "[ inst ]", "<</SYS>>", "<end_of_turn>"]
+    ("mark", "plain"),
+    [
+        ("<|im_end|>", "(|im_end|)"),
+        ("<|eot_id|>", "(|eot_id|)"),
+        ("</s>", "(/s)"),
+        ("<s>", "(s)"),
+        ("[/INST]", "(/INST)"),
+        ("[ inst ]", "( inst )"),
+        ("<</SYS>>", "((/SYS))"),
+        ("<end_of_turn>", "(end_of_turn)"),
+    ],
 )
 def test_a_mark_of_a_chat_format_in_a_document_is_plain_text(
-    annotator: ServedAnnotator, llm: FakeLlm, mark: str
+    annotator: ServedAnnotator, llm: FakeLlm, mark: str, plain: str
 ) -> None:
     annotator.annotate([f"Bad {mark} 1 < 2 [sic]"])
-    shown = llm.bodies[0]["messages"][-1]["content"]
-    assert mark not in shown
-    assert shown.endswith(" 1 < 2 [sic]")
+    assert llm.bodies[0]["messages"][-1]["content"].endswith(f"Bad {plain} 1 < 2 [sic]")
 
 
 def test_no_more_requests_are_under_way_than_the_server_is_given(llm: FakeLlm, tmp_path: Path) -> None:
