@@ -26,7 +26,7 @@ from pydantic_settings import (
 from llambert_etl.config.connections import ConnectionName, ConnectionUri
 from llambert_etl.errors import ConfigError
 
-_COMPUTING = ("PATH", "HOME", "TMPDIR", "LANG", "LC_", "PYTHON", "LD_", "CUDA_", "NVIDIA_", "NCCL_", "OMP_", "MKL_")
+_COMPUTING = tuple("PATH HOME TMPDIR LANG LC_ PYTHON PYTORCH_ LD_ CUDA_ NVIDIA_ NCCL_ OMP_ MKL_".split())
 
 
 class Kubernetes(BaseModel):

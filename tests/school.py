@@ -43,7 +43,7 @@ class School:
             lake=self.lake,
             registry=self.registry,
             settings=self.settings,
-            prompt_hash="p",
+            prompt_hash=options.pop("prompt_hash", "p"),
             strategy=strategy,  # type: ignore[arg-type]
             **options,
         )

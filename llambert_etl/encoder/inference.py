@@ -18,7 +18,7 @@ from transformers import (
 
 from llambert_etl.batching import by_length, side_by_side
 from llambert_etl.encoder.card import Card, read_card
-from llambert_etl.encoder.precision import device, native_bf16
+from llambert_etl.encoder.precision import device, native_bf16, room_on_device
 from llambert_etl.errors import DataError
 
 _WINDOW = 8_192  # texts tokenised at once, so that memory does not follow the length of the list
@@ -67,7 +67,10 @@ class Encoder:
 
     @torch.inference_mode()
     def _forward(self, rows: list[list[int]]) -> npt.NDArray[np.float64]:
-        padded = self._tokenizer.pad({"input_ids": rows}, return_tensors="pt").to(self._device)
-        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16):
-            logits = self._model(**padded).logits
-        return np.asarray(logits.float().cpu().numpy(), dtype=np.float64)
+        padded = self._tokenizer.pad({"input_ids": rows}, return_tensors="pt")
+        with (
+            room_on_device("give the step a larger one"),
+            torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16),
+        ):
+            logits = self._model(**padded.to(self._device)).logits
+            return np.asarray(logits.float().cpu().numpy(), dtype=np.float64)

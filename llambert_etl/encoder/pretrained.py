@@ -43,6 +43,7 @@ def load_pretrained(
             where,
             config=config,
             use_safetensors=True,
+            dtype=torch.float32,  # not the checkpoint's own: in 16 bits most steps of fine-tuning round away
             ignore_mismatched_sizes=True,  # a classifier with other classes gives its body; its head is replaced
             **options,
         )

@@ -64,6 +64,13 @@ def split(rows: Labelled, share: float, seed: int) -> Stage:
     return Stage(_take(rows, train), _take(rows, dev))
 
 
+def unseen(stages: Sequence[Stage]) -> Labelled:
+    """Return the rows of the last dev split that no stage was trained on; all of it where there are none."""
+    learnt = {text for stage in stages for text in stage.train.texts}
+    dev = stages[-1].dev
+    return _take(dev, [row for row, text in enumerate(dev.texts) if text not in learnt] or range(len(dev.texts)))
+
+
 def _take(rows: Labelled, chosen: Sequence[int]) -> Labelled:
     soft = None if rows.soft is None else tuple(rows.soft[row] for row in chosen)
     return Labelled(tuple(rows.texts[row] for row in chosen), tuple(rows.labels[row] for row in chosen), soft)

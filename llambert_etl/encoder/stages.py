@@ -26,7 +26,7 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from llambert_etl.config import Encoder as Recipe
-from llambert_etl.encoder.precision import native_bf16
+from llambert_etl.encoder.precision import native_bf16, room_on_device
 from llambert_etl.encoder.rows import Labelled, Stage, Target
 from llambert_etl.errors import DataError
 
@@ -89,7 +89,8 @@ def _run_stage(
         trainer.remove_callback(PrinterCallback)  # it prints on stdout, where only the manifest belongs
         torch.manual_seed(recipe.seed + trainer.args.process_index)  # no two processes drop the same units
         logger.info("training on %d rows with learning rate %g", len(stage.train.texts), recipe.learning_rate)
-        trainer.train()
+        with room_on_device("lower encoder.max_length, or encoder.batch_size"):
+            trainer.train()
         # Every process has seen the same scores and keeps the same weights.
         model.load_state_dict(_mean(before, _copy(model)) if average else keeper.weights)
         return float(trainer.evaluate()["eval_macro_f1"]) if average else keeper.best

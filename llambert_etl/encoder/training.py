@@ -13,7 +13,7 @@ from llambert_etl.encoder.card import RECIPE, Card
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.pretrained import load_pretrained
 from llambert_etl.encoder.processes import process_count, train_together
-from llambert_etl.encoder.rows import Labelled, split
+from llambert_etl.encoder.rows import Labelled, split, unseen
 from llambert_etl.encoder.stages import learning_rate, run_stages
 from llambert_etl.errors import DataError
 from llambert_etl.settings import Settings
@@ -35,8 +35,9 @@ def fine_tune(
     A stage ends with its best epoch on its dev split. With `average_stages` a later one, whose dev split is often too
     small to choose by, ends with the mean of the weights before and after it, which loses less of what was learnt
     before (Wortsman et al., arXiv:2109.01903).
-    The weights are calibrated on `heldout`, or on the last dev split where that is empty. `after_stage` sees the
-    encoder as each stage but the last leaves it, uncalibrated. Killed, it starts again and comes to the same weights.
+    The weights are calibrated on `heldout`, or where that is empty on those rows of the last dev split that no stage
+    before has learnt from. `after_stage` sees the encoder as each stage but the last leaves it, uncalibrated. Killed,
+    it starts again and comes to the same weights.
     Several devices share every batch, a process each. The recipe that was followed lies in `out`, defaults filled in.
     Raises DataError for a stage that lacks a label and for a loss that is no number.
     """
@@ -63,7 +64,7 @@ def fine_tune(
         scores.append(score)
         if number < len(stages):
             after_stage(Encoder(model, tokenizer, card))
-    calibration = heldout if heldout.texts else splits[-1].dev
+    calibration = heldout if heldout.texts else unseen(splits)
     logits = Encoder(model, tokenizer, card).logits(calibration.texts)
     fold_temperature(model, len(labels), fit_temperature(logits, np.asarray(calibration.labels)))
     model.save_pretrained(out)

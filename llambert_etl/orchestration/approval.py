@@ -54,7 +54,7 @@ def approval(
         cast(LocalStep, context["task"]).arguments += [f"--keep={reason}"]
 
     return [
-        steps.heavy("compare", commands.step("promote", labelling, "--dry-run")),
+        steps.heavy("compare", commands.step("promote", labelling, commands.TRAINED, "--dry-run")),
         Approval(
             task_id="approve",
             subject=f"May the candidate for {labelling.name} be promoted, as of {commands.PARTITION_KEY}?",
@@ -70,7 +70,7 @@ def approval(
     ], [
         steps.light(
             "keep",
-            commands.step("promote", labelling),
+            commands.step("promote", labelling, commands.TRAINED),
             pool=REGISTRY_POOL,
             trigger_rule=TriggerRule.ALL_SKIPPED,
             pre_execute=with_reason,

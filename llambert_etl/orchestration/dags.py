@@ -125,9 +125,8 @@ def build_retrain(labelling: LabellingTask, settings: Settings) -> DAG:
             trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
         )
         approved, instead = approval(labelling, settings, steps)
-        promote = steps.light(
-            "promote", commands.step("promote", labelling), pool=REGISTRY_POOL, pre_execute=with_approval
-        )
+        decision = commands.step("promote", labelling, commands.TRAINED)
+        promote = steps.light("promote", decision, pool=REGISTRY_POOL, pre_execute=with_approval)
         announce = announce_champion()
         chain(
             *ready,

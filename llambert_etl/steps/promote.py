@@ -36,20 +36,22 @@ def promote(
     run: str,
     lake: Lake,
     registry: Registry,
+    candidate: int | None = None,
     to: int | None = None,
     keep: str | None = None,
     approved: str | None = None,
     dry_run: bool = False,
 ) -> Manifest:
-    """Make the partition's newest version champion where it beats the champion on gold; `to` sets a version as it is.
+    """Make the candidate champion where it beats the champion on gold; `to` sets a version as it is.
 
-    `keep` lets the champion stay for that reason, and `approved` says who wanted a move and why. Return decision,
-    reason, champion, candidate and the metrics of both in `facts`, and in a dry run what would change: `comparison`.
-    `bring_back` lists the partitions that another champion is to label. Raise DataError where the candidate is not
-    good enough to label at all. Run again after a crash, it finishes the same move and enters it once.
+    The candidate is the version of that number, or the partition's newest. `keep` lets the champion stay for that
+    reason, and `approved` says who wanted a move and why. Return decision, reason, champion, candidate and the metrics
+    of both in `facts`, and in a dry run what would change: `comparison`. `bring_back` lists the partitions that another
+    champion is to label. Raise DataError where the candidate is not good enough to label at all. Run again after a
+    crash, it finishes the same move and enters it once.
     """
     started = datetime.datetime.now(datetime.UTC)
-    desk = _Desk(task, partition, run, lake, registry, approved, dry_run)
+    desk = _Desk(task, partition, run, lake, registry, candidate, approved, dry_run)
     if to is not None:
         facts = desk.rollback(to)
     elif keep is not None:
@@ -73,11 +75,12 @@ class _Desk:
         run: str,
         lake: Lake,
         registry: Registry,
+        number: int | None,
         approved: str | None,
         dry_run: bool,
     ) -> None:
         self.task, self.partition, self.approved, self.dry_run = task, partition, approved, dry_run
-        self.lake, self.registry = lake, registry
+        self.lake, self.registry, self._number = lake, registry, number
         self.champion = Champion(task.name, partition, run, lake, registry, dry_run=dry_run)
 
     def rollback(self, to: int) -> dict[str, object]:
@@ -129,6 +132,8 @@ class _Desk:
         return facts
 
     def _candidate(self) -> ModelVersion | None:
+        if self._number is not None:
+            return self.registry.version(self.task.name, self._number)
         versions = self.registry.versions(self.task.name)
         return next((version for version in versions if version.partition == self.partition), None)
 

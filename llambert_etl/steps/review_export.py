@@ -117,7 +117,7 @@ def _labelled(task: LabellingTask, partition: Partition, lake: Lake) -> pl.LazyF
 
 
 def _annotated(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: str) -> pl.LazyFrame:
-    return labelled_answers(task, lake, prompt_hash, partition).select("text_hash", annotation="label")
+    return labelled_answers(task, lake, prompt_hash).select("text_hash", annotation="label")
 
 
 def _questions(chosen: pl.DataFrame, task: LabellingTask, partition: Partition, run: str, annotators: int) -> pa.Table:

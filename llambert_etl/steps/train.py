@@ -3,6 +3,7 @@
 import datetime
 import json
 import logging
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,7 @@ def train(
     if version is None:
         folder = _candidate(task, stages, data, settings, run_key)
         version = _register(task, partition, registry, folder, data.gold_test, run_key, manifest, facts)
+        shutil.rmtree(folder)
     facts |= {"model_version": version.version, "model_name": version.name, "metrics": dict(version.metrics)}
     facts["mlflow_run"] = registry.run_page(version)
     return manifest.finished(started, facts=facts)
@@ -111,7 +113,7 @@ def _read(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: st
     test = gold.filter(pl.col("split") == "test")
     with lake_faults("annotations"):
         chosen = sample(as_of(lake, task.name, partition), size, task.annotator.seed)
-        said = labelled_answers(task, lake, prompt_hash, partition).select(learnt).collect()
+        said = labelled_answers(task, lake, prompt_hash).select(learnt).collect()
     # A text that gold tests on must not be learnt from, under its own id or another.
     both = chosen.join(said, on="text_hash").sort("text_hash")
     tested = pl.col("id").is_in(test["id"].to_list()) | pl.col("text_hash").is_in(test["text_hash"].to_list())
@@ -186,9 +188,9 @@ def _candidate(task: LabellingTask, stages: list[pl.DataFrame], data: _Data, set
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         folder = Path(scratch) / "encoder"
         rows = [labelled(stage, task.label_names) for stage in stages]
-        # Gold that was not trained on calibrates; otherwise the last dev split does.
-        heldout = data.gold_train if data.gold_train is not stages[-1] else data.gold_train.clear()
-        calibration = labelled(heldout, task.label_names)
+        # Gold texts that nothing was learnt from calibrate; where there are none, the last dev split does.
+        seen = pl.concat([stage.select("text_hash") for stage in stages])
+        calibration = labelled(data.gold_train.join(seen, on="text_hash", how="anti"), task.label_names)
         fine_tune(task.encoder, task.label_names, rows, calibration, settings, folder, measure)
         (folder / _BEFORE).write_text(json.dumps(before), encoding="utf-8")
         folder.rename(target)

@@ -31,9 +31,7 @@ def read_pools(task: LabellingTask, partition: Partition, lake: Lake, prompt_has
     gold = read_gold(task, partition, lake)
     test = gold.filter(pl.col("split") == "test")
     with lake_faults(f"annotations {task.name}"):
-        said = (
-            labelled_answers(task, lake, prompt_hash, partition).select("text_hash", "label", "probabilities").collect()
-        )
+        said = labelled_answers(task, lake, prompt_hash).select("text_hash", "label", "probabilities").collect()
         documents = as_of(lake, task.name, partition).join(said.lazy(), on="text_hash").collect()
     tested = pl.col("text_hash").is_in(test["text_hash"].to_list()) | pl.col("id").is_in(test["id"].to_list())
     return Pools(

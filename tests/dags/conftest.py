@@ -49,7 +49,8 @@ with (here / "calls").open("a") as calls:
     print(json.dumps(argv), file=calls)
 name = " ".join(argv[: argv.index("--task")]) if "--task" in argv else argv[0]
 name = "gold import" if name.startswith("gold import") else name
-reply = json.loads((here / "replies.json").read_text()).get(name, {{}})
+trained = {{"train": {{"facts": {{"model_version": 4}}}}}}
+reply = (trained | json.loads((here / "replies.json").read_text())).get(name, {{}})
 if reply.get("only", argv[-1]) not in argv:
     reply = {{}}
 print("the story of", name, file=sys.stderr)

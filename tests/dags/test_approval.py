@@ -15,6 +15,7 @@ from tests.dags.conftest import write_task
 from tests.webhook import Webhook
 
 DAY = "2026-11-10"
+OF = ["--candidate=4"]  # what `train` registered
 FACTS = {
     "decision": "promoted",
     "reason": "gold macro F1 0.9100 against 0.8800",
@@ -133,7 +134,10 @@ def test_an_approval_shows_both_versions_and_promotes_with_the_name_of_who_gave_
         run = desk.run(respond, bring_back=[DAY])
     assert answers == [403, 400, 200, 409]
     assert (run.states["promote"], run.states["keep"]) == ("success", "skipped")
-    assert desk.promotions() == [["--dry-run"], ["--approved=ada: fewer false positives"]]
+    assert desk.promotions() == [
+        [*OF, "--dry-run"],
+        [*OF, "--approved=ada: fewer false positives"],
+    ]
     assert run.announced == {("films__champion", DAY)}
     (body,), (alert,) = bodies, hook.texts
     assert "| macro F1 | 0.9100 | 0.8800 | +0.0300 (+0.0120 to +0.0480) |" in body
@@ -147,7 +151,10 @@ def test_an_approval_shows_both_versions_and_promotes_with_the_name_of_who_gave_
 def test_a_refusal_skips_the_promotion_and_is_entered_as_the_decision(desk: Desk) -> None:
     run = desk.run(lambda waiting: desk.answer(waiting, "Reject", "too many flips"), bring_back=[])
     assert (run.state, run.states["promote"], run.states["keep"]) == ("success", "skipped", "success")
-    assert desk.promotions() == [["--dry-run"], ["--keep=rejected by ada: too many flips"]]
+    assert desk.promotions() == [
+        [*OF, "--dry-run"],
+        [*OF, "--keep=rejected by ada: too many flips"],
+    ]
     assert run.announced == set()
 
 
@@ -167,7 +174,7 @@ def test_silence_is_a_refusal(desk: Desk) -> None:
 
     run = desk.run(respond)
     assert run.states["promote"] == "skipped"
-    assert desk.promotions()[-1] == ["--keep=rejected by nobody, in time"]
+    assert desk.promotions()[-1] == [*OF, "--keep=rejected by nobody, in time"]
 
 
 def test_nobody_is_asked_where_the_gate_would_keep_the_champion(desk: Desk, run_dag: RunDag) -> None:
@@ -175,7 +182,7 @@ def test_nobody_is_asked_where_the_gate_would_keep_the_champion(desk: Desk, run_
     desk.cli.reply(**{"training-due": {"facts": {"due": True}}, "promote": {"facts": kept}})
     run = run_dag("retrain", DAY)
     assert (run.states["approve"], run.states["promote"], run.states["keep"]) == ("skipped", "skipped", "success")
-    assert desk.promotions() == [["--dry-run"], ["--keep=not more than 0.0 better"]]
+    assert desk.promotions() == [[*OF, "--dry-run"], [*OF, "--keep=not more than 0.0 better"]]
 
 
 def test_a_candidate_that_the_gate_refuses_is_shown_to_nobody(desk: Desk, run_dag: RunDag) -> None:

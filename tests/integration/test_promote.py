@@ -122,6 +122,13 @@ def test_a_refused_candidate_is_kept_as_the_decision_and_who_approves_is_evidenc
     assert json.loads(evidence)["approved"] == "ada: now"
 
 
+def test_what_was_compared_is_promoted_whatever_was_trained_since(house: House) -> None:
+    compared = house.train("right")
+    house.train("right")
+    house.promote(candidate=compared, approved="ada")
+    assert house.champion == compared
+
+
 def test_labels_in_another_order_are_a_configuration_error(house: House) -> None:
     version = house.train("right")
     flipped = make_task(name=house.task.name, labels={"negative": "It is bad.", "positive": "It is good."})

@@ -94,6 +94,8 @@ def test_a_training_killed_between_epochs_leaves_no_candidate_and_the_next_one_c
     assert killed.registry.versions(killed.task.name) == []
     found = [school.train("llm") for school in (undisturbed, killed)]
     assert found[1]["run_key"] not in left
+    kept = {path.name for path in (usable.state / "candidates" / killed.task.name).iterdir()}
+    assert kept == left  # of a training that was registered nothing
     weights = {
         school.registry.version(school.task.name, facts["model_version"]).hashes["model.safetensors"]
         for school, facts in zip((undisturbed, killed), found, strict=True)
@@ -105,6 +107,14 @@ def test_a_smaller_sample_is_trained_on_as_it_was_annotated(usable: Settings) ->
     school = School(usable, make_task())
     facts = school.train("llm", sample_size=40)
     assert facts["stages"][0] + facts["leaked_rows_removed"] == 40
+
+
+def test_an_answer_is_learnt_from_whatever_the_day_on_which_it_was_given(usable: Settings) -> None:
+    school = School(usable, make_task())
+    answers = [{**row, "prompt_hash": "q"} for row in frames.annotations(school.task, 50)]
+    frames.put(school.lake, "annotations", answers, school.task, day="2026-11-12")
+    facts = school.train("llm", prompt_hash="q")
+    assert facts["stages"][0] + facts["leaked_rows_removed"] == 50
 
 
 def test_a_text_that_gold_tests_on_is_not_learnt_under_another_id(usable: Settings) -> None:

@@ -16,10 +16,10 @@ from llambert_etl.encoder.calibration import fit_temperature, fold_temperature
 from llambert_etl.encoder.card import Card
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.pretrained import load_pretrained
-from llambert_etl.encoder.rows import Stage, read_stage
-from llambert_etl.encoder.stages import _FullBatches, learning_rate
+from llambert_etl.encoder.rows import Stage, read_stage, unseen
+from llambert_etl.encoder.stages import _FullBatches, learning_rate, run_stages
 from llambert_etl.encoder.training import Labelled, fine_tune
-from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.settings import Settings
 from tests.encoders import ARCHITECTURES, HELDOUT, LABELS, LONGEST, crafted, pretrained, taught, trained
 from tests.tasks import REVISION
@@ -81,6 +81,34 @@ def test_what_training_saves_is_calibrated_on_the_held_out_rows(tmp_path: Path) 
 def test_a_model_without_a_last_linear_layer_is_refused() -> None:
     with pytest.raises(ConfigError, match="no linear layer of 2 outputs"):
         fold_temperature(torch.nn.Sequential(torch.nn.Linear(4, 3)), 2, 2.0)
+
+
+def test_calibration_looks_at_texts_that_nothing_was_learnt_from(tmp_path: Path) -> None:
+    first, later = Labelled(("a", "b"), (0, 1)), Labelled(("b", "c"), (1, 0))
+    stages = [Stage(first, NONE), Stage(NONE, later)]
+    assert unseen(stages) == Labelled(("c",), (0,))
+    assert unseen([Stage(first, NONE), Stage(NONE, first)]) == first
+
+
+def test_a_checkpoint_in_16_bits_is_trained_in_32(tmp_path: Path) -> None:
+    settings = Settings(lake=str(tmp_path), model_paths={"tests/bert": pretrained(tmp_path / "bert")})
+    BertForSequenceClassification.from_pretrained(tmp_path / "bert").half().save_pretrained(tmp_path / "bert")
+    recipe = Recipe(model="tests/bert", revision=REVISION, max_length=LONGEST)
+    assert load_pretrained(recipe, LABELS, settings)[0].dtype == torch.float32
+
+
+def test_a_device_without_room_is_worth_another_try(tmp_path: Path) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    settings = Settings(lake=str(tmp_path), model_paths={"tests/bert": pretrained(tmp_path / "bert")})
+    recipe = Recipe(model="tests/bert", revision=REVISION, max_length=LONGEST, learning_rate=0.01)
+    model, tokenizer = load_pretrained(recipe, LABELS, settings)
+    model.register_forward_pre_hook(full)
+    with pytest.raises(TransientError, match="lower encoder.max_length"):
+        list(run_stages(model, tokenizer, [Stage(ROWS, ROWS)], recipe))
+    with pytest.raises(TransientError, match="give the step a larger one"):
+        Encoder(model, tokenizer, Card(LABELS, LONGEST)).predict(["good"])
 
 
 def test_training_leaves_no_pickle(tmp_path: Path) -> None:
