@@ -1,12 +1,14 @@
-# The thin image of Airflow's own processes: it parses Dags and starts pods, and holds neither torch nor a model.
-# In production give BASE by digest, as for the worker.
+# The image of Airflow's own processes. Scheduler, Dag processor, triggerer and API server parse Dags and need no torch.
+# Where tasks run, the light steps run too and need mlflow, Great Expectations and torch: build that image with
+# --build-arg EXTRAS=airflow,worker. In production give BASE by digest, as for the worker.
 ARG BASE=python:3.11-slim
 FROM ${BASE}
+ARG EXTRAS=airflow
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 AIRFLOW__CORE__LOAD_EXAMPLES=False
 WORKDIR /opt/llambert
 COPY pyproject.toml constraints.txt README.md ./
 COPY llambert_etl llambert_etl
-RUN pip install --no-cache-dir -c constraints.txt '.[airflow]' && pip check
+RUN pip install --no-cache-dir -c constraints.txt ".[${EXTRAS}]" && pip check
 COPY dags dags
 COPY plugins plugins
 COPY include include

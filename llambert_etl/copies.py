@@ -1,6 +1,8 @@
 """Local copies of folders: each is verified whenever it is asked for, and fetched where it is absent or changed."""
 
+import datetime
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -15,6 +17,7 @@ def cached(target: Path, hashes: Mapping[str, str], fetch: Callable[[Path], None
     Raise DataError, which ends with `mend`, where a fetched file of `what` is not the one that was listed.
     """
     if target.exists() and not mismatch(target, hashes):
+        os.utime(target)  # it is in use
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
@@ -25,6 +28,14 @@ def cached(target: Path, hashes: Mapping[str, str], fetch: Callable[[Path], None
             raise DataError(f"{what}: {wrong} is not the file that was registered (sha256 differs); {mend}")
         _move(folder, target, hashes)
     return target
+
+
+def drop_unused(root: Path, oldest: datetime.datetime) -> int:
+    """Remove the folders `root`/*/* that nothing has written or asked for since; return how many."""
+    unused = [folder for folder in root.glob("*/*") if folder.stat().st_mtime < oldest.timestamp()]
+    for folder in unused:
+        shutil.rmtree(folder)
+    return len(unused)
 
 
 def mismatch(folder: Path, hashes: Mapping[str, str]) -> str | None:

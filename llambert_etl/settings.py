@@ -168,6 +168,11 @@ class Settings(BaseSettings):
         """Where verified copies of model versions lie."""
         return self.state / "models"
 
+    @property
+    def candidates(self) -> Path:
+        """Where trained encoders wait for their registration."""
+        return self.state / "candidates"
+
     def mirror(self, model: str) -> Path | None:
         """Return the folder in which this deployment keeps a model, or None where it comes from the hub.
 

@@ -102,4 +102,5 @@ def maintain(
     """Compact and vacuum every table (retention: seven days or more)."""
     from llambert_etl.steps.maintain import maintain
 
-    emit(json.dumps(maintain(lake=Clients().lake, days=retention_days)))
+    clients = Clients()
+    emit(json.dumps(maintain(lake=clients.lake, settings=clients.settings, days=retention_days)))

@@ -1,12 +1,14 @@
-"""Keep the lake small: merge small files, delete what no reader can need any more."""
+"""Keep the lake, and this machine's state folder, small: merge small files, delete what nothing can need any more."""
 
 import datetime
 import logging
 
+from llambert_etl import copies
 from llambert_etl.exports.snapshots import drop_old_snapshots
 from llambert_etl.lake import Lake
 from llambert_etl.models import drop_unused
 from llambert_etl.schemas import TABLES
+from llambert_etl.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -14,7 +16,7 @@ logger = logging.getLogger(__name__)
 RETENTION_DAYS = 7
 
 
-def maintain(*, lake: Lake, days: int = RETENTION_DAYS) -> dict[str, dict[str, int]]:
+def maintain(*, lake: Lake, settings: Settings, days: int = RETENTION_DAYS) -> dict[str, dict[str, int]]:
     """Compact and vacuum every table, drop old notes, exports and models; return what was merged and removed."""
     done: dict[str, dict[str, int]] = {}
     for table in TABLES:
@@ -24,4 +26,6 @@ def maintain(*, lake: Lake, days: int = RETENTION_DAYS) -> dict[str, dict[str, i
     done["staging notes"] = {"merged": 0, "removed": lake.drop_notes(oldest)}
     done["exports"] = {"merged": 0, "removed": drop_old_snapshots(lake, oldest)}
     done["models"] = {"merged": 0, "removed": drop_unused(lake, oldest)}
+    local = sum(copies.drop_unused(root, oldest) for root in (settings.model_cache, settings.candidates))
+    done["local copies"] = {"merged": 0, "removed": local}
     return done

@@ -3,7 +3,6 @@
 import datetime
 import json
 import logging
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +99,6 @@ def train(
     if version is None:
         folder = _candidate(task, stages, data, settings, run_key)
         version = _register(task, partition, registry, folder, data.gold_test, run_key, manifest, facts)
-        shutil.rmtree(folder)
     facts |= {"model_version": version.version, "model_name": version.name, "metrics": dict(version.metrics)}
     facts["mlflow_run"] = registry.run_page(version)
     return manifest.finished(started, facts=facts)
@@ -175,7 +173,7 @@ def _candidate(task: LabellingTask, stages: list[pl.DataFrame], data: _Data, set
     from llambert_etl.encoder.inference import Encoder
     from llambert_etl.encoder.training import fine_tune
 
-    target = settings.state / "candidates" / task.name / run_key
+    target = settings.candidates / task.name / run_key
     if target.exists():
         logger.info("candidate %s was trained before; registering it", run_key)
         return target

@@ -117,6 +117,23 @@ def test_a_changed_file_in_the_lake_is_refused_and_readers_keep_their_labels(
     assert [path.name for path in (cache / f"llambert.{task.name}").iterdir()] == ["1"]
 
 
+def test_local_copies_and_candidates_that_nothing_has_asked_for_of_late_go(settings: Settings, tmp_path: Path) -> None:
+    lake, here = Lake(str(tmp_path / "lake")), settings.model_copy(update={"state": tmp_path / "state"})
+    lake.create_tables()
+    shelf = Shelf(make_task(), 1)
+    asked, left = (shelf.version(make_task().name, number) for number in (1, 2))
+    folders = [here.candidates / "films" / "a1"]
+    folders[0].mkdir(parents=True)
+    for version in (asked, left):
+        keep(lake, version, shelf.download)
+        folders.append(fetch(lake, version, here.model_cache))
+    for folder in folders:
+        os.utime(folder, (0, folder.stat().st_mtime - 8 * 24 * 3600))
+    fetch(lake, asked, here.model_cache)
+    assert maintain(lake=lake, settings=here)["local copies"]["removed"] == 2
+    assert [folder.exists() for folder in folders] == [False, True, False]
+
+
 def test_old_copies_go_unless_a_row_of_labels_names_them_or_a_plan_has_asked_for_them(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -135,7 +152,7 @@ def test_old_copies_go_unless_a_row_of_labels_names_them_or_a_plan_has_asked_for
             os.utime(path, (0, path.stat().st_mtime - 8 * 24 * 3600))
     shelf.down = True
     keep(lake, shelf.version(task.name, 3), shelf.download)
-    assert maintain(lake=lake)["models"]["removed"] == 1
+    assert maintain(lake=lake, settings=settings)["models"]["removed"] == 1
     for number in (1, 3):
         keep(lake, shelf.version(task.name, number), shelf.download)
     with pytest.raises(TransientError, match="registry: no answer"):

@@ -94,8 +94,6 @@ def test_a_training_killed_between_epochs_leaves_no_candidate_and_the_next_one_c
     assert killed.registry.versions(killed.task.name) == []
     found = [school.train("llm") for school in (undisturbed, killed)]
     assert found[1]["run_key"] not in left
-    kept = {path.name for path in (usable.state / "candidates" / killed.task.name).iterdir()}
-    assert kept == left  # of a training that was registered nothing
     weights = {
         school.registry.version(school.task.name, facts["model_version"]).hashes["model.safetensors"]
         for school, facts in zip((undisturbed, killed), found, strict=True)
