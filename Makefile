@@ -27,7 +27,7 @@ lint: setup ## check style, types, import contracts, task files and installed pa
 test: lint ## lint, then run all tests on real S3, MLflow and Airflow servers
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
-verify-faults: setup ## kill, break, race and sabotage for a quarter of an hour; write docs/evidence
+verify-faults: setup ## kill, break, race and sabotage for more than half an hour; write docs/evidence
 	@$(BIN)/python -m tests.verify_faults
 
 verify-browser: setup ## look at every page of the demo's state in Debian's chromium; write docs/evidence

@@ -30,19 +30,23 @@ _TIMESTAMP = pa.timestamp("us", tz="UTC")
 class Table:
     """One Delta table, partitioned by task and partition; `key` is unique within its `scope`."""
 
+    about: str
     schema: pa.Schema
     key: tuple[str, ...]
     scope: Literal["partition", "task"]
 
 
-def _table(key: tuple[str, ...], scope: Literal["partition", "task"], *fields: tuple[str, pa.DataType]) -> Table:
+def _table(
+    about: str, key: tuple[str, ...], scope: Literal["partition", "task"], *fields: tuple[str, pa.DataType]
+) -> Table:
     both = (("task", pa.string()), ("partition", pa.string()), *fields)
-    return Table(pa.schema([pa.field(name, kind) for name, kind in both]), key, scope)
+    return Table(about, pa.schema([pa.field(name, kind) for name, kind in both]), key, scope)
 
 
 TABLES: dict[TableName, Table] = {
-    # `place` is a line (`line 7`), a row (`row 7`) or, for undecodable bytes, an offset (`byte 1234`) in `source`.
     "documents": _table(
+        "What was read, `accepted` or `rejected`. `place` is a line (`line 7`), a row (`row 7`) or, for undecodable "
+        "bytes, an offset (`byte 1234`) in `source`.",
         ("id",),
         "partition",
         ("id", pa.string()),
@@ -56,6 +60,7 @@ TABLES: dict[TableName, Table] = {
     ),
     # `status` is part of the key: a failed row must not keep out the answer that a later run gets.
     "annotations": _table(
+        "What the LLM said: `labelled`, `unparsed` or `failed`. `tokens` counts the prompt and the reply.",
         ("text_hash", "prompt_hash", "model", "revision", "status"),
         "task",
         ("id", pa.string()),
@@ -72,9 +77,9 @@ TABLES: dict[TableName, Table] = {
         ("tokens", pa.int64()),
         ("run", pa.string()),
     ),
-    # `split` is `train` (may be learnt from) or `test` (decides gates and metrics, never learnt from). An id in a later
-    # partition is a newer revision and wins.
     "gold": _table(
+        "Labels that people gave. `split` is `train` (may be learnt from) or `test` (decides gates and metrics, never "
+        "learnt from). An id in a later partition is a newer revision and wins.",
         ("id",),
         "partition",
         ("id", pa.string()),
@@ -87,6 +92,7 @@ TABLES: dict[TableName, Table] = {
         ("run", pa.string()),
     ),
     "labels": _table(
+        "The labels that are served, one for each accepted document. `confidence` is the probability of `label`.",
         ("id",),
         "partition",
         ("id", pa.string()),
@@ -99,8 +105,9 @@ TABLES: dict[TableName, Table] = {
         ("config_hash", pa.string()),
         ("run", pa.string()),
     ),
-    # `number` counts the moves of a task; `moved_by` is `promote`, `rollback` or `by hand`; `evidence` is JSON.
     "promotions": _table(
+        "Each move of the champion. `number` counts the moves of a task; `moved_by` is `promote`, `rollback` or "
+        "`by hand`; `evidence` is JSON.",
         ("number",),
         "task",
         ("number", pa.int64()),
@@ -112,9 +119,10 @@ TABLES: dict[TableName, Table] = {
         ("moved_at", _TIMESTAMP),
         ("run", pa.string()),
     ),
-    # A question has a stratum and no annotator: `label`, `annotation` and `gold` are what the encoder, the LLM and gold
-    # said when it was asked, `annotators` how many answers it waits for. An answer has an annotator and no stratum.
     "reviews": _table(
+        "What people are asked, and what they answer. A question has a stratum and no annotator: `label`, `annotation` "
+        "and `gold` are what the encoder, the LLM and gold said when it was asked, `annotators` how many answers it "
+        "waits for. An answer has an annotator and no stratum.",
         ("id", "text_hash", "stratum", "annotator"),
         "partition",
         ("id", pa.string()),

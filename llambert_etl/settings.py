@@ -34,18 +34,20 @@ class Kubernetes(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    image: str = ""
-    namespace: str = "llambert"
-    service_account: str = "llambert-step"
-    secret: str = "llambert-secrets"  # noqa: S105 - the name of a Kubernetes secret, mounted as files
-    config_map: str = "llambert-settings"
-    gpu_resource: str = "nvidia.com/gpu"
-    gpus: int = Field(default=1, ge=0)
-    cpu: str = "4"
-    memory: str = "16Gi"
-    scratch: str = "50Gi"
-    node_selector: dict[str, str] = Field(default_factory=dict)
-    tolerations: list[dict[str, str]] = Field(default_factory=list)
+    image: str = Field(default="", description="the worker image; needed where `compute` is `kubernetes`")
+    namespace: str = Field(default="llambert", description="of the pods")
+    service_account: str = Field(default="llambert-step", description="of the pods, which get no token of it")
+    secret: str = Field(default="llambert-secrets", description="name of the Kubernetes secret, mounted as files")
+    config_map: str = Field(default="llambert-settings", description="its keys become the pods' variables")
+    gpu_resource: str = Field(default="nvidia.com/gpu", description="what the cluster calls a GPU")
+    gpus: int = Field(default=1, ge=0, description="GPUs of a pod that loads a model")
+    cpu: str = Field(default="4", description="processors of a pod, as Kubernetes writes amounts")
+    memory: str = Field(default="16Gi", description="memory of a pod")
+    scratch: str = Field(default="50Gi", description="size of the volume for models and scratch files")
+    node_selector: dict[str, str] = Field(
+        default_factory=dict, description="labels of the nodes for pods that load a model"
+    )
+    tolerations: list[dict[str, str]] = Field(default_factory=list, description="of pods that load a model")
 
     @property
     def without_gpus(self) -> Self:
@@ -59,16 +61,18 @@ class Server(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: str = Field(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$", description="up to /v1; without user or password")
-    api_key: SecretStr | None = None
+    api_key: SecretStr | None = Field(default=None, description="sent as a bearer token")
     concurrency: int = Field(default=16, gt=0, le=256, description="requests at a time")
-    timeout_seconds: float = Field(default=60.0, gt=0, description="for one request")
-    patience_seconds: float = Field(default=120.0, gt=0, description="for one document, retries and waits included")
+    timeout_seconds: float = Field(default=60.0, gt=0, description="seconds for one request")
+    patience_seconds: float = Field(default=120.0, gt=0, description="seconds for one document, retries included")
     top_logprobs: int = Field(default=5, ge=0, le=20, description="tokens to ask probabilities of; 0 asks for none")
     token_limit: Literal["max_tokens", "max_completion_tokens"] = Field(
         default="max_tokens", description="what the server calls the limit of an answer's tokens"
     )
-    batch_poll_seconds: float = Field(default=30.0, gt=0)
-    batch_wait_seconds: float = Field(default=8 * 3600.0, gt=0, description="then the step fails and may try again")
+    batch_poll_seconds: float = Field(default=30.0, gt=0, description="seconds between looks at a batch")
+    batch_wait_seconds: float = Field(
+        default=8 * 3600.0, gt=0, description="seconds to wait for a batch; then the step fails and may try again"
+    )
 
     @field_validator("api_key")
     @classmethod
@@ -83,9 +87,9 @@ class Price(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
-    batch_share: float = Field(default=0.5, ge=0, le=1)
+    input: float = Field(ge=0, description="for a million tokens of the prompts")
+    output: float = Field(ge=0, description="for a million tokens of the answers")
+    batch_share: float = Field(default=0.5, ge=0, le=1, description="what a batch file costs of both")
 
 
 class Settings(BaseSettings):
@@ -93,22 +97,25 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LLAMBERT_", env_nested_delimiter="__", frozen=True, extra="ignore")
 
-    lake: str = Field(description="s3://bucket/prefix or a local folder")
-    include: Path = Field(default=Path("include"), description="folder of tasks/, prompts/ and gold/")
+    lake: str = Field(description="`s3://bucket/prefix` or a local folder")
+    include: Path = Field(default=Path("include"), description="folder of tasks/, prompts/, studies/ and gold/")
     state: Path = Field(default=Path(".state"), description="local folder for scratch files and caches")
     sources: list[str] = Field(
-        default_factory=list, description="URI prefixes from which tasks may read; sql://name for a connection's tables"
+        default_factory=list,
+        description="URI prefixes from which tasks may read; `sql://name` for a connection's tables",
     )
     connections: dict[ConnectionName, ConnectionUri] = Field(
         default_factory=dict, description="name -> URI of a database that tasks may name"
     )
-    mlflow_uri: str = ""
-    mlflow_username: SecretStr | None = None
-    mlflow_password: SecretStr | None = None
-    s3_endpoint: str | None = Field(default=None, description="None means AWS")
-    s3_region: str = "us-east-1"
-    s3_access_key_id: SecretStr | None = None
-    s3_secret_access_key: SecretStr | None = None
+    mlflow_uri: str = Field(default="", description="address of the MLflow server")
+    mlflow_username: SecretStr | None = Field(default=None, description="its login")
+    mlflow_password: SecretStr | None = Field(default=None, description="its password")
+    s3_endpoint: str | None = Field(default=None, description="address of the S3 service; AWS where left out")
+    s3_region: str = Field(default="us-east-1", description="region of the S3 service")
+    s3_access_key_id: SecretStr | None = Field(
+        default=None, description="where left out, AWS's own chain is asked, a pod's role among it"
+    )
+    s3_secret_access_key: SecretStr | None = Field(default=None, description="belongs to the access key")
     model_orgs: list[str] = Field(
         default_factory=lambda: ["meta-llama", "FacebookAI", "google-bert", "distilbert"],
         description="whose models may be fetched from the hub",
@@ -123,23 +130,27 @@ class Settings(BaseSettings):
         default_factory=lambda: ["huggingface.co", "hf.co"],
         description="to which the hub may send a download, subdomains included",
     )
-    hub_token: SecretStr | None = None
+    hub_token: SecretStr | None = Field(default=None, description="for gated and private repositories of the hub")
     llm_memory: dict[Annotated[int, Field(ge=0)] | Literal["cpu"], ByteSize] = Field(
         default_factory=dict,
-        description="GPU number or `cpu` -> how much of it an LLM's weights may take; the rest stays on disk",
+        description="GPU number or `cpu` -> memory that an LLM's weights may take, as 70GiB; the rest stays on disk",
     )
     train_processes: int | None = Field(
-        default=None, gt=0, description="that share a training; one for each GPU where this is left out"
+        default=None, gt=0, description="processes that share a training; one for each GPU where left out"
     )
     alerts: dict[str, SecretStr] = Field(
         default_factory=dict, description="channel -> address of its webhook; a task file names the channel"
     )
-    compute: Literal["local", "kubernetes"] = "local"
-    kubernetes: Kubernetes = Field(default_factory=Kubernetes)
-    shard_rows: Annotated[int, Field(gt=0)] = 50_000
-    max_shards: Annotated[int, Field(gt=0)] = 8
-    log: Literal["plain", "json"] = "plain"
-    secrets_dir: Path | None = None
+    compute: Literal["local", "kubernetes"] = Field(
+        default="local", description="where Airflow runs heavy steps: processes beside it, or pods"
+    )
+    kubernetes: Kubernetes = Field(default_factory=Kubernetes, description="how a step runs as a pod")
+    shard_rows: Annotated[int, Field(gt=0)] = Field(
+        default=50_000, description="documents in a shard of a label run, as long as `max_shards` allows it"
+    )
+    max_shards: Annotated[int, Field(gt=0)] = Field(default=8, description="shards of a label run at most")
+    log: Literal["plain", "json"] = Field(default="plain", description="how log lines are written")
+    secrets_dir: Path | None = Field(default=None, description="folder of secrets, a file for each, named as here")
 
     @classmethod
     def settings_customise_sources(

@@ -28,16 +28,20 @@ def _matching(value: str, pattern: str) -> str:
 class Recorded(Part):
     """Replies that `model` gave before: a Parquet, CSV or JSON lines file with the text that each was given about."""
 
-    file: IncludePath
-    text: str = "text"
-    reply: str = "reply"
+    file: IncludePath = Field(description="a path below include/ that ends in .parquet, .csv or .jsonl")
+    text: str = Field(default="text", description="its column of texts")
+    reply: str = Field(default="reply", description="its column of replies")
 
 
 class Budget(Part):
     """What one run may spend on its annotator, all its tries together; the first of the two that is used up ends it."""
 
-    usd: Annotated[float, AfterValidator(_above_zero)] | None = Field(default=None, allow_inf_nan=False)
-    tokens: Annotated[int, AfterValidator(_above_zero)] | None = None
+    usd: Annotated[float, AfterValidator(_above_zero)] | None = Field(
+        default=None, allow_inf_nan=False, description="above 0, in USD; the model needs a price in `LLAMBERT_PRICES`"
+    )
+    tokens: Annotated[int, AfterValidator(_above_zero)] | None = Field(
+        default=None, description="above 0; those of prompts and answers together"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -58,19 +62,27 @@ class Annotator(Part):
     the server's name, sets apart answers that must not be mixed.
     """
 
-    server: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")] | None = None
-    model: str
-    revision: str = Field(default="", validate_default=True)
+    server: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")] | None = Field(
+        default=None, description="the name in `LLAMBERT_SERVERS__<NAME>__URL`"
+    )
+    model: str = Field(description="its id on the hub, organisation/name; with `server`, the server's name for it")
+    revision: str = Field(
+        default="",
+        validate_default=True,
+        description="a commit of 40 digits, needed without `server`; with it a word, the server's name where left out",
+    )
     sample: int = Field(gt=0, description="documents to annotate, as of a partition")
     extra: int = Field(default=0, ge=0, description="more of them, for the strategies `llm+extra` and `combined`")
-    method: Literal["score", "generate"] = "score"
-    max_new_tokens: int = Field(default=10, gt=0, le=256)
-    parse: Literal["mention", "exact"] = "mention"
-    quantization: Literal["int8", "nf4"] | None = None
-    recorded: Recorded | None = None
+    method: Literal["score", "generate"] = Field(
+        default="score", description="how labels are had; `server` and `recorded` need `generate`"
+    )
+    max_new_tokens: int = Field(default=10, gt=0, le=256, description="tokens of an answer, for `generate`")
+    parse: Literal["mention", "exact"] = Field(default="mention", description="which replies count as a label")
+    quantization: Literal["int8", "nf4"] | None = Field(default=None, description="whole weights where left out")
+    recorded: Recorded | None = Field(default=None, description="replies that were given before")
     batch: bool = Field(default=False, description="ask by the server's batch files: cheaper, within a day")
-    budget: Budget | None = None
-    seed: int = 42
+    budget: Budget | None = Field(default=None, description="no cap where left out")
+    seed: int = Field(default=42, description="chooses the sample")
 
     @field_validator("model")
     @classmethod

@@ -39,19 +39,19 @@ Column = Annotated[str, Field(pattern=r'^[^"\x00-\x1f]{1,63}$')]
 class TableSource(Part):
     """Documents from a table or a view. `day` is the column whose UTC day is the partition."""
 
-    connection: ConnectionName
-    table: TablePath
-    day: Column
-    id: Column
-    text: Column
-    max_chars: int = Field(default=100_000, gt=0, description="a longer text is rejected as `too_long`")
+    connection: ConnectionName = Field(description="the name in `LLAMBERT_CONNECTIONS__<NAME>`")
+    table: TablePath = Field(description="`table` or `schema.table`, spelt as the database keeps it")
+    day: Column = Field(description="column of timestamps or dates")
+    id: Column = Field(description="column of strings, integers or uuids")
+    text: Column = Field(description="column of strings")
+    max_chars: int = Field(default=100_000, gt=0, description="a longer text is refused as `text_too_long`")
 
 
 class Warehouse(Part):
     """A table to which labels are exported, made where it is absent."""
 
-    connection: ConnectionName
-    table: TablePath
+    connection: ConnectionName = Field(description="the name in `LLAMBERT_CONNECTIONS__<NAME>`")
+    table: TablePath = Field(description="`table` or `schema.table`, spelt as the database keeps it")
 
 
 def _kind_of_export(value: object) -> str:

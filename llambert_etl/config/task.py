@@ -27,10 +27,12 @@ from llambert_etl.errors import ConfigError
 class Source(Part):
     """Where documents come from. `{partition}` in `uri` becomes the day."""
 
-    uri: str
-    id: str
-    text: str
-    max_chars: int = Field(default=100_000, gt=0, description="a longer text is rejected as `too_long`")
+    uri: str = Field(
+        description="`s3://…`, `hf://datasets/…` or an absolute path, with `{partition}`; `*` and `?` match names"
+    )
+    id: str = Field(description="field or column of the id")
+    text: str = Field(description="field or column of the text")
+    max_chars: int = Field(default=100_000, gt=0, description="a longer text is refused as `text_too_long`")
 
     @model_validator(mode="after")
     def _one_day_at_a_time(self) -> Self:
@@ -55,15 +57,17 @@ AnySource = Annotated[
 
 
 class Example(Part):
-    text: str = Field(min_length=1)
-    label: LabelName
+    """A shot: a document and its label, as the prompt shows them."""
+
+    text: str = Field(min_length=1, description="of the document")
+    label: LabelName = Field(description="one of the task's labels")
 
 
 class Prompt(Part):
-    """`template` is a file of include/prompts; `examples` are the shots."""
+    """What the LLM is asked."""
 
     template: Template
-    examples: list[Example] = Field(default_factory=list)
+    examples: list[Example] = Field(default_factory=list, description="the shots, in order")
 
 
 class Encoder(Part):
@@ -73,64 +77,77 @@ class Encoder(Part):
     the same and then from gold (paper, section 3).
     """
 
-    model: ModelId
+    model: ModelId = Field(description="its id on the hub, organisation/name")
     revision: Revision
-    strategy: Strategy = "llm"
-    epochs: int = Field(default=3, gt=0)
+    strategy: Strategy = Field(default="llm", description="what it learns from")
+    epochs: int = Field(default=3, gt=0, description="epochs of each stage at most")
     learning_rate: float | None = Field(
         default=None,
         gt=0,
         lt=1,
         description="left out, the one that suits an encoder of this width and the number of rows",
     )
-    batch_size: int = Field(default=16, gt=0)
-    max_length: int = Field(default=512, gt=0, le=8192)
-    dev_share: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
+    batch_size: int = Field(default=16, gt=0, description="rows in each step, whatever the number of devices")
+    max_length: int = Field(default=512, gt=0, le=8192, description="tokens; a longer text is cut at its end")
+    dev_share: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(
+        default=0.1, description="share of each label's rows that epochs are chosen by, not learnt from"
+    )
     patience: int = Field(default=2, gt=0, description="epochs without a better dev F1 before training stops")
-    class_weights: bool = False
+    class_weights: bool = Field(default=False, description="rare labels count more")
     soft_labels: bool = Field(
         default=False, description="learn from the annotator's probabilities where it gives them, not from its label"
     )
     frozen: bool = Field(default=False, description="train the head alone; set a learning_rate of about 1e-3 with it")
     attention_dropout: float = Field(default=0.0, ge=0, lt=1, description="above 0, long texts train slowly on a CPU")
     average_stages: bool = Field(
-        default=True, description="a stage after the first ends with the mean of its weights before and after"
+        default=True,
+        description="a stage after the first runs all epochs and ends with the mean of its first and last weights",
     )
-    seed: int = 42
+    seed: int = Field(default=42, description="of the dev split, the new head and the order of batches")
 
 
 class Gates(Part):
     """What must hold between two steps. F1 is macro, on the test split of gold."""
 
-    max_rejected: Share = 0.5
-    max_unparsed: Share = 0.10
-    min_label_share: Share = 0.05
-    max_drift: float = Field(default=0.10, ge=0.0, description="KL divergence of label shares, in nats")
-    min_gold_f1: Share = 0.90
+    max_rejected: Share = Field(default=0.5, description="share of a day's rows that may be refused")
+    max_unparsed: Share = Field(default=0.10, description="share of the sample that may be unparsed or failed")
+    min_label_share: Share = Field(
+        default=0.05, description="share that each label must have, among annotations and among a day's labels"
+    )
+    max_drift: float = Field(
+        default=0.10, ge=0.0, description="KL divergence, in nats, of a day's label shares from earlier ones"
+    )
+    min_gold_f1: Share = Field(default=0.90, description="that a candidate must reach")
     min_gain: float = Field(default=0.0, ge=0.0, le=1.0, description="macro F1 above the champion's; equal keeps it")
 
 
 class Retrain(Part):
-    weekday: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = "sunday"
-    or_new_documents: int = Field(default=50_000, gt=0)
-    approval: bool = False
+    """When a new candidate is trained, and whether somebody must approve of it."""
+
+    weekday: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = Field(
+        default="sunday", description="the ingest of this day of the week starts one, if there are new documents"
+    )
+    or_new_documents: int = Field(default=50_000, gt=0, description="so many since the last one start one on any day")
+    approval: bool = Field(default=False, description="a promotion waits for somebody's approval in Airflow")
 
 
 class LabellingTask(Part):
     """One labelling question, as a user writes it."""
 
-    name: TaskName
-    description: str = Field(min_length=1)
-    owner: str = Field(min_length=1)
-    source: AnySource
+    name: TaskName = Field(description="that of the file, without .yaml")
+    description: str = Field(min_length=1, description="the question, in a sentence")
+    owner: str = Field(min_length=1, description="who answers for it; Airflow shows it")
+    source: AnySource = Field(description="files, or a table")
     labels: dict[LabelName, str] = Field(description="label -> what it means, in the order of the model's outputs")
-    prompt: Prompt
-    annotator: Annotator
-    encoder: Encoder
-    gold: IncludePath | None = None
-    alerts: Channel | None = None
-    gates: Gates = Field(default_factory=Gates)
-    retrain: Retrain = Field(default_factory=Retrain)
+    prompt: Prompt = Field(description="what the LLM is asked")
+    annotator: Annotator = Field(description="the LLM")
+    encoder: Encoder = Field(description="the small model, and how it learns")
+    gold: IncludePath | None = Field(
+        default=None, description="a file below include/ that every retrain imports: .parquet, .csv or .jsonl"
+    )
+    alerts: Channel | None = Field(default=None, description="a channel of `LLAMBERT_ALERTS`; none where left out")
+    gates: Gates = Field(default_factory=Gates, description="what must hold between two steps")
+    retrain: Retrain = Field(default_factory=Retrain, description="when training is due")
     export: Exports = Field(
         default_factory=list, description="where labels go after each publish: parquet, a warehouse's table, or none"
     )

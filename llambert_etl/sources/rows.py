@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 _MIB = 1 << 20
 
@@ -10,32 +10,48 @@ _MIB = 1 << 20
 class Reason(StrEnum):
     """Why something that was read is not an accepted document. The first word says what was refused."""
 
-    FILE_WRONG_KIND = "file_wrong_kind"  # not what its name says: an image, gzip posing as JSON lines, UTF-16
-    FILE_UNSAFE_NAME = "file_unsafe_name"  # `..`, `//`, `%`, a backslash or a control character in its key
-    FILE_TRUNCATED = "file_truncated"  # ends too early; the rows before are kept, the rest is this one row
-    FILE_CORRUPT = "file_corrupt"  # breaks midway; as above
-    FILE_BOMB = "file_bomb"  # unpacks to far more than any text would; as above
-    LINE_TOO_LONG = "line_too_long"
-    LINE_NOT_UTF8 = "line_not_utf8"
-    LINE_NOT_JSON = "line_not_json"
-    LINE_NOT_OBJECT = "line_not_object"  # JSON, but no {...}
-    LINE_TOO_DEEP = "line_too_deep"  # JSON nested beyond any sense
-    LINE_NOT_CSV = "line_not_csv"  # other columns than the header, or quotes that do not match
-    ID_MISSING = "id_missing"
-    ID_NOT_TEXT = "id_not_text"  # neither a string nor an integer
-    ID_BLANK = "id_blank"
-    ID_TOO_LONG = "id_too_long"
-    ID_NOT_UNICODE = "id_not_unicode"
-    ID_NUL = "id_nul"
-    TEXT_MISSING = "text_missing"
-    TEXT_NOT_TEXT = "text_not_text"  # null, a number, a list
-    TEXT_BLANK = "text_blank"
-    TEXT_TOO_LONG = "text_too_long"
-    TEXT_NOT_UNICODE = "text_not_unicode"  # half of a surrogate pair
-    TEXT_NUL = "text_nul"
-    TEXT_MARK_RUN = "text_mark_run"  # more than 10,000 combining marks in a row: normalising them takes seconds
-    DUPLICATE = "duplicate"  # the id came before in this drop, with the same text
-    ID_CONFLICT = "id_conflict"  # the id came before in this drop, with another text: the first wins
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str) -> Self:
+        member = str.__new__(cls, value)
+        member._value_, member.meaning = value, meaning
+        return member
+
+    FILE_WRONG_KIND = (
+        "file_wrong_kind",
+        "not what its name says, or a name that is not read: an image, gzip posing as JSON lines, UTF-16",
+    )
+    FILE_UNSAFE_NAME = "file_unsafe_name", "`..`, `//`, `%`, a backslash or a control character in its key"
+    FILE_TRUNCATED = "file_truncated", "ends too early; the rows before are kept, the rest is this one row"
+    FILE_CORRUPT = "file_corrupt", "breaks midway; the rows before are kept, the rest is this one row"
+    FILE_BOMB = (
+        "file_bomb",
+        "unpacks to far more than any text would; the rows before are kept, the rest is this one row",
+    )
+    LINE_TOO_LONG = (
+        "line_too_long",
+        "longer than 16 MiB, or than twelve bytes for each of `max_chars` where that is more",
+    )
+    LINE_NOT_UTF8 = "line_not_utf8", "bytes that are no UTF-8"
+    LINE_NOT_JSON = "line_not_json", "no JSON"
+    LINE_NOT_OBJECT = "line_not_object", "JSON, but no {...}"
+    LINE_TOO_DEEP = "line_too_deep", "JSON nested beyond any sense"
+    LINE_NOT_CSV = "line_not_csv", "other columns than the header, or quotes that do not match"
+    ID_MISSING = "id_missing", "the row has no such field"
+    ID_NOT_TEXT = "id_not_text", "neither a string nor an integer"
+    ID_BLANK = "id_blank", "only white space"
+    ID_TOO_LONG = "id_too_long", "more than 1,024 characters"
+    ID_NOT_UNICODE = "id_not_unicode", "half of a surrogate pair"
+    ID_NUL = "id_nul", "a NUL character in it"
+    TEXT_MISSING = "text_missing", "the row has no such field"
+    TEXT_NOT_TEXT = "text_not_text", "null, a number, a list"
+    TEXT_BLANK = "text_blank", "nothing to see: only white space, control and invisible characters"
+    TEXT_TOO_LONG = "text_too_long", "more characters than the source's `max_chars`"
+    TEXT_NOT_UNICODE = "text_not_unicode", "half of a surrogate pair"
+    TEXT_NUL = "text_nul", "a NUL character in it"
+    TEXT_MARK_RUN = "text_mark_run", "more than 10,000 combining marks in a row: normalising them takes seconds"
+    DUPLICATE = "duplicate", "the id came before in this drop, with the same text"
+    ID_CONFLICT = "id_conflict", "the id came before in this drop, with another text: the first wins"
 
 
 class SourceObject(NamedTuple):

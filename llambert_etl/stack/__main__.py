@@ -43,6 +43,7 @@ def addresses(stack: Stack) -> str:
             f"MLflow   {stack.mlflow.uri}  user {stack.mlflow.username}  password {stack.mlflow.password}",
             f"S3       {stack.s3.endpoint}  key {stack.s3.access_key}  secret {stack.s3.secret_key}",
             f"State    {stack.state}",
+            f"Shell    `. {stack.shell_file}` gives it all of this as variables, and `llambert` on its PATH",
             "Ctrl-C or `make down` stops everything.",
         ]
     )

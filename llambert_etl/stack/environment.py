@@ -1,6 +1,9 @@
 """The settings of a deployment on the embedded stack, as an object and as variables."""
 
 import json
+import shlex
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, SecretStr
@@ -46,6 +49,13 @@ def variables(settings: Settings) -> dict[str, str]:
         for name in sorted(settings.model_fields_set)
         if (value := getattr(settings, name)) is not None
     }
+
+
+def shell_lines(values: Mapping[str, str]) -> str:
+    """Return what a POSIX shell reads to have these variables and, first on its PATH, the programs beside this one."""
+    beside = shlex.quote(str(Path(sys.executable).parent))
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
+    return "\n".join([f'export PATH={beside}:"$PATH"', *exports, ""])
 
 
 def _text(value: object) -> str:

@@ -13,8 +13,8 @@ import psutil
 from llambert_etl.errors import ConfigError
 from llambert_etl.settings import Settings
 from llambert_etl.stack import airflow, mlflow, seaweed
-from llambert_etl.stack.credentials import credentials_of
-from llambert_etl.stack.environment import ARTIFACTS, LANDING, WAREHOUSE, settings_on, variables
+from llambert_etl.stack.credentials import credentials_of, write_private
+from llambert_etl.stack.environment import ARTIFACTS, LANDING, WAREHOUSE, settings_on, shell_lines, variables
 from llambert_etl.stack.ports import remembered_ports
 from llambert_etl.stack.process import Server, processes_under, stop_all, undisturbed
 
@@ -28,7 +28,8 @@ _SUPERVISOR = "supervisor.json"
 class Stack:
     """Servers that do not run yet. `with Stack(state) as stack:` starts them and stops them whatever happens.
 
-    `more` are variables for Airflow and the steps, beside those of the stack's own settings.
+    `more` are variables for Airflow and the steps, beside those of the stack's own settings. A shell that reads
+    `shell_file` has them all, and where Airflow is and how to log in.
     """
 
     def __init__(self, state: Path, root: Path = REPOSITORY, more: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -43,6 +44,13 @@ class Stack:
         self.environment = variables(self.settings)
         everything = {**self.environment, **more}
         self.airflow = airflow.Airflow(self.state, ports, credentials, root=self.root, environment=everything)
+        login = {
+            "AIRFLOW_URL": self.airflow.url,
+            "AIRFLOW_USER": self.airflow.username,
+            "AIRFLOW_PASSWORD": self.airflow.password,
+        }
+        self.shell_file = self.state / "env"
+        write_private(self.shell_file, shell_lines({**everything, **login}))
 
     @property
     def servers(self) -> list[Server]:

@@ -20,14 +20,18 @@ class Strategies(Part):
     `soft` targets are the LLM's probabilities, `hard` ones its labels.
     """
 
-    compare: list[Strategy] = Field(default_factory=list)
-    targets: Annotated[list[Literal["hard", "soft"]], _SOME] = ["hard"]
+    compare: list[Strategy] = Field(default_factory=list, description="all that there are rows for where left out")
+    targets: Annotated[list[Literal["hard", "soft"]], _SOME] = Field(
+        default=["hard"], description="for each strategy but `gold`"
+    )
 
 
 class Size(Part):
     """The learning curve: how good is an encoder that learns from so many labels?"""
 
-    strategies: Annotated[list[Literal["gold", "llm"]], _SOME] = ["gold", "llm"]
+    strategies: Annotated[list[Literal["gold", "llm"]], _SOME] = Field(
+        default=["gold", "llm"], description="whose labels are learnt from"
+    )
     rows: list[Rows] = Field(default_factory=list, description="doubled from 100 up to all there are where left out")
     worth: float = Field(default=0.002, gt=0, lt=1, description="accuracy for which more labels would be paid")
 
@@ -35,9 +39,15 @@ class Size(Part):
 class Mislabelling(Part):
     """Gold labels made wrong on purpose. `like_annotator` errs where the LLM errs, `uniform` anywhere."""
 
-    shares: Annotated[list[Share], _SOME] = [0.0, 0.05, 0.1, 0.2, 0.3, 0.4]
-    flips: Annotated[list[Literal["uniform", "like_annotator"]], _SOME] = ["uniform"]
-    bodies: Annotated[list[Literal["trained", "frozen"]], _SOME] = ["trained", "frozen"]
+    shares: Annotated[list[Share], _SOME] = Field(
+        default=[0.0, 0.05, 0.1, 0.2, 0.3, 0.4], description="of the labels that are made wrong"
+    )
+    flips: Annotated[list[Literal["uniform", "like_annotator"]], _SOME] = Field(
+        default=["uniform"], description="which rows err, and how"
+    )
+    bodies: Annotated[list[Literal["trained", "frozen"]], _SOME] = Field(
+        default=["trained", "frozen"], description="the whole encoder learns, or its head alone"
+    )
     frozen_learning_rate: float = Field(default=1e-3, gt=0, lt=1, description="for the head alone: it starts random")
 
 
@@ -52,20 +62,22 @@ class Prompts(Part):
 class Annotators(Part):
     """Annotators beside the task's own, by a name of your choice."""
 
-    compare: dict[LabelName, Annotator] = Field(default_factory=dict)
+    compare: dict[LabelName, Annotator] = Field(
+        default_factory=dict, description="name -> annotator, with all that a task file says of one"
+    )
     documents: Rows = Field(default=250, description="gold documents that each is asked about")
 
 
 class StudyPlan(Part):
     """What each kind of study varies. A seed decides the rows that are drawn, the new head and the order of batches."""
 
-    seeds: Annotated[list[int], _SOME] = [1, 2, 3]
+    seeds: Annotated[list[int], _SOME] = Field(default=[1, 2, 3], description="each once")
     gold_rows: Rows | None = Field(default=None, description="gold rows to learn from; all of the train split if none")
-    strategies: Strategies = Field(default_factory=Strategies)
-    size: Size = Field(default_factory=Size)
-    mislabelling: Mislabelling = Field(default_factory=Mislabelling)
-    prompts: Prompts = Field(default_factory=Prompts)
-    annotators: Annotators = Field(default_factory=Annotators)
+    strategies: Strategies = Field(default_factory=Strategies, description="for `llambert study strategies`")
+    size: Size = Field(default_factory=Size, description="for `llambert study size`")
+    mislabelling: Mislabelling = Field(default_factory=Mislabelling, description="for `llambert study mislabelling`")
+    prompts: Prompts = Field(default_factory=Prompts, description="for `llambert study prompts`")
+    annotators: Annotators = Field(default_factory=Annotators, description="for `llambert study annotators`")
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:

@@ -1,5 +1,6 @@
 """The embedded stack: real servers that start, refuse strangers, and leave nothing behind."""
 
+import json
 import os
 import signal
 import subprocess
@@ -102,8 +103,9 @@ def test_every_server_listens_on_loopback_only(s3: SeaweedFS, mlflow_server: Mlf
 
 def test_credentials_are_kept_for_the_owner_only(stack: Stack, s3: SeaweedFS) -> None:
     secret = s3.secret_key
-    holders = [path for path in stack.state.rglob("*.json") if secret in path.read_text()]
-    assert holders
+    written = [*stack.state.rglob("*.json"), stack.shell_file]
+    holders = [path for path in written if secret in path.read_text()]
+    assert stack.shell_file in holders
     assert {path.stat().st_mode & 0o077 for path in holders} == {0}
 
 
@@ -111,6 +113,16 @@ def test_the_environment_of_a_stack_gives_its_settings(stack: Stack, monkeypatch
     for name, value in stack.environment.items():
         monkeypatch.setenv(name, value)
     assert load_settings() == stack.settings
+
+
+def test_a_shell_reads_the_variables_and_finds_the_command(stack: Stack) -> None:
+    code = "import json, os, shutil; print(json.dumps({**os.environ, 'found': shutil.which('llambert')}))"
+    script = f'. "{stack.shell_file}" && exec python -c "{code}"'
+    shell = subprocess.run(["sh", "-c", script], env={"PATH": os.defpath}, capture_output=True, check=True, timeout=60)
+    seen = json.loads(shell.stdout)
+    assert seen["found"] == str(Path(sys.executable).parent / "llambert")
+    assert stack.environment.items() <= seen.items()
+    assert (seen["AIRFLOW_URL"], seen["AIRFLOW_PASSWORD"]) == (stack.airflow.url, stack.airflow.password)
 
 
 def test_a_stopped_server_leaves_no_process_and_keeps_its_objects(own: Stack) -> None:
