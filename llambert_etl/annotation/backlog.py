@@ -19,7 +19,7 @@ from llambert_etl.documents import as_of
 from llambert_etl.documents import sample as take_sample
 from llambert_etl.errors import DataError, TransientError
 from llambert_etl.lake import Lake, lake_faults
-from llambert_etl.llm import Annotator, HalfAnsweredError, Reply
+from llambert_etl.llm import Annotator, HalfAnsweredError, HalfRefusedError, Reply
 from llambert_etl.llm.parsing import PARSER_VERSION
 from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
@@ -102,10 +102,10 @@ class Backlog:
         )
 
     def ask(self, annotator: Annotator, documents: pl.DataFrame) -> None:
-        """Get the replies about one batch of documents and keep them."""
+        """Get the replies about one batch of documents and keep them, those too that came before a failure."""
         try:
             replies = annotator.annotate(documents["text"].to_list())
-        except HalfAnsweredError as error:
+        except (HalfAnsweredError, HalfRefusedError) as error:
             self.keep(documents, error.replies)
             self.commit()
             raise

@@ -134,6 +134,25 @@ def test_a_server_that_goes_down_half_way_through_a_batch_is_paid_once(
     assert llm.answered == ASKED_ONCE
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [(429, "insufficient_quota", "no credit left"), (401, "invalid_api_key", "refuses the key")],
+    ids=["no credit", "key withdrawn"],
+)
+def test_what_a_server_answered_before_it_refused_us_is_kept_and_no_more_is_asked(
+    corpus: Lake, here: Settings, llm: FakeLlm, status: int, code: str, said: str
+) -> None:
+    one_at_a_time = here.model_copy(update={"servers": {"fake": server(llm.url, concurrency=1)}})
+    llm.fault = lambda text, nth: error(status, code) if llm.answered.total() >= 6 else None
+    with pytest.raises(ConfigError, match=f"{said}.*; 2 of 4 documents are left"):
+        run_annotate(corpus, one_at_a_time, served_task())
+    assert Counter(row["reason"] for row in rows(corpus)) == {None: 6, code: 1, "given_up": 1}
+    assert llm.asked.total() == 7
+    llm.fault = lambda text, nth: None
+    assert run_annotate(corpus, here, served_task()).rows["reused"] == 6
+    assert llm.answered == ASKED_ONCE
+
+
 def test_a_process_that_is_asked_to_stop_keeps_what_it_has_paid_for(corpus: Lake, here: Settings, llm: FakeLlm) -> None:
     llm.pause = 0.02
     with start(here) as stopped:

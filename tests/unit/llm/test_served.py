@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llambert_etl.errors import ConfigError, TransientError
-from llambert_etl.llm import HalfAnsweredError
+from llambert_etl.llm import HalfAnsweredError, HalfRefusedError
 from llambert_etl.llm.annotators import open_annotator
 from llambert_etl.llm.served import ServedAnnotator
 from llambert_etl.schemas import AnnotationStatus
@@ -203,6 +203,18 @@ def test_what_no_retry_mends_is_said_at_once(
         annotator.annotate(texts(1))
     assert llm.asked.total() == 1
     assert KEY not in str(refused.value)
+
+
+def test_a_document_that_waits_to_be_asked_again_is_given_up_when_the_server_refuses_us(
+    llm: FakeLlm, tmp_path: Path
+) -> None:
+    llm.fault = lambda text, nth: {"text 0": error(429, Retry_After="60"), "text 2": error(401)}.get(text)
+    started = time.monotonic()
+    with pytest.raises(HalfRefusedError, match="refuses the key") as refused:
+        served(llm, tmp_path, concurrency=2, patience_seconds=90).annotate(texts(8))
+    assert time.monotonic() - started < 20.0
+    assert [reply.reason for reply in refused.value.replies] == ["given_up", None, "http_401", *["given_up"] * 5]
+    assert llm.asked.total() == 3
 
 
 def test_a_document_that_is_refused_fails_alone_and_its_text_stays_out_of_the_reason(
