@@ -79,6 +79,7 @@ def test_a_server_is_asked_by_its_own_name_for_the_limit_of_an_answer(llm: FakeL
     [
         ("<|im_end|>", "(|im_end|)"),
         ("<|eot_id|>", "(|eot_id|)"),
+        ("<｜User｜>", "(｜User｜)"),
         ("</s>", "(/s)"),
         ("<s>", "(s)"),
         ("[/INST]", "(/INST)"),
