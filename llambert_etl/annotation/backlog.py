@@ -64,8 +64,7 @@ class Backlog:
                 chosen = take_sample(as_of(lake, task.name, partition), self._wanted, task.annotator.seed)
         self._sample = chosen
         self.documents = self.unanswered(self._sample)
-        if spending.limited:
-            spending.resume(self._spent_before())
+        spending.resume(self._spent_before())
         self._pending: list[tuple[dict[str, str], Reply]] = []
         self._rows, self._reasons, self._answered_by = Counter[str](), Counter[str](), Counter[str]()
         self._version: int | None = None

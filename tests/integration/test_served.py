@@ -219,6 +219,18 @@ def test_tries_of_one_run_share_its_budget_and_another_run_has_its_own(
         run_annotate(corpus, here, task, "r2")
 
 
+def test_what_tries_without_a_budget_spent_counts_when_one_is_set(corpus: Lake, here: Settings, llm: FakeLlm) -> None:
+    for tries in (1, 2):
+        llm.fault = lambda text, nth, most=tries * BATCH: error(503) if llm.answered.total() >= most else None
+        with pytest.raises(TransientError):
+            run_annotate(corpus, here, served_task())
+    with pytest.raises(DataError, match="the budget is used up: 352 of 264 tokens in run 'r1'; 24 documents are left"):
+        run_annotate(corpus, here, served_task(budget={"tokens": 12 * TOKENS}))
+    llm.fault = lambda text, nth: None
+    done = run_annotate(corpus, here, served_task())
+    assert (done.facts["spent"]["tokens"], done.tokens) == (DOCUMENTS * TOKENS, 24 * TOKENS)
+
+
 def test_a_budget_that_suffices_is_no_error(corpus: Lake, here: Settings) -> None:
     done = run_annotate(corpus, here, served_task(budget={"tokens": DOCUMENTS * TOKENS}))
     assert done.rows["labelled"] == DOCUMENTS
