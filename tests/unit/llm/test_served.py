@@ -107,13 +107,14 @@ def test_no_more_requests_are_under_way_than_the_server_is_given(llm: FakeLlm, t
         error(429),
         error(429, Retry_After="0"),
         error(429, Retry_After="nan"),
+        error(429, Retry_After=f"1 Jan {10**20} 00:00:00"),
         error(500),
         error(503),
         HTML,
         HALF,
         (200, {}, b"{}"),
     ],
-    ids=["429", "429 now", "429 nonsense", "500", "503", "html", "half", "no choices"],
+    ids=["429", "429 now", "429 nonsense", "429 in a far year", "500", "503", "html", "half", "no choices"],
 )
 def test_a_fault_that_passes_is_tried_again_for_its_document_alone(
     annotator: ServedAnnotator, llm: FakeLlm, answer: Answer
