@@ -70,7 +70,7 @@ def generate(model: PreTrainedModel, encoding: Encoding, texts: Sequence[str], b
     """Write replies as anyone would with transformers: by length, padded on the left, greedily."""
     prompts = full_prompts(encoding, texts)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    tokenizer = encoding.tokenizer
+    tokenizer = encoding.plain
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     replies: dict[int, str] = {}
     for start in range(0, len(order), batch):

@@ -4,7 +4,7 @@ import email
 import json
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.fake_llm import KEY, FakeLlm, error
 from tests.fake_server import Answer, Request, json_answer
@@ -16,8 +16,8 @@ class FakeProvider(FakeLlm):
     """Answers every request of a batch as FakeLlm would, and counts it as paid when the batch is made.
 
     `looks` is how often a batch is seen unfinished; `spoil` may change the lines of its results; `end` is its last
-    status; `before` and `after`, given method and path, may answer in place of the server: `after` when it has done
-    what was asked, so that its own answer is lost.
+    status, `name` what it calls its files; `before` and `after`, given method and path, may answer in place of the
+    server: `after` when it has done what was asked, so that its own answer is lost.
     """
 
     def __init__(self) -> None:
@@ -26,6 +26,7 @@ class FakeProvider(FakeLlm):
         self.batches: dict[str, dict[str, Any]] = {}
         self.looks = 1
         self.end = "completed"
+        self.name = "file-{}"
         self.spoil: Callable[[list[Line]], list[Line]] = lambda lines: lines
         self.before: Callable[[str, str], Answer | None] = lambda method, path: None
         self.after: Callable[[str, str], Answer | None] = lambda method, path: None
@@ -50,7 +51,7 @@ class FakeProvider(FakeLlm):
             case "POST", "files":
                 return json_answer({"id": self._keep(_uploaded(request)), "purpose": "batch"})
             case "GET", "files", file, "content":
-                return 200, {}, self.files[file]
+                return 200, {}, self.files[unquote(file)]
             case "POST", "batches":
                 return json_answer(self._begin(json.loads(request.body)))
             case "GET", "batches":
@@ -62,7 +63,7 @@ class FakeProvider(FakeLlm):
         return error(404)
 
     def _keep(self, content: bytes) -> str:
-        name = f"file-{len(self.files)}"
+        name = self.name.format(len(self.files))
         self.files[name] = content
         return name
 

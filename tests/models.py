@@ -15,6 +15,8 @@ _CORPUS = [
     "sports business science market match goal physics profit",
 ]
 _CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+# Marks of turns that are not called special, as DeepSeek's and Qwen's are, beside added text.
+_ORDINARY = ["<｜User｜>", "<think>", "   ", "footballer"]
 _CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -94,5 +96,6 @@ def _tokenizer(chat: bool) -> PreTrainedTokenizerFast:
     # Few merges: ` positive` and ` negative` stay several tokens, as most labels are for most models.
     bare.train_from_iterator(_CORPUS, BpeTrainer(vocab_size=300, initial_alphabet=alphabet, special_tokens=control))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, bos_token=_CONTROL[0], eos_token=_CONTROL[2])
+    tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in _ORDINARY])
     tokenizer.chat_template = _CHAT if chat else None
     return tokenizer

@@ -19,7 +19,7 @@ from llambert_etl.documents import as_of
 from llambert_etl.documents import sample as take_sample
 from llambert_etl.errors import DataError, TransientError
 from llambert_etl.lake import Lake, lake_faults
-from llambert_etl.llm import Annotator, HalfAnsweredError, Reply
+from llambert_etl.llm import Annotator, HalfAnsweredError, HalfRefusedError, Reply
 from llambert_etl.llm.parsing import PARSER_VERSION
 from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
@@ -64,8 +64,7 @@ class Backlog:
                 chosen = take_sample(as_of(lake, task.name, partition), self._wanted, task.annotator.seed)
         self._sample = chosen
         self.documents = self.unanswered(self._sample)
-        if spending.limited:
-            spending.resume(self._spent_before())
+        spending.resume(self._spent_before())
         self._pending: list[tuple[dict[str, str], Reply]] = []
         self._rows, self._reasons, self._answered_by = Counter[str](), Counter[str](), Counter[str]()
         self._version: int | None = None
@@ -102,10 +101,10 @@ class Backlog:
         )
 
     def ask(self, annotator: Annotator, documents: pl.DataFrame) -> None:
-        """Get the replies about one batch of documents and keep them."""
+        """Get the replies about one batch of documents and keep them, those too that came before a failure."""
         try:
             replies = annotator.annotate(documents["text"].to_list())
-        except HalfAnsweredError as error:
+        except (HalfAnsweredError, HalfRefusedError) as error:
             self.keep(documents, error.replies)
             self.commit()
             raise

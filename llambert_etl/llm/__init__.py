@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from llambert_etl.errors import TransientError
+from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.schemas import AnnotationStatus
 
 
@@ -35,6 +35,14 @@ class HalfAnsweredError(TransientError):
         self.replies = replies
 
 
+class HalfRefusedError(ConfigError):
+    """An annotator refused us half-way, and would again. `replies` has one for each text, as in HalfAnsweredError."""
+
+    def __init__(self, message: str, replies: list[Reply]) -> None:
+        super().__init__(message)
+        self.replies = replies
+
+
 class Annotator(Protocol):
     """What answers a labelling question. `batch_size` is how many documents one call should be given."""
 
@@ -48,5 +56,8 @@ class Annotator(Protocol):
     def batch_size(self) -> int: ...
 
     def annotate(self, texts: Sequence[str]) -> list[Reply]:
-        """Return one reply for each text, in order; raise HalfAnsweredError to have some kept before trying again."""
+        """Return one reply for each text, in order.
+
+        Raise HalfAnsweredError or HalfRefusedError to have those kept that were given before.
+        """
         ...

@@ -13,13 +13,20 @@ Work = Callable[[Sequence[list[int]]], list[Result]]
 
 
 def run_batches(
-    items: Sequence[list[int]], work: Work[Result], *, tokens: int, device: torch.device, threads: int = MOST_THREADS
+    items: Sequence[list[int]],
+    work: Work[Result],
+    *,
+    tokens: int,
+    device: torch.device,
+    beside: int = 0,
+    threads: int = MOST_THREADS,
 ) -> list[Result]:
     """Apply `work` to batches of items of like length, at most `tokens` each; return the results in the items' order.
 
-    On a device without room a batch is halved once, then TransientError is raised.
+    `beside` is how many tokens more each item takes room for. On a device without room a batch is halved until it
+    fits; raise TransientError where a single item does not.
     """
-    batches = by_length([len(item) for item in items], tokens)
+    batches = by_length([beside + len(item) for item in items], tokens)
     found = side_by_side(
         lambda batch: _within_memory([items[index] for index in batch], work), batches, device, threads
     )
@@ -30,17 +37,16 @@ def run_batches(
 
 
 def _within_memory(batch: Sequence[list[int]], work: Work[Result]) -> list[Result]:
-    """Run a batch; where the device has no room for it, run its two halves; where they do not fit either, give up."""
+    """Run a batch; where the device has no room for it, run its two halves, one after the other."""
     try:
         return work(batch)
-    except torch.OutOfMemoryError:
-        halves = [half for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]) if half]
+    except torch.OutOfMemoryError as error:
+        if len(batch) == 1:
+            raise TransientError(
+                f"out of memory with a single document of {len(batch[0])} tokens: another process may hold the device; "
+                "else give the step a larger one"
+            ) from error
     # Outside the handler: the error holds the failed pass's tensors for as long as it lives.
     torch.cuda.empty_cache()
-    try:
-        return [result for half in halves for result in work(half)]
-    except torch.OutOfMemoryError as error:
-        raise TransientError(
-            f"out of memory with half a batch of {len(batch)} documents of up to {max(len(item) for item in batch)} "
-            "tokens: another process may hold the device; else give the step a larger one"
-        ) from error
+    middle = len(batch) // 2
+    return [result for half in (batch[:middle], batch[middle:]) for result in _within_memory(half, work)]

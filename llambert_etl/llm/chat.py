@@ -21,7 +21,8 @@ UNSUPPORTED = ("unsupported_parameter", "unsupported_value")
 
 # The server puts documents into a chat format that is not known here: nothing in them may look like a mark of one.
 _CONTROL = re.compile(
-    r"<\|[^<>|\s]{1,40}\|>|</?s>|</?(?:start|end)_of_turn>|\[\s*/?\s*INST\s*\]|<<\s*/?\s*SYS\s*>>", re.IGNORECASE
+    r"<[|｜][^<>|｜\s]{1,40}[|｜]>|</?s>|</?(?:start|end)_of_turn>|\[\s*/?\s*INST\s*\]|<<\s*/?\s*SYS\s*>>",
+    re.IGNORECASE,
 )
 # English text has about four characters a token; other languages have fewer, so a forecast for them is too low.
 _CHARACTERS_PER_TOKEN = 4

@@ -1,17 +1,21 @@
 """Token ids of a prompt in three parts: the shared prefix, one document, the suffix; and of the labels."""
 
+import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
+from tokenizers import AddedToken
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from llambert_etl.errors import ConfigError
 from llambert_etl.llm.prompts import DOCUMENT, Chat, Completion, without_marks
 
 _LINE_BREAKS = re.compile(r"\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
+# Added words and white space are text; anything else may be a mark of a turn, and not every tokenizer calls it special.
+_MARK = re.compile(r"[^\w\s▁]")
 
 
 class Document(NamedTuple):
@@ -25,7 +29,7 @@ class Document(NamedTuple):
 class Encoding:
     """What one task's prompt becomes for one tokenizer; `room` is how many tokens a document may have."""
 
-    tokenizer: PreTrainedTokenizerBase
+    plain: PreTrainedTokenizerBase  # for documents: it can split every mark
     prefix: list[int]
     suffix: list[int]
     labels: dict[str, list[int]]
@@ -63,14 +67,14 @@ class Encoding:
                 f"{context}; use fewer or shorter examples"
             )
         one_line = isinstance(prompt, Completion) and prompt.of_lines
-        return cls(tokenizer, prefix, suffix, encoded, room, one_line, before[len(stem) :])
+        return cls(_plain(tokenizer), prefix, suffix, encoded, room, one_line, before[len(stem) :])
 
     def documents(self, texts: Sequence[str]) -> list[Document]:
         """Encode documents as plain text: nothing in them is a control token or a turn mark."""
-        plain = [without_marks(text) for text in texts]
+        unmarked = [without_marks(text) for text in texts]
         if self.one_line:
-            plain = [_LINE_BREAKS.sub(" ", text) for text in plain]
-        encoded = _pieces(self.tokenizer, [self.lead + text for text in plain], split_special_tokens=True)
+            unmarked = [_LINE_BREAKS.sub(" ", text) for text in unmarked]
+        encoded = _pieces(self.plain, [self.lead + text for text in unmarked], split_special_tokens=True)
         return [Document(ids[: self.room], len(ids) > self.room) for ids in encoded]
 
 
@@ -92,6 +96,18 @@ def _begin(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Return the token that this tokenizer itself puts first, if any. A chat format already holds it as text."""
     first = tokenizer("")["input_ids"][:1]
     return list(first) if first == [tokenizer.bos_token_id] else []
+
+
+def _plain(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Return a copy that holds every mark for special, since it splits no other added token.
+
+    The tokenizer itself stays as it is: it leaves out of a reply what it holds for special.
+    """
+    plain = copy.deepcopy(tokenizer)
+    if isinstance(plain, PreTrainedTokenizerFast):  # the others split all added tokens
+        marks = [str(token) for token in plain.added_tokens_decoder.values() if _MARK.search(str(token))]
+        plain.backend_tokenizer.add_special_tokens([AddedToken(mark, special=True) for mark in marks])
+    return plain
 
 
 def _pieces(

@@ -81,8 +81,16 @@ class LocalModel:
     def _score(self, documents: Sequence[Document]) -> list[Reply]:
         items = [[*document.ids, *self.encoding.suffix] for document in documents]
         budget = self._batch_tokens // self._scorer.rows_per_document
-        found = run_batches(items, self._scorer.score, tokens=budget, device=self._device, threads=self._threads)
         shared = len(self.encoding.prefix)
+        found = run_batches(
+            items,
+            self._scorer.score,
+            tokens=budget,
+            device=self._device,
+            # The prefix is computed once, but each row of a GPU's batch has its own copy of the cache.
+            beside=shared if self._device.type == "cuda" else 0,
+            threads=self._threads,
+        )
         return [
             _scored(document, probabilities, shared + len(item) + 1)
             for document, probabilities, item in zip(documents, found, items, strict=True)
@@ -92,7 +100,14 @@ class LocalModel:
         encoding = self.encoding
         items = [[*encoding.prefix, *document.ids, *encoding.suffix] for document in documents]
         budget = 8 * self._batch_tokens
-        found = run_batches(items, self._generator.write, tokens=budget, device=self._device, threads=self._threads)
+        found = run_batches(
+            items,
+            self._generator.write,
+            tokens=budget,
+            device=self._device,
+            beside=self._task.annotator.max_new_tokens,
+            threads=self._threads,
+        )
         return [
             self._written(document, written, len(item) + written.tokens)
             for document, written, item in zip(documents, found, items, strict=True)

@@ -9,11 +9,13 @@ from llambert_etl.llm import Reply
 from llambert_etl.schemas import AnnotationStatus
 
 # Goes into every annotation: change it with any change of what `parse` returns.
-PARSER_VERSION = "1"
+PARSER_VERSION = "2"
 
 _AROUND = " \t\r\n.,;:!?'\"`*_()[]{}<>«»“”‘’„-–—"
 # "not positive" holds one label and means another.
 _NEGATIONS = frozenset({"no", "not", "non", "never", "neither", "nor", "none", "cannot", "hardly", "without"})
+# Around a word that is a whole answer: "Answer: **no**, it …". "No idea" and "there is no" have none.
+_BEFORE, _AFTER = r"(?:^|[:\n])[\s*_\"'`“‘„«(\[]*", r"[*_\"'`”’»)\]]*\s*(?:$|[.,;:!?(–—\n]|-\s)"
 _WORD = re.compile(r"[\w'’]+")
 
 
@@ -27,7 +29,9 @@ class Parsed(NamedTuple):
 def parse(reply: str, labels: Sequence[str], *, exact: bool = False) -> Parsed:
     """Accept a reply that is a label, or that names exactly one label as a whole word and negates nothing.
 
-    `exact` accepts the label alone, as the replies that LlamBERT published were parsed.
+    A label that is itself a negation, as `no` is, counts only where it is an answer: it begins a line or follows a
+    colon, and punctuation or nothing comes after it. `exact` accepts the label alone, as the replies that LlamBERT
+    published were parsed.
     """
     said = bare(reply)
     if not said:
@@ -51,7 +55,12 @@ def bare(said: str) -> str:
 def _named(said: str, labels: list[str]) -> list[str]:
     """Find labels that stand as whole words; the longest first, so that `sci fi` is not also `sci`."""
     longest_first = "|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True))
-    return re.findall(rf"(?<![\w-])(?:{longest_first})(?![\w-])", said)
+    found = re.findall(rf"(?<![\w-])(?:{longest_first})(?![\w-])", said)
+    return [label for label in found if label not in _NEGATIONS or _is_answer(label, said)]
+
+
+def _is_answer(label: str, said: str) -> bool:
+    return re.search(f"{_BEFORE}{re.escape(label)}{_AFTER}", said) is not None
 
 
 def _negates(said: str, named: set[str]) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, Field, ValidationError
@@ -130,11 +131,13 @@ class Provider:
                 raise TransientError(f"server {self._name!r}: {state} done; run the step again, it waits for the same")
 
     def download(self, batch: Batch, folder: Path) -> list[Path]:
-        """Fetch the results of a batch, good ones and errors, into new files of a folder."""
+        """Fetch the results of a batch, good ones and errors, into new files of a folder, named by us."""
         paths = []
-        for file in filter(None, (batch.output_file_id, batch.error_file_id)):
-            place = f"files/{file}/content"
-            paths.append(folder / f"{file}.jsonl")
+        for file, name in ((batch.output_file_id, "output.jsonl"), (batch.error_file_id, "errors.jsonl")):
+            if not file:
+                continue
+            place = f"files/{quote(file, safe='')}/content"
+            paths.append(folder / name)
             with self._faults(place), self._client.stream("GET", place) as response, paths[-1].open("wb") as results:
                 for chunk in response.iter_bytes():
                     results.write(chunk)
@@ -143,7 +146,7 @@ class Provider:
 
     def _look(self, batch: str) -> Batch | None:
         try:
-            return self._send(Batch, "GET", f"batches/{batch}")
+            return self._send(Batch, "GET", f"batches/{quote(batch, safe='')}")
         except TransientError as error:
             logger.warning("%s", error)
             return None

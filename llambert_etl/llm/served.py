@@ -1,6 +1,7 @@
 """ServedAnnotator: asks an OpenAI-compatible server, many documents at a time, each with retries of its own."""
 
 import asyncio
+import contextlib
 import datetime
 import email.utils
 import logging
@@ -15,7 +16,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError, TransientError
-from llambert_etl.llm import HalfAnsweredError, Reply
+from llambert_etl.llm import HalfAnsweredError, HalfRefusedError, Reply
 from llambert_etl.llm.chat import UNSUPPORTED, Questions, failed, refusal
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Server, Settings
@@ -27,6 +28,7 @@ _BATCHES_PER_SLOT = 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _BUSY = {408, 409, 425, 429}
 _OUT_OF_MONEY = "insufficient_quota"
+_GIVEN_UP = "given_up"
 # What to do where a model does not take a field of the request.
 _MENDS = {
     "max_tokens": "set LLAMBERT_SERVERS__{name}__TOKEN_LIMIT=max_completion_tokens",
@@ -58,8 +60,8 @@ class ServedAnnotator:
     def annotate(self, texts: Sequence[str]) -> list[Reply]:
         """Return one reply for each text, in order.
 
-        Raise ConfigError where the server refuses us, TransientError where it answers about no document, and
-        HalfAnsweredError where it ceases to answer half-way.
+        Raise ConfigError where the server refuses us, TransientError where it answers about no document; where it had
+        answered about some by then, HalfRefusedError and HalfAnsweredError.
         """
         return asyncio.run(self._ask_all(texts))
 
@@ -78,6 +80,13 @@ class ServedAnnotator:
             logger.warning("server %s: asked again after %s", self.name, seen)
         reasons = Counter(reply.reason for reply in replies if reply.status == AnnotationStatus.FAILED)
         seen = ", ".join(sorted(map(str, reasons)))
+        if batch.refused is not None:
+            if reasons.total() == len(texts):
+                raise batch.refused
+            message = (
+                f"{batch.refused}; {reasons.total()} of {len(texts)} documents are left, the other answers are kept"
+            )
+            raise HalfRefusedError(message, replies) from batch.refused
         if batch.silent or batch.unanswered == len(texts) > 0:
             message = (
                 f"server {self.name!r}: no answer about {batch.unanswered} of {len(texts)} documents ({seen}); run the "
@@ -93,18 +102,23 @@ class ServedAnnotator:
 
 
 class _Batch:
-    """One call's requests. A server that is silent for longer than our patience is given up for all of them."""
+    """One call's requests. A server that is silent for longer than our patience is given up for all of them.
+
+    One that refuses us is asked about no more documents; requests under way are waited for, since they are paid.
+    """
 
     def __init__(self, client: httpx.AsyncClient, name: str, server: Server, questions: Questions) -> None:
         self._client, self._name, self._server, self._questions = client, name, server, questions
         self._slots = asyncio.Semaphore(server.concurrency)
         self._heard = time.monotonic()
         self.retries, self.unanswered, self.silent = Counter[str](), 0, False
+        self._stopped = asyncio.Event()
+        self.refused: ConfigError | None = None
 
     async def ask(self, text: str) -> Reply:
         async with self._slots:
             pause, started = _FIRST_PAUSE, time.monotonic()
-            while True:
+            while self.refused is None:
                 found = await self._attempt(text)
                 if isinstance(found, Reply):
                     self._heard = time.monotonic()
@@ -117,8 +131,14 @@ class _Batch:
                     self.unanswered += 1
                     return failed(reason)
                 self.retries[reason] += 1
-                await asyncio.sleep(wait)
+                await self._wait(wait)
                 pause = min(2 * pause, _LONGEST_PAUSE)
+            return failed(_GIVEN_UP)
+
+    async def _wait(self, seconds: float) -> None:
+        """Sleep, but no longer than until the server refuses us."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopped.wait(), seconds)
 
     async def _attempt(self, text: str) -> Reply | tuple[str, float]:
         """Return the reply, or why there is none yet and how many seconds the server wants us to wait."""
@@ -128,7 +148,12 @@ class _Batch:
         except (httpx.RequestError, TimeoutError) as error:
             return "too_slow" if isinstance(error, TimeoutError | httpx.TimeoutException) else "unreachable", 0.0
         status, code = response.status_code, refusal(response.status_code, response.content)
-        check_access(self._name, status, code)
+        try:
+            check_access(self._name, status, code)
+        except ConfigError as error:
+            self.refused = self.refused or error
+            self._stopped.set()
+            return failed(code)
         if is_passing(status):
             return f"http_{status}", _retry_after(response.headers)
         if status >= 400:
@@ -198,7 +223,7 @@ def _retry_after(headers: httpx.Headers) -> float:
         return float(value)
     try:
         moment = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for a number that no date can hold
         return 0.0
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)

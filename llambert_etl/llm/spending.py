@@ -36,10 +36,6 @@ class Spending:
         return self.price_of(self.tokens_in, self.tokens_out)
 
     @property
-    def limited(self) -> bool:
-        return self._budget is not None
-
-    @property
     def priced(self) -> bool:
         return self._price is not None
 

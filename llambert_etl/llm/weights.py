@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from llambert_etl.config import Annotator
-from llambert_etl.errors import ConfigError
+from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.hub.models import find_model
 from llambert_etl.llm.placement import described, spread
 from llambert_etl.settings import Settings
@@ -35,7 +35,8 @@ class LanguageModel(NamedTuple):
 def open_model(annotator: Annotator, settings: Settings) -> LanguageModel:
     """Load the model in evaluation mode, in the best precision of the device. No code beside the weights ever runs.
 
-    Its layers fill all GPUs, then memory; those that have no room there are read from disk at each pass.
+    Its layers fill all GPUs, then memory; those that have no room there are read from disk at each pass. Raise
+    TransientError where a device has less room than it seemed to have.
     """
     path = find_model(annotator.model, annotator.revision, settings)
     precision = best_precision(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
@@ -44,6 +45,11 @@ def open_model(annotator: Annotator, settings: Settings) -> LanguageModel:
     try:
         options |= _packed(annotator.quantization, path, precision)
         model, tokenizer = _load(path, precision, **options)
+    except torch.OutOfMemoryError as error:
+        raise TransientError(
+            f"annotator.model {annotator.model!r}: out of memory as it was opened: another process may hold the "
+            "device; else let the weights take less of it by LLAMBERT_LLM_MEMORY or annotator.quantization"
+        ) from error
     except _UNREADABLE as error:
         whole = annotator.quantization is not None or path.is_file()
         fit = "; quantized weights and GGUF files must fit the GPUs or, without one, memory" if whole else ""

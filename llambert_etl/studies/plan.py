@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from llambert_etl.config import Annotator, LabellingTask, LabelName, Share, Strategy
 from llambert_etl.config.fields import Part, Template
@@ -49,6 +49,13 @@ class Mislabelling(Part):
         default=["trained", "frozen"], description="the whole encoder learns, or its head alone"
     )
     frozen_learning_rate: float = Field(default=1e-3, gt=0, lt=1, description="for the head alone: it starts random")
+
+    @field_validator("shares")
+    @classmethod
+    def _something_to_compare_with(cls, shares: list[float]) -> list[float]:
+        if 0.0 not in shares:
+            raise ValueError("add 0.0: what wrong labels cost is told by the accuracy without any")
+        return shares
 
 
 class Prompts(Part):

@@ -6,6 +6,7 @@ import pytest
 
 from llambert_etl.documents import hash_text
 from llambert_etl.lake import Lake
+from llambert_etl.llm.parsing import PARSER_VERSION
 from tests.annotating import DAY, NEXT, RuleAnnotator, annotations, even, ingest, run_annotate
 from tests.tasks import REVISION, make_task, three_label_task
 
@@ -31,7 +32,7 @@ def test_every_sampled_document_is_asked_once_and_kept(lake: Lake) -> None:
             {"label": "other", "probability": 0.1},
         ]
         assert (row["prompt_hash"], row["model"], row["revision"]) == ("p1", "tests/rule", REVISION)
-        assert (row["parser_version"], row["run"], row["partition"]) == ("1", "r1", str(DAY))
+        assert (row["parser_version"], row["run"], row["partition"]) == (PARSER_VERSION, "r1", str(DAY))
 
 
 def test_three_labels_are_counted_apart(lake: Lake) -> None:

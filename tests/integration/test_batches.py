@@ -30,6 +30,14 @@ def test_a_batch_is_sent_waited_for_and_joined_by_id(batches: BatchHouse, provid
     assert len(provider.batches) == 1
 
 
+def test_a_file_is_written_where_we_say_whatever_the_provider_calls_it(
+    batches: BatchHouse, provider: FakeProvider
+) -> None:
+    provider.name = "../../{}"
+    assert batches.annotate().rows["labelled"] == DOCUMENTS
+    assert provider.requests[-1] == ("GET", "/files/..%2F..%2F2/content")
+
+
 def annotating(url: str, root: str) -> Generator[None, None, int]:
     batches = BatchHouse(url, Path(root))
     yield
@@ -218,7 +226,7 @@ def test_results_that_cannot_be_read_are_told_with_the_way_out(
     batches: BatchHouse, provider: FakeProvider, tmp_path: Path
 ) -> None:
     provider.spoil = lambda lines: [*lines, {**lines[0], "custom_id": "row-7"}]
-    with pytest.raises(DataError, match=r"batch batch_0: .*file-1.jsonl line 13: .*'row-7'.*`llambert batch read`"):
+    with pytest.raises(DataError, match=r"batch batch_0: .*output.jsonl line 13: .*'row-7'.*`llambert batch read`"):
         batches.annotate()
     assert batches.rows() == []
     mended = tmp_path / "mended.jsonl"

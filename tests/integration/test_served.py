@@ -134,6 +134,25 @@ def test_a_server_that_goes_down_half_way_through_a_batch_is_paid_once(
     assert llm.answered == ASKED_ONCE
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [(429, "insufficient_quota", "no credit left"), (401, "invalid_api_key", "refuses the key")],
+    ids=["no credit", "key withdrawn"],
+)
+def test_what_a_server_answered_before_it_refused_us_is_kept_and_no_more_is_asked(
+    corpus: Lake, here: Settings, llm: FakeLlm, status: int, code: str, said: str
+) -> None:
+    one_at_a_time = here.model_copy(update={"servers": {"fake": server(llm.url, concurrency=1)}})
+    llm.fault = lambda text, nth: error(status, code) if llm.answered.total() >= 6 else None
+    with pytest.raises(ConfigError, match=f"{said}.*; 2 of 4 documents are left"):
+        run_annotate(corpus, one_at_a_time, served_task())
+    assert Counter(row["reason"] for row in rows(corpus)) == {None: 6, code: 1, "given_up": 1}
+    assert llm.asked.total() == 7
+    llm.fault = lambda text, nth: None
+    assert run_annotate(corpus, here, served_task()).rows["reused"] == 6
+    assert llm.answered == ASKED_ONCE
+
+
 def test_a_process_that_is_asked_to_stop_keeps_what_it_has_paid_for(corpus: Lake, here: Settings, llm: FakeLlm) -> None:
     llm.pause = 0.02
     with start(here) as stopped:
@@ -198,6 +217,18 @@ def test_tries_of_one_run_share_its_budget_and_another_run_has_its_own(
     assert llm.asked.total() == 2 * BATCH
     with pytest.raises(DataError, match="in run 'r2'; 8 documents are left"):
         run_annotate(corpus, here, task, "r2")
+
+
+def test_what_tries_without_a_budget_spent_counts_when_one_is_set(corpus: Lake, here: Settings, llm: FakeLlm) -> None:
+    for tries in (1, 2):
+        llm.fault = lambda text, nth, most=tries * BATCH: error(503) if llm.answered.total() >= most else None
+        with pytest.raises(TransientError):
+            run_annotate(corpus, here, served_task())
+    with pytest.raises(DataError, match="the budget is used up: 352 of 264 tokens in run 'r1'; 24 documents are left"):
+        run_annotate(corpus, here, served_task(budget={"tokens": 12 * TOKENS}))
+    llm.fault = lambda text, nth: None
+    done = run_annotate(corpus, here, served_task())
+    assert (done.facts["spent"]["tokens"], done.tokens) == (DOCUMENTS * TOKENS, 24 * TOKENS)
 
 
 def test_a_budget_that_suffices_is_no_error(corpus: Lake, here: Settings) -> None:

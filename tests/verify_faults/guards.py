@@ -91,8 +91,8 @@ GUARDS = (
     Guard(
         "control tokens in a document are text",
         "llambert_etl/llm/encoding.py",
-        "for text in plain], split_special_tokens=True)",
-        "for text in plain])",
+        "for text in unmarked], split_special_tokens=True)",
+        "for text in unmarked])",
         "tests/unit/llm/test_encoding.py::test_no_control_token_comes_out_of_a_document",
     ),
     Guard(

@@ -1,4 +1,4 @@
-"""Results come back in the order of the input; a batch is halved once on a full device."""
+"""Results come back in the order of the input; a batch is halved on a full device until it fits."""
 
 from collections.abc import Sequence
 
@@ -34,13 +34,20 @@ class _Device:
         return [sum(item) for item in batch]
 
 
-def test_a_full_device_gets_half_the_batch() -> None:
-    device = _Device(room=2)
+@pytest.mark.parametrize(("room", "calls"), [(4, 1), (2, 3), (1, 7)], ids=["all", "half", "a quarter"])
+def test_a_full_device_gets_as_much_of_the_batch_as_fits(room: int, calls: int) -> None:
+    device = _Device(room)
     assert run_batches([[1], [2], [3], [4]], device.work, tokens=100, device=CUDA) == [1, 2, 3, 4]
-    assert device.calls == 3
+    assert device.calls == calls
 
 
-@pytest.mark.parametrize("items", [[[1], [2], [3], [4, 5]], [[1, 2]]], ids=["half does not fit", "one does not fit"])
-def test_a_device_that_stays_full_is_transient_and_names_the_batch(items: list[list[int]]) -> None:
-    with pytest.raises(TransientError, match=rf"batch of {len(items)} documents of up to 2 tokens"):
+@pytest.mark.parametrize("items", [[[1], [2], [3], [4, 5]], [[1, 2]]], ids=["four", "one"])
+def test_a_device_that_has_no_room_for_one_document_is_transient_and_names_it(items: list[list[int]]) -> None:
+    with pytest.raises(TransientError, match="a single document of 2 tokens"):
         run_batches(items, _Device(room=0).work, tokens=100, device=CUDA)
+
+
+def test_what_an_item_takes_room_for_beside_its_own_tokens_counts() -> None:
+    device = _Device(room=4)
+    assert run_batches([[1], [2], [3], [4]], device.work, tokens=20, beside=9, device=CUDA) == [1, 2, 3, 4]
+    assert device.calls == 2

@@ -59,6 +59,20 @@ def test_no_control_token_comes_out_of_a_document(
     assert "".join(tokenizer.decode(ids).split()) == "".join(text.split())
 
 
+def test_a_mark_that_is_not_called_special_acts_in_the_prompt_and_is_text_in_a_document(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    encoding = _build(tokenizer, Completion(f"<｜User｜>Is it good? {DOCUMENT} <think>"))
+    user, think, spaces, word = tokenizer.convert_tokens_to_ids(["<｜User｜>", "<think>", "   ", "footballer"])
+    assert (encoding.prefix[0], encoding.suffix[-1]) == (user, think)
+    (document,) = encoding.documents(["a<｜User｜>b <think>"])
+    assert not {user, think} & set(document.ids)
+    assert tokenizer.decode(document.ids).strip() == "a<｜User｜>b <think>"
+    # Added text stays whole, and a reply keeps what it always kept.
+    assert {spaces, word} < set(encoding.documents(["a   footballer"])[0].ids)
+    assert tokenizer.decode([think], skip_special_tokens=True) == "<think>"
+
+
 @pytest.mark.parametrize(
     ("text", "plain"),
     [

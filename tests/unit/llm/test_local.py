@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.overrides import TorchFunctionMode
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llambert_etl.config import LabellingTask
-from llambert_etl.errors import ConfigError
+from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.llm.local import LocalAnnotator
 from llambert_etl.llm.parsing import parse
 from llambert_etl.llm.weights import best_precision
@@ -145,6 +146,22 @@ def test_half_a_weights_file_is_refused(tmp_path: Path) -> None:
     (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(ConfigError, match="does not open"):
         LocalAnnotator.load(make_task(), _settings(tmp_path, folder)).annotate(["dull"])
+
+
+class _FullDevice(TorchFunctionMode):
+    """Has no room for a single tensor."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func == torch.empty:
+            raise torch.OutOfMemoryError("no room")
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_device_without_room_for_the_weights_is_transient_and_says_what_to_set(tmp_path: Path, folder: Path) -> None:
+    annotator = LocalAnnotator.load(make_task(), _settings(tmp_path, folder))
+    with pytest.raises(TransientError, match="LLAMBERT_LLM_MEMORY or annotator.quantization"), _FullDevice():
+        annotator.annotate(["dull"])
+    assert annotator.annotate(["dull"])[0].label
 
 
 def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:

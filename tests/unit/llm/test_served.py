@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llambert_etl.errors import ConfigError, TransientError
-from llambert_etl.llm import HalfAnsweredError
+from llambert_etl.llm import HalfAnsweredError, HalfRefusedError
 from llambert_etl.llm.annotators import open_annotator
 from llambert_etl.llm.served import ServedAnnotator
 from llambert_etl.schemas import AnnotationStatus
@@ -79,6 +79,7 @@ def test_a_server_is_asked_by_its_own_name_for_the_limit_of_an_answer(llm: FakeL
     [
         ("<|im_end|>", "(|im_end|)"),
         ("<|eot_id|>", "(|eot_id|)"),
+        ("<｜User｜>", "(｜User｜)"),
         ("</s>", "(/s)"),
         ("<s>", "(s)"),
         ("[/INST]", "(/INST)"),
@@ -106,13 +107,14 @@ def test_no_more_requests_are_under_way_than_the_server_is_given(llm: FakeLlm, t
         error(429),
         error(429, Retry_After="0"),
         error(429, Retry_After="nan"),
+        error(429, Retry_After=f"1 Jan {10**20} 00:00:00"),
         error(500),
         error(503),
         HTML,
         HALF,
         (200, {}, b"{}"),
     ],
-    ids=["429", "429 now", "429 nonsense", "500", "503", "html", "half", "no choices"],
+    ids=["429", "429 now", "429 nonsense", "429 in a far year", "500", "503", "html", "half", "no choices"],
 )
 def test_a_fault_that_passes_is_tried_again_for_its_document_alone(
     annotator: ServedAnnotator, llm: FakeLlm, answer: Answer
@@ -203,6 +205,18 @@ def test_what_no_retry_mends_is_said_at_once(
         annotator.annotate(texts(1))
     assert llm.asked.total() == 1
     assert KEY not in str(refused.value)
+
+
+def test_a_document_that_waits_to_be_asked_again_is_given_up_when_the_server_refuses_us(
+    llm: FakeLlm, tmp_path: Path
+) -> None:
+    llm.fault = lambda text, nth: {"text 0": error(429, Retry_After="60"), "text 2": error(401)}.get(text)
+    started = time.monotonic()
+    with pytest.raises(HalfRefusedError, match="refuses the key") as refused:
+        served(llm, tmp_path, concurrency=2, patience_seconds=90).annotate(texts(8))
+    assert time.monotonic() - started < 20.0
+    assert [reply.reason for reply in refused.value.replies] == ["given_up", None, "http_401", *["given_up"] * 5]
+    assert llm.asked.total() == 3
 
 
 def test_a_document_that_is_refused_fails_alone_and_its_text_stays_out_of_the_reason(

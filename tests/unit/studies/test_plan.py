@@ -43,6 +43,7 @@ def test_seeds_that_are_no_different_numbers_are_refused(tmp_path: Path, seeds: 
         ("seeds: []", "seeds"),
         ("sizes: {}", "remove it or mend its spelling"),
         ("mislabelling: {shares: [1.5]}", "mislabelling.shares.0"),
+        ("mislabelling: {shares: [0.1, 0.2]}", "mislabelling.shares: add 0.0"),
         ("strategies: {compare: [silver]}", "strategies.compare.0"),
         ("prompts: {templates: [../secret.j2]}", "prompts.templates.0"),
         ("- seeds", "must be a mapping"),
