@@ -141,6 +141,19 @@ def test_a_night_that_is_tried_again_names_the_late_days_of_the_first_try_too(la
     assert landing.ingest(LATER).facts["late_partitions"] == [DAY, NEXT]
 
 
+def test_what_a_restore_undid_is_taken_in_again(landing: Landing) -> None:
+    landing.drop("a.jsonl", jsonl(*reviews(3)))
+    landing.ingest()
+    good = landing.lake.version("documents")
+    landing.drop("b.jsonl", jsonl(*reviews(2, start=3)))
+    landing.ingest(run="r2")
+    landing.lake.restore("documents", good)
+    assert len(landing.accepted()) == 3
+    manifest = landing.ingest(run="r3")
+    assert (manifest.facts["replayed"], manifest.facts["accepted_before"]) == (False, 3)
+    assert len(landing.accepted()) == 5
+
+
 def test_a_day_that_was_never_ingested_or_has_expired_is_not_late(landing: Landing) -> None:
     path = landing.drop("a.jsonl", jsonl(*reviews(3)))
     landing.drop("a.jsonl", jsonl(*reviews(3)), NEXT)

@@ -89,6 +89,17 @@ def test_a_new_champion_labels_every_row_again(lake: Lake, small_shards: Setting
     assert {version for _, version in labels(lake, task).values()} == {2}
 
 
+def test_labels_of_before_a_promotion_that_were_restored_are_made_anew(lake: Lake, small_shards: Settings) -> None:
+    task, good = make_task(), lake.version("labels") + 1
+    drop(lake, task, ["a", "b"])
+    label_run(lake, task, Shelf(task, 1), small_shards)
+    label_run(lake, task, Shelf(task, 2), small_shards, run="r2")
+    lake.restore("labels", good)
+    assert {version for _, version in labels(lake, task).values()} == {1}
+    label_run(lake, task, Shelf(task, 2), small_shards, run="r3")
+    assert {version for _, version in labels(lake, task).values()} == {2}
+
+
 def test_a_champion_that_nobody_entered_is_entered_once_and_brings_the_other_days_back(
     lake: Lake, small_shards: Settings
 ) -> None:
