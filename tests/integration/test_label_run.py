@@ -121,6 +121,18 @@ def test_a_version_that_a_run_was_told_to_use_is_no_move(lake: Lake, small_shard
     assert lake.scan("promotions", task.name).collect().is_empty()
 
 
+def test_an_unfinished_run_that_is_told_another_version_is_planned_anew(lake: Lake, small_shards: Settings) -> None:
+    task, shelf = make_task(), Shelf(make_task(), 1)
+    drop(lake, task, ["a"])
+
+    def planned(version: int | None) -> object:
+        made = plan(task, DAY, run="r1", lake=lake, registry=shelf, settings=small_shards, model_version=version)  # type: ignore[arg-type]
+        return made.facts["model_version"]
+
+    assert [planned(version) for version in (None, 2, None)] == [1, 2, 2]
+    assert read_plan(lake, task.name, DAY, "r1").model.version == 2
+
+
 def test_an_alias_moved_between_shards_does_not_mix_versions(lake: Lake, small_shards: Settings) -> None:
     task, shelf, classifier = make_task(), Shelf(make_task(), 1), Parity(2)
     drop(lake, task, [f"text {n}" for n in range(12)])
