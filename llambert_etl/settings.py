@@ -21,6 +21,7 @@ from pydantic_settings import (
     NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from llambert_etl.config.connections import ConnectionName, ConnectionUri
@@ -255,6 +256,14 @@ def load_settings() -> Settings:
             for fault in error.errors(include_input=False, include_url=False)
         )
         raise ConfigError(f"settings: {faults}") from None
+    except SettingsError as error:
+        # Its cause, a JSON error, carries the value.
+        if (field := re.search(r'for field "(\w+)"', str(error))) is None:
+            raise ConfigError(f"settings: LLAMBERT_SECRETS_DIR: {error}") from None
+        raise ConfigError(
+            f"settings: LLAMBERT_{field[1].upper()}: must be JSON, as all lists and maps are: "
+            '["s3://landing/"] or {"name": "value"}'
+        ) from None
 
 
 def computing_environment() -> dict[str, str]:

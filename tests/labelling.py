@@ -17,6 +17,7 @@ from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
+from llambert_etl.steps.check import check_labels
 from llambert_etl.steps.label import Probabilities, label
 from llambert_etl.steps.plan import plan
 from llambert_etl.steps.publish import publish
@@ -109,16 +110,26 @@ def run_shards(lake: Lake, task: LabellingTask, day: Partition, run: str, classi
 
 
 def finish(lake: Lake, task: LabellingTask, day: Partition, run: str) -> Manifest:
-    """Note that the gate was passed, and publish."""
+    """Hold the gate, note that it was passed, and publish."""
     made = read_plan(lake, task.name, day, run)
-    record_check(lake, made, merge(made, read_shards(lake, made)))
+    staged = merge(made, read_shards(lake, made))
+    check_labels(
+        task,
+        day,
+        run=run,
+        lake=lake,
+        staged=lake.scan_staged("labels", task.name, day, staged),
+        documents_version=made.documents_version,
+        prompt_hash="p",
+    )
+    record_check(lake, made, staged)
     return publish(task, day, run=run, lake=lake)
 
 
 def label_run(
     lake: Lake, task: LabellingTask, shelf: Shelf, settings: Settings, run: str = "r1", day: Partition = DAY
 ) -> tuple[Manifest, Parity]:
-    """Run plan, every shard, the gate's note and publish; return the last manifest and the classifier."""
+    """Run plan, every shard, the gate and publish; return the last manifest and the classifier."""
     classifier = Parity(len(task.labels))
     planned = plan(task, day, run=run, lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
     if planned.facts["skip"] or planned.facts["fresh"]:

@@ -10,6 +10,7 @@ from llambert_etl.cli.options import Day, Expect, Run, Task, done
 from llambert_etl.cli.outcome import emit, progress
 from llambert_etl.labelling import Plan
 from llambert_etl.partition import parse_partition
+from llambert_etl.schemas import TableName
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -104,3 +105,13 @@ def maintain(
 
     clients = Clients()
     emit(json.dumps(maintain(lake=clients.lake, settings=clients.settings, days=retention_days)))
+
+
+@app.command()
+def restore(
+    table: Annotated[TableName, typer.Argument()],
+    version: Annotated[int, typer.Option(min=0, help="of the table, as in `DeltaTable(uri).history()`")],
+) -> None:
+    """Make a table what it was at an older version; what was done since is to be done again."""
+    Clients().lake.restore(table, version)
+    emit(json.dumps({"table": table, "restored": version}))

@@ -18,6 +18,8 @@ class TaskFiles(NamedTuple):
 
 def load_task(path: Path) -> LabellingTask:
     """Read one task file. Raise ConfigError naming the file, the field, the value and the rule."""
+    if path.suffix != ".yaml":
+        raise ConfigError(f"{path}: steps look for {path.stem}.yaml; rename the file")
     task = read_yaml(path, LabellingTask)
     if task.name != path.stem:
         raise ConfigError(f"{path}: name: {task.name!r} must equal the file's name {path.stem!r}; rename one of them")
@@ -25,7 +27,7 @@ def load_task(path: Path) -> LabellingTask:
 
 
 def load_tasks(include: Path) -> TaskFiles:
-    """Read every include/tasks/*.yaml. A wrong file becomes a problem and never hides the others."""
+    """Read every task file in include/tasks. A wrong file becomes a problem and never hides the others."""
     tasks, problems = {}, {}
     for path in sorted((include / "tasks").glob("*.y*ml")):
         try:

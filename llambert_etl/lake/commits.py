@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -41,12 +42,32 @@ def properties_of(manifest: Manifest, transaction: Transaction) -> CommitPropert
     return CommitProperties(custom_metadata=carried, app_transactions=[transaction], max_commit_retries=10)
 
 
+def fences_at(storage: Storage, table: TableName, now: DeltaTable, then: DeltaTable) -> list[Transaction]:
+    """Return each fence that was set after the version `then`, with the value that it had there."""
+    fences: set[str] = set()
+    for version in range(then.version() + 1, now.version() + 1):
+        with storage.open(f"{table}/_delta_log/{version:020d}.json") as log:
+            actions = [json.loads(line) for line in log.readall().splitlines()]
+        fences.update(action["txn"]["appId"] for action in actions if "txn" in action)
+    # Delta knows no way to take a transaction back: a fence that was not there yet gets a number that no key has.
+    none = key_number(f"restored at version {now.version()}")
+    before = {fence: then.transaction_version(fence) for fence in sorted(fences)}
+    return [Transaction(fence, none if value is None else value) for fence, value in before.items()]
+
+
 def read_commits(delta: DeltaTable) -> Iterator[Commit]:
-    """Yield the commits that carry a manifest, newest first; the log is read no further than the caller goes."""
-    seen = 0
+    """Yield the commits that carry a manifest and still count, newest first.
+
+    Those that a restore has undone are left out. The log is read no further than the caller goes.
+    """
+    seen, undone_above = 0, math.inf
     for limit in _PAGES:
         history = delta.history(limit)
         for entry in history[seen:]:
+            if int(entry["version"]) > undone_above:
+                continue
+            if entry.get("operation") == "RESTORE":
+                undone_above = float(entry["operationParameters"].get("version", math.inf))
             if _MANIFEST in entry:
                 manifest = Manifest.model_validate_json(entry[_MANIFEST])
                 yield Commit(int(entry["version"]), manifest, replayed=True)

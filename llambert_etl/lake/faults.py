@@ -18,6 +18,7 @@ _NO_BUCKET = re.compile(r"NoSuchBucket|bucket does not exist", re.I)
 _CORRUPT = re.compile(
     r"json error|invalid json|commit files|corrupt|magic|EOF while parsing|missing field|thrift|out of spec", re.I
 )
+_VACUUMED = re.compile(r"missing file .* when restore", re.I)
 _MISSING = re.compile(r"not found|NoSuchKey|404", re.I)
 _MAX_MESSAGE = 300
 
@@ -48,6 +49,8 @@ def _translate(where: str, error: Exception) -> Exception:
             f"{where}: the store refuses these credentials; mend LLAMBERT_S3_ACCESS_KEY_ID and "
             f"LLAMBERT_S3_SECRET_ACCESS_KEY or the identity's rights: {_without_keys(short)}"
         )
+    if _VACUUMED.search(said):
+        return ConfigError(f"{where}: files of that version are deleted already; name a later version: {short}")
     if _CORRUPT.search(said) or (isinstance(error, DeltaError) and _MISSING.search(said)):
         return DataError(f"{where}: the table is damaged; see the runbook, `restore a table`: {short}")
     return TransientError(f"{where}: the store failed: {_without_keys(short)}")

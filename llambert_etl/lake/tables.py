@@ -10,8 +10,8 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, CommitProperties, Transaction
 
-from llambert_etl.errors import TransientError
-from llambert_etl.lake.commits import Commit, fence_of, key_number, properties_of, read_commits, version_of
+from llambert_etl.errors import ConfigError, TransientError
+from llambert_etl.lake.commits import Commit, fence_of, fences_at, key_number, properties_of, read_commits, version_of
 from llambert_etl.lake.faults import lake_faults
 from llambert_etl.lake.staging import PARTITION_COLUMNS, StagedFiles, add_action, check_schema, write_parquet
 from llambert_etl.lake.storage import Storage, safe_key
@@ -210,6 +210,20 @@ class Lake:
             merged = delta.optimize.compact()
             removed = delta.vacuum(retention_hours=retention_hours, dry_run=False, full=True)
         return {"merged": int(merged["numFilesRemoved"]), "removed": len(removed)}
+
+    def restore(self, table: TableName, version: int) -> None:
+        """Make the table what it was at an older version, commit keys included: steps do again what was undone.
+
+        Raise ConfigError where the version is not there, or no longer.
+        """
+        with lake_faults(self.table_uri(table)):
+            delta = self._open(table)
+            if not 0 <= version < delta.version():
+                raise ConfigError(
+                    f"{table}: version {version} is not before {delta.version()}, the one that it has now"
+                )
+            fences = fences_at(self.storage, table, delta, self._open(table, version))
+            delta.restore(version, commit_properties=CommitProperties(app_transactions=fences))
 
     # Small files beside the tables
 

@@ -40,7 +40,7 @@ class Alert(BaseNotifier):
             reply = httpx.post(
                 address.get_secret_value(), json={"text": self.text(context)}, timeout=_TIMEOUT_SECONDS, trust_env=False
             )
-            if reply.is_error:
+            if not reply.is_success:  # a redirect, which is not followed, brings the alert nowhere
                 raise TransientError(f"answered {reply.status_code}")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             self.log.warning("No alert: channel %r cannot be reached: %s", self.channel, type(error).__name__)

@@ -121,9 +121,16 @@ def profile_annotations(annotations: pl.LazyFrame, asked: int, labels: Sequence[
 
 
 def profile_labels(
-    staged: pl.LazyFrame, accepted: pl.LazyFrame, labels: Sequence[str], reference: Reference | None = None
+    staged: pl.LazyFrame,
+    accepted: pl.LazyFrame,
+    labels: Sequence[str],
+    reference: Reference | None = None,
+    refused: int = 0,
 ) -> Profile:
-    """Profile staged labels beside the accepted documents (id, text_hash) that they must match one to one."""
+    """Profile staged labels beside the accepted documents (id, text_hash) that they must match one to one.
+
+    `refused` is how many rows of the day were: it tells a day that was emptied from one of which nothing was fit.
+    """
     columns = _columns(staged)
     if not _as_declared("labels", columns):
         return Profile("labels", columns)
@@ -138,7 +145,8 @@ def profile_labels(
     versions = staged.select(pl.struct("model_name", "model_version").n_unique(), pl.len().alias("rows")).collect()
     number, total = versions.row(0)
     label_counts = count_labels(staged, labels)
-    measures = {**counts, "labelled": total, "model_versions": number}
+    arrived = accepted.select(pl.len()).collect().item() + refused
+    measures = {**counts, "labelled": total, "model_versions": number, "arrived": arrived}
     _add_shares(measures, label_counts)
     rows = _with_confidence_gap(
         _sample(staged, "id", "text_hash", "model_name", "label", "confidence", "probabilities")

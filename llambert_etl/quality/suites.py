@@ -126,7 +126,6 @@ def _annotations(task: LabellingTask) -> list[Expectation]:
 
 def _labels(task: LabellingTask, profile: Profile) -> list[Expectation]:
     suite = [
-        _at_least("labelled documents", "labelled", 1),
         _none("accepted documents without a label", "missing"),
         _none("labels without an accepted document", "extra"),
         _none("labels of another text than the document's", "other_text"),
@@ -138,6 +137,8 @@ def _labels(task: LabellingTask, profile: Profile) -> list[Expectation]:
         _rows_between("confidence beside the label's own probability", "confidence_gap", 0, _CONFIDENCE_TOLERANCE),
         _hashes(),
     ]
+    if profile.measures["arrived"]:
+        suite.append(_at_least("labelled documents", "labelled", 1))
     if _enough(profile):
         suite += _label_shares(task)
         if profile.reference is not None:
@@ -148,7 +149,8 @@ def _labels(task: LabellingTask, profile: Profile) -> list[Expectation]:
 def _skipped_labels(profile: Profile) -> dict[str, str]:
     if not _enough(profile):
         few = f"{number(profile.measures['labelled'])} rows, fewer than {MIN_ROWS_FOR_SHARES}"
-        return {"label shares": few, "drift": few}
+        emptied = {} if profile.measures["arrived"] else {"labelled documents": "the day was emptied"}
+        return {**emptied, "label shares": few, "drift": few}
     return {} if profile.reference else {"drift": "nothing to compare with yet"}
 
 

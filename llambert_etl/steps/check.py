@@ -73,7 +73,8 @@ def check_labels(
         documents = lake.scan("documents", task.name, partition, version=documents_version)
         reference = _reference(task, partition, lake, staged, prompt_hash)
         accepted = documents.filter(pl.col("status") == DocumentStatus.ACCEPTED)
-        profile = profile_labels(staged, accepted, task.label_names, reference)
+        refused = documents.filter(pl.col("status") == DocumentStatus.REJECTED).select(pl.len()).collect().item()
+        profile = profile_labels(staged, accepted, task.label_names, reference, refused)
     return _hold("labels", task, partition, run, lake, profile).finished(started, versions_read=versions)
 
 
@@ -138,10 +139,12 @@ def _reference(
     serves now; what the encoder learnt from.
     """
     version = staged.select("model_version").head(1).collect()
+    if version.is_empty():
+        return None
     days = [day for day in lake.partitions("labels", task.name) if day != partition][-_RECENT:]
     published = lake.scan("labels", task.name)
     others = published.filter(pl.col("partition").is_in([str(day) for day in days]))
-    number = version.item() if version.height else None
+    number = version.item()
     learnt = answers(task, lake, prompt_hash).filter(pl.col("status") == AnnotationStatus.LABELLED)
     candidates = [
         (f"model version {number} on other partitions", others.filter(pl.col("model_version") == number)),

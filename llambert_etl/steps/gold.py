@@ -41,20 +41,18 @@ GoldRow = dict[str, object]
 def import_gold(
     task: LabellingTask, file: Path | str, partition: Partition, *, run: str, lake: Lake, settings: Settings
 ) -> Manifest:
-    """Make the partition hold the gold of one file; the same file again changes nothing.
+    """Make the partition hold the gold of one file; nothing where the last import as of this day was of the same file.
 
     `file` is Parquet, CSV or JSON lines with `id` and `label`, and where it has them `text`, `split`, `annotator` and
     `labelled_at`. A text that is not there is that of the document of this id as of the partition. A label corrected in
     a later partition wins for readers. Raise DataError naming the file, the row and the fix, with nothing written.
     """
     started = datetime.datetime.now(datetime.UTC)
-    refuse_other_source(task, lake, partition, _STEP)
     name, content = str(file), _content(file, settings)
     key = _commit_key(task, content)
-    last = lake.last_commit("gold", task.name, partition)
-    if last is not None and last.manifest is not None and lake.holds("gold", task.name, partition, key):
-        facts = {**last.manifest.facts, "replayed": True}
-        return last.manifest.model_copy(update={"facts": facts, "versions_written": {"gold": last.version}})
+    if (imported := _imported(task, lake, partition, key)) is not None:
+        return imported
+    refuse_other_source(task, lake, partition, _STEP)
     rows = _Rows(task, name).checked(_parse(content, name))
     versions = {}
     if any(row["text"] is None for row in rows):
@@ -83,6 +81,23 @@ def import_gold(
 def _commit_key(task: LabellingTask, content: bytes) -> str:
     rules = {"labels": list(task.label_names), "max_chars": task.source.max_chars, "cleaner": CLEANER_VERSION}
     return fingerprint({"sha256": hashlib.sha256(content).hexdigest(), "rules": rules})
+
+
+def _imported(task: LabellingTask, lake: Lake, partition: Partition, key: str) -> Manifest | None:
+    """Return the account of the last import as of the partition where it is the one of `key`.
+
+    Under a day of its own the same file would win over what people have corrected since. Only the last import counts:
+    to go back to an older file is an import.
+    """
+    for day in reversed(lake.partitions("gold", task.name)):
+        if day > partition or (last := lake.last_commit("gold", task.name, day)) is None or last.manifest is None:
+            continue
+        if lake.holds("gold", task.name, day, key):
+            facts = {**last.manifest.facts, "replayed": True}
+            return last.manifest.model_copy(update={"facts": facts, "versions_written": {"gold": last.version}})
+        if last.manifest.step == _STEP:
+            break
+    return None
 
 
 def _content(file: Path | str, settings: Settings) -> bytes:

@@ -43,32 +43,35 @@ def ingest(
 ) -> Manifest:
     """Ingest the partition, then each past day whose landing files have changed since it was ingested.
 
-    The manifest is the partition's own. `facts.late_partitions` names the past days that were replaced, and
-    `facts.late_refused` those that could not be, with the reason: they keep what they held.
+    The manifest is the partition's own. `facts.late_partitions` names the past days that this run has replaced, in an
+    earlier try too, and `facts.late_refused` those that could not be, with the reason: they keep what they held.
     """
     started = datetime.datetime.now(datetime.UTC)
     manifest = ingest_partition(task, partition, run=run, lake=lake, settings=settings)
-    replaced: list[str] = []
     refused: dict[str, str] = {}
     for day in late_partitions(task, lake=lake, settings=settings, before=partition, days=late_days):
         try:
-            ingest_partition(task, day, run=run, lake=lake, settings=settings)
+            ingest_partition(task, day, run=run, lake=lake, settings=settings, late_for=partition)
         except DataError as error:
             # A past day that is broken must not keep tonight's documents from being labelled.
             logger.warning("%s %s: late files refused: %s", task.name, day, error)
             refused[day] = str(error)
-        else:
-            replaced.append(str(day))
-    return manifest.finished(
-        started, facts={**manifest.facts, "late_partitions": list(replaced), "late_refused": dict(refused)}
-    )
+    replaced = _replaced(task, partition, run, lake, late_days)
+    return manifest.finished(started, facts={**manifest.facts, "late_partitions": replaced, "late_refused": refused})
 
 
 def ingest_partition(
-    task: LabellingTask, partition: Partition, *, run: str, lake: Lake, settings: Settings
+    task: LabellingTask,
+    partition: Partition,
+    *,
+    run: str,
+    lake: Lake,
+    settings: Settings,
+    late_for: Partition | None = None,
 ) -> Manifest:
     """Make the partition hold exactly what its landing files or its table hold now; if that is the same, do nothing.
 
+    `late_for` is the day whose ingest has found that this one has changed.
     An empty drop is a commit of no rows. Raise DataError when all that a day has had is gone: documents are never
     erased because a listing came back empty. TransientError when a file changes while it is read.
     """
@@ -93,7 +96,7 @@ def ingest_partition(
         rows=tally.rows,
         reasons=dict(sorted(tally.reasons.items())),
         config_hash=task.config_hash,
-        facts={"source": str(drop.location), **tally.facts(before)},
+        facts={"source": str(drop.location), "late_for": late_for, **tally.facts(before)},
     ).finished(started)
     commit = lake.replace_partition(
         "documents", task.name, partition, staged, commit_key=key or tally.key, manifest=manifest
@@ -114,16 +117,37 @@ def late_partitions(
     """
     if isinstance(task.source, TableSource):
         return []
-    end = datetime.date.fromisoformat(before)
     late = []
-    for back in range(days, 0, -1):
-        day = Partition((end - datetime.timedelta(days=back)).isoformat())
-        if lake.commit_key("documents", task.name, day) is None:
-            continue
+    for day in _ingested(task, lake, before, days):
         drop = find_drop(task.source, day, settings)
         if drop.objects and not lake.holds("documents", task.name, day, drop_key(task, drop)):
             late.append(day)
     return late
+
+
+def _ingested(task: LabellingTask, lake: Lake, before: Partition, days: int) -> list[Partition]:
+    end = datetime.date.fromisoformat(before)
+    found = [Partition((end - datetime.timedelta(days=back)).isoformat()) for back in range(days, 0, -1)]
+    return [day for day in found if lake.commit_key("documents", task.name, day) is not None]
+
+
+def _replaced(task: LabellingTask, partition: Partition, run: str, lake: Lake, days: int) -> list[str]:
+    """Return the past days that this run of the partition was the last to replace.
+
+    The log says so, not this try: one that was cut off has committed days which are checked and labelled all the same.
+    """
+    if isinstance(task.source, TableSource):
+        return []
+    left, replaced = set(_ingested(task, lake, partition, days)), []
+    for commit in lake.commits("documents", task.name):
+        if not left:
+            break
+        made = commit.manifest
+        if made is not None and made.partition in left:
+            left.remove(made.partition)
+            if (made.run, made.facts.get("late_for")) == (run, partition):
+                replaced.append(str(made.partition))
+    return sorted(replaced)
 
 
 def _open(source: Source | TableSource, partition: Partition, settings: Settings) -> Drop | TableDrop:

@@ -39,12 +39,13 @@ def plan(
     they are labelled by the one before.
 
     The version's files are in the lake before the plan is: the shards need no registry.
-    A repeated plan of an unfinished run keeps the version that the run began with, though the alias may have moved.
+    A repeated plan of an unfinished run keeps the version that the run began with, though the alias may have moved;
+    only one that is told another version begins anew.
     `fresh`: the labels are already those of these documents and this version. `skip`: why there is no version.
     """
     started = datetime.datetime.now(datetime.UTC)
     manifest = Manifest(step="plan", task=task.name, partition=partition, run=run, config_hash=task.config_hash)
-    made = _unfinished(lake, task, partition, run) or _make(
+    made = _unfinished(lake, task, partition, run, model_version) or _make(
         task, partition, run, lake, *_pin(task, partition, run, lake, registry, model_version), settings
     )
     moved = found_by_hand(lake, task.name, partition, run)
@@ -68,10 +69,14 @@ def plan(
     return manifest.finished(started, facts=facts, versions_read={"documents": made.documents_version})
 
 
-def _unfinished(lake: Lake, task: LabellingTask, partition: Partition, run: str) -> Plan | None:
+def _unfinished(lake: Lake, task: LabellingTask, partition: Partition, run: str, wanted: int | None) -> Plan | None:
     """Return this run's earlier plan while its documents stand and its labels are not published."""
     earlier = find_plan(lake, task.name, partition, run)
-    if earlier is None or lake.holds("labels", task.name, partition, earlier.commit_key):
+    if (
+        earlier is None
+        or wanted not in (None, earlier.model.version)
+        or lake.holds("labels", task.name, partition, earlier.commit_key)
+    ):
         return None
     same = earlier.documents_key == lake.commit_key(
         "documents", task.name, partition

@@ -56,7 +56,7 @@ def test_a_try_that_is_followed_by_another_tells_nothing(cli: Any, run_dag: RunD
         assert not (step.partial_kwargs.get("on_retry_callback") if step.is_mapped else step.on_retry_callback)
 
 
-@pytest.mark.parametrize("status", [404, 500])
+@pytest.mark.parametrize("status", [302, 404, 500])
 def test_a_channel_that_refuses_leaves_the_step_its_own_error(
     cli: Any,
     run_dag: RunDag,

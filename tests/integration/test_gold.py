@@ -21,7 +21,7 @@ from llambert_etl.steps.ingest import ingest
 from tests.poison import jsonl, reviews
 from tests.tasks import make_task, three_label_task
 
-DAY, NEXT = Partition("2026-11-10"), Partition("2026-11-11")
+DAY, NEXT, LATER = Partition("2026-11-10"), Partition("2026-11-11"), Partition("2026-11-12")
 Rows = list[dict[str, Any]]
 
 
@@ -97,9 +97,19 @@ def test_the_same_file_again_changes_nothing(desk: Desk) -> None:
     assert desk.held()["run"].unique().to_list() == ["r1"]
 
 
+def test_the_same_file_on_a_later_day_changes_nothing_until_another_was_imported_between(desk: Desk) -> None:
+    file = desk.write(gold())
+    desk.imports(file)
+    again = desk.imports(file, NEXT, run="r2")
+    assert (again.partition, again.facts["replayed"], desk.held(NEXT).height) == (DAY, True, 0)
+    desk.imports(desk.write(gold(30), "other.jsonl"), NEXT)
+    assert desk.imports(file, LATER).facts["replayed"] is False
+    assert desk.held(LATER).height == 20
+
+
 def test_a_corrected_file_replaces_its_own_day_only(desk: Desk) -> None:
     desk.imports(desk.write(gold()))
-    desk.imports(desk.write(gold(), "next.jsonl"), NEXT)
+    desk.imports(desk.write(gold(30), "next.jsonl"), NEXT)
     corrected = [{**gold()[0], "label": "negative"}, *gold()[1:]]
     desk.imports(desk.write(corrected), run="r2")
     assert desk.held(DAY)["label"][0] == "negative"

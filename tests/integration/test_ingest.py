@@ -129,7 +129,29 @@ def test_a_late_file_is_taken_in_by_the_next_night(landing: Landing) -> None:
     landing.drop("late.jsonl", jsonl(*reviews(1)), NEXT)
     assert landing.ingest(LATER).facts["late_partitions"] == [DAY, NEXT]
     assert (len(landing.accepted()), len(landing.accepted(NEXT))) == (5, 1)
-    assert landing.ingest(LATER).facts["late_partitions"] == []
+    assert landing.ingest(LATER, run="r2").facts["late_partitions"] == []
+
+
+def test_a_night_that_is_tried_again_names_the_late_days_of_the_first_try_too(landing: Landing) -> None:
+    landing.drop("a.jsonl", jsonl(*reviews(3)))
+    landing.ingest(), landing.ingest(NEXT)
+    landing.drop("late.jsonl", jsonl(*reviews(2, start=3)))
+    landing.ingest(LATER)
+    landing.drop("late.jsonl", jsonl(*reviews(1)), NEXT)
+    assert landing.ingest(LATER).facts["late_partitions"] == [DAY, NEXT]
+
+
+def test_what_a_restore_undid_is_taken_in_again(landing: Landing) -> None:
+    landing.drop("a.jsonl", jsonl(*reviews(3)))
+    landing.ingest()
+    good = landing.lake.version("documents")
+    landing.drop("b.jsonl", jsonl(*reviews(2, start=3)))
+    landing.ingest(run="r2")
+    landing.lake.restore("documents", good)
+    assert len(landing.accepted()) == 3
+    manifest = landing.ingest(run="r3")
+    assert (manifest.facts["replayed"], manifest.facts["accepted_before"]) == (False, 3)
+    assert len(landing.accepted()) == 5
 
 
 def test_a_day_that_was_never_ingested_or_has_expired_is_not_late(landing: Landing) -> None:

@@ -89,6 +89,17 @@ def test_a_new_champion_labels_every_row_again(lake: Lake, small_shards: Setting
     assert {version for _, version in labels(lake, task).values()} == {2}
 
 
+def test_labels_of_before_a_promotion_that_were_restored_are_made_anew(lake: Lake, small_shards: Settings) -> None:
+    task, good = make_task(), lake.version("labels") + 1
+    drop(lake, task, ["a", "b"])
+    label_run(lake, task, Shelf(task, 1), small_shards)
+    label_run(lake, task, Shelf(task, 2), small_shards, run="r2")
+    lake.restore("labels", good)
+    assert {version for _, version in labels(lake, task).values()} == {1}
+    label_run(lake, task, Shelf(task, 2), small_shards, run="r3")
+    assert {version for _, version in labels(lake, task).values()} == {2}
+
+
 def test_a_champion_that_nobody_entered_is_entered_once_and_brings_the_other_days_back(
     lake: Lake, small_shards: Settings
 ) -> None:
@@ -108,6 +119,18 @@ def test_a_version_that_a_run_was_told_to_use_is_no_move(lake: Lake, small_shard
     drop(lake, task, ["a"])
     plan(task, DAY, run="r1", lake=lake, registry=shelf, settings=small_shards, model_version=2)  # type: ignore[arg-type]
     assert lake.scan("promotions", task.name).collect().is_empty()
+
+
+def test_an_unfinished_run_that_is_told_another_version_is_planned_anew(lake: Lake, small_shards: Settings) -> None:
+    task, shelf = make_task(), Shelf(make_task(), 1)
+    drop(lake, task, ["a"])
+
+    def planned(version: int | None) -> object:
+        made = plan(task, DAY, run="r1", lake=lake, registry=shelf, settings=small_shards, model_version=version)  # type: ignore[arg-type]
+        return made.facts["model_version"]
+
+    assert [planned(version) for version in (None, 2, None)] == [1, 2, 2]
+    assert read_plan(lake, task.name, DAY, "r1").model.version == 2
 
 
 def test_an_alias_moved_between_shards_does_not_mix_versions(lake: Lake, small_shards: Settings) -> None:

@@ -2,8 +2,9 @@
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
-from llambert_etl.errors import DataError, TransientError
+from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -129,3 +130,47 @@ def test_compaction_keeps_every_row_and_every_key(lake: Lake) -> None:
     assert merged["merged"] >= 5
     assert ids(lake) == ["0", "1", "2", "3", "4", "x"]
     assert lake.holds("documents", "reviews", NEXT, "k")
+
+
+# Restoring a table
+
+
+def test_a_restored_table_forgets_what_was_done_since_and_takes_it_again(lake: Lake) -> None:
+    replace(lake, documents(["a"]), "k1")
+    good = lake.version("documents")
+    late = lake.stage("documents", "reviews", DAY, [documents(["x"])], name="part")
+    replace(lake, documents(["a", "b"]), "k2", run="r2")
+    replace(lake, documents(["n"], NEXT), "n1", NEXT, run="r2")
+    lake.restore("documents", good)
+    assert (ids(lake), lake.version("documents")) == (["a"], good + 3)
+    assert lake.holds("documents", "reviews", DAY, "k1")
+    assert [commit.version for commit in lake.commits("documents", "reviews")] == [good]
+    assert lake.last_commit("documents", "reviews", NEXT) is None
+    assert not replace(lake, documents(["a", "b"]), "k2", run="r3")
+    assert not replace(lake, documents(["n"], NEXT), "n1", NEXT, run="r3")
+    assert ids(lake) == ["a", "b", "n"]
+    assert [commit.version for commit in lake.commits("documents", "reviews")] == [good + 5, good + 4, good]
+    with pytest.raises(TransientError, match="another writer replaced it"):
+        lake.replace_partition("documents", "reviews", DAY, late, commit_key="x", manifest=manifest())
+
+
+def test_a_table_can_be_restored_to_a_version_that_a_restore_had_undone(lake: Lake) -> None:
+    replace(lake, documents(["a"]), "k1")
+    replace(lake, documents(["b"]), "k2", run="r2")
+    lake.restore("documents", 1)
+    lake.restore("documents", 2)
+    assert (ids(lake), lake.holds("documents", "reviews", DAY, "k2")) == (["b"], True)
+    assert [commit.version for commit in lake.commits("documents", "reviews")] == [2, 1]
+
+
+def test_a_version_that_is_not_there_cannot_be_restored(lake: Lake) -> None:
+    replace(lake, documents(["a"]), "k1")
+    replace(lake, documents(["b"]), "k2")
+    for version in (-1, 2, 9):
+        with pytest.raises(ConfigError, match=f"documents: version {version} is not before 2"):
+            lake.restore("documents", version)
+    table = DeltaTable(lake.table_uri("documents"), storage_options=lake._options)
+    table.vacuum(0, dry_run=False, enforce_retention_duration=False)
+    with pytest.raises(ConfigError, match="files of that version are deleted already; name a later version"):
+        lake.restore("documents", 1)
+    assert ids(lake) == ["b"]

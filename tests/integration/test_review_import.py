@@ -2,9 +2,8 @@
 
 import datetime
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -13,6 +12,7 @@ from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.gold import gold_as_of, split_of
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
+from llambert_etl.partition import Partition
 from llambert_etl.reviews.rows import Stratum
 from llambert_etl.settings import Settings
 from llambert_etl.steps.gold import import_gold
@@ -235,20 +235,32 @@ def test_a_file_that_is_not_there_is_a_matter_of_configuration(panel: Panel) -> 
         panel.imports(panel.root / "nowhere.csv")
 
 
-def test_a_day_s_gold_has_one_source(panel: Panel) -> None:
+def imports_gold(panel: Panel, day: Partition, texts: Sequence[str], first: str = "positive") -> Manifest:
+    """Import a file of gold about ten texts, of which the first has the given label."""
+    labels = [first, *("negative", "positive") * 4, "negative"]
+    rows = [{"id": f"g {text}", "text": text, "label": label} for text, label in zip(texts, labels, strict=True)]
     file = panel.root / "gold.jsonl"
-    rows = [{"id": f"g{n}", "text": f"gold {n}", "label": ("positive", "negative")[n % 2]} for n in range(10)]
     file.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     settings = Settings(lake=panel.lake.uri, sources=[])
+    return import_gold(panel.task, file, day, run="r1", lake=panel.lake, settings=settings)
 
-    def imports_gold(day: Any) -> Manifest:
-        return import_gold(panel.task, file, day, run="r1", lake=panel.lake, settings=settings)
 
+def test_a_day_s_gold_has_one_source(panel: Panel) -> None:
+    others = [f"gold {number}" for number in range(10)]
     panel.export(strata=ERRORS)
-    imports_gold(NEXT)
+    imports_gold(panel, NEXT, others)
     with pytest.raises(ConfigError, match="this day's gold comes from `gold import`; give a later day"):
         panel.answer({TEXTS[0]: "positive"})
     panel.answer({TEXTS[0]: "positive"}, day=LATER)
     with pytest.raises(ConfigError, match="this day's gold comes from `review import`"):
-        imports_gold(LATER)
+        imports_gold(panel, LATER, others, first="negative")
     assert panel.lake.scan("gold", panel.task.name, LATER).filter(pl.col("label") == "positive").collect().height == 1
+
+
+@pytest.mark.parametrize("day", [NEXT, LATER])
+def test_what_people_corrected_stands_when_the_same_file_is_imported_again(panel: Panel, day: Partition) -> None:
+    imports_gold(panel, DAY, TEXTS[4:14], first="negative")
+    panel.export(strata=ERRORS)
+    panel.answer({TEXTS[4]: "positive"}, day=NEXT)
+    assert imports_gold(panel, day, TEXTS[4:14], first="negative").facts["replayed"] is True
+    assert dict(gold_as_of(panel.task, panel.lake, day).select("text", "label").iter_rows())[TEXTS[4]] == "positive"

@@ -34,6 +34,7 @@ def _deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["ingest", "--task", "movie_sentiment", *DAY], 78, "LLAMBERT_SOURCES"),
         (["batch", "write", "requests.jsonl", "--task", "movie_sentiment", *DAY], 78, "set annotator.server"),
         (["estimate", "--task", "movie_sentiment", "--probe", "-1", *DAY], 78, "'--probe'"),
+        (["restore", "documents", "--version", "7"], 78, "documents: version 7 is not before 0"),
         (["fly"], 78, "No such command 'fly'"),
         (["check", "weather", "--task", "movie_sentiment", *DAY], 78, "'weather' is not one of"),
         (["label", "--task", "movie_sentiment", "--shard", "0", *DAY], 78, "has no plan: run `llambert plan`"),

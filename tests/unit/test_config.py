@@ -139,6 +139,14 @@ def test_a_broken_file_hides_no_other_task(tmp_path: Path) -> None:
     assert list(found.problems) == [broken]
 
 
+def test_a_task_file_of_another_suffix_is_to_be_renamed(tmp_path: Path) -> None:
+    path = write_task(tmp_path, task_fields())
+    path.rename(path.with_suffix(".yml"))
+    found = load_tasks(tmp_path)
+    assert not found.tasks
+    assert "steps look for reviews.yaml; rename the file" in found.problems[path.with_suffix(".yml")]
+
+
 def test_an_unknown_task_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     write_task(tmp_path, task_fields())
     with pytest.raises(ConfigError, match=r"'revews': no file .*the tasks here are \['reviews'\]"):

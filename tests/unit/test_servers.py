@@ -1,6 +1,7 @@
 """Where servers are and with which key: from variables and mounted files, checked, and never shown."""
 
 import json
+import traceback
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,20 @@ def test_a_key_that_no_header_can_hold_is_refused_unseen(monkeypatch: pytest.Mon
     with pytest.raises(ConfigError, match="LLAMBERT_SERVERS__GPT__API_KEY: .*printable ASCII") as refused:
         load_settings()
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["LLAMBERT_SOURCES", "LLAMBERT_ALERTS"])
+def test_a_list_or_map_that_is_no_json_is_refused_unseen(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("LLAMBERT_LAKE", "/lake")
+    monkeypatch.setenv(name, "hunter2")
+    with pytest.raises(ConfigError, match=rf'{name}: must be JSON.*\["s3://landing/"\]') as refused:
+        load_settings()
+    assert "hunter2" not in "".join(traceback.format_exception(refused.value))
+
+
+def test_a_folder_of_secrets_that_is_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMBERT_LAKE", "/lake")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LLAMBERT_SECRETS_DIR", str(tmp_path / "file"))
+    with pytest.raises(ConfigError, match="LLAMBERT_SECRETS_DIR: .*must reference a directory, not a file"):
+        load_settings()

@@ -127,12 +127,15 @@ def annotations_profile(spoil: Spoil | None = None, task: LabellingTask = TASK) 
     return profile_annotations(frames.frame("annotations", rows), frames.ROWS, task.label_names)
 
 
-def labels_profile(spoil: Spoil | None = None, task: LabellingTask = TASK, n: int = frames.ROWS) -> Profile:
+def labels_profile(
+    spoil: Spoil | None = None, task: LabellingTask = TASK, n: int = frames.ROWS, refused: int = 0
+) -> Profile:
     rows, accepted = frames.labels(task, n), frames.labels(task, n)
     if spoil:
         spoil(rows)
     documents = frames.frame("labels", accepted).select("id", "text_hash")
-    return profile_labels(frames.frame("labels", rows), documents, task.label_names, frames.even_reference(task))
+    reference = frames.even_reference(task)
+    return profile_labels(frames.frame("labels", rows), documents, task.label_names, reference, refused)
 
 
 @pytest.mark.parametrize("task", [TASK, three_label_task()], ids=["two labels", "three labels"])
@@ -189,8 +192,11 @@ def test_no_labelled_annotation_fails() -> None:
     assert failed(lenient, annotations_profile(spoil)) == ["labelled documents", "labels in use"]
 
 
-def test_no_staged_label_for_an_empty_partition_fails() -> None:
-    assert failed(TASK, labels_profile(n=0)) == ["labelled documents"]
+def test_a_day_that_was_emptied_may_lose_its_labels_and_one_of_which_all_was_refused_may_not() -> None:
+    emptied = labels_profile(n=0)
+    assert failed(TASK, emptied) == []
+    assert set(build_suite(TASK, emptied)[1]) == {"labelled documents", "label shares", "drift"}
+    assert failed(TASK, labels_profile(n=0, refused=1)) == ["labelled documents"]
 
 
 def test_one_label_for_all_fails_even_where_the_floor_is_zero() -> None:
