@@ -19,7 +19,9 @@ _CORRUPT = re.compile(
     r"json error|invalid json|commit files|corrupt|magic|EOF while parsing|missing field|thrift|out of spec", re.I
 )
 _VACUUMED = re.compile(r"missing file .* when restore", re.I)
-_MISSING = re.compile(r"not found|NoSuchKey|404", re.I)
+_MISSING = re.compile(r"not found|NoSuchKey|\b404\b", re.I)
+# What says nothing of the failure, whatever words and numbers are in it: addresses, paths and durations.
+_WHERE_AND_HOW_LONG = re.compile(r"""[^\s<>"'()]*/[^\s<>"'()]*|\b\d+(\.\d+)?(ns|µs|ms|s|m)\b""")
 _MAX_MESSAGE = 300
 
 
@@ -39,7 +41,9 @@ def lake_faults(where: str) -> Iterator[None]:
 def _translate(where: str, error: Exception) -> Exception:
     said = " ".join(str(error).split())
     short = said[:_MAX_MESSAGE]
-    said = said.replace("_", "")  # pyarrow writes ACCESS_DENIED where the store said AccessDenied
+    said = _WHERE_AND_HOW_LONG.sub(" ", said).replace(
+        "_", ""
+    )  # pyarrow writes ACCESS_DENIED where the store said AccessDenied
     if _SKEW.search(said):
         return ConfigError(f"{where}: the store refuses this machine's clock; set it right: {short}")
     if _NO_BUCKET.search(said):
