@@ -1,6 +1,7 @@
 """What a failure of storage is told as: the libraries' sentences are read, not the names and times in them."""
 
 import errno
+from pathlib import Path
 
 import pytest
 from deltalake.exceptions import DeltaError
@@ -28,3 +29,15 @@ DENIED = "Server returned non-2xx status code: 403 Forbidden: <Error><Code>Acces
 def test_only_what_the_store_said_decides(error: Exception, told: type[LlambertError]) -> None:
     with pytest.raises(told), lake_faults("lake"):
         raise error
+
+
+@pytest.mark.parametrize("kind", [PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError])
+def test_a_path_of_this_machine_that_cannot_be_used_is_a_matter_of_configuration(kind: type[OSError]) -> None:
+    with pytest.raises(ConfigError, match=r"'\.state/models': Cannot be used; mend it"), lake_faults("lake"):
+        raise kind(1, "Cannot be used", ".state/models")
+
+
+def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file/state': Not a directory"), lake_faults("lake"):
+        (tmp_path / "file" / "state").mkdir()
