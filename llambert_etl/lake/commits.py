@@ -20,11 +20,15 @@ _PAGES = (20, 500, None)
 
 
 class Commit(NamedTuple):
-    """A Delta version and the manifest in it. `replayed`: it was there before this call."""
+    """A Delta version and the manifest in it. `replayed`: it was there before this call.
+
+    `timestamp` is the writer's, in milliseconds; None for a commit that was not read from the log.
+    """
 
     version: int
     manifest: Manifest | None
     replayed: bool
+    timestamp: int | None = None
 
 
 def fence_of(task: str, partition: Partition) -> str:
@@ -70,7 +74,7 @@ def read_commits(delta: DeltaTable) -> Iterator[Commit]:
                 undone_above = float(entry["operationParameters"].get("version", math.inf))
             if _MANIFEST in entry:
                 manifest = Manifest.model_validate_json(entry[_MANIFEST])
-                yield Commit(int(entry["version"]), manifest, replayed=True)
+                yield Commit(int(entry["version"]), manifest, replayed=True, timestamp=int(entry["timestamp"]))
         if limit is None or len(history) < limit:
             return
         seen = len(history)

@@ -19,8 +19,12 @@ _CORRUPT = re.compile(
     r"json error|invalid json|commit files|corrupt|magic|EOF while parsing|missing field|thrift|out of spec", re.I
 )
 _VACUUMED = re.compile(r"missing file .* when restore", re.I)
-_MISSING = re.compile(r"not found|NoSuchKey|404", re.I)
+_MISSING = re.compile(r"not found|NoSuchKey|\b404\b", re.I)
+# What says nothing of the failure, whatever words and numbers are in it: addresses, paths and durations.
+_WHERE_AND_HOW_LONG = re.compile(r"""[^\s<>"'()]*/[^\s<>"'()]*|\b\d+(\.\d+)?(ns|µs|ms|s|m)\b""")
 _MAX_MESSAGE = 300
+# Python's own have a file name; what libraries raise of a store has none.
+_LOCAL = (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 @contextmanager
@@ -37,9 +41,14 @@ def lake_faults(where: str) -> Iterator[None]:
 
 
 def _translate(where: str, error: Exception) -> Exception:
+    if isinstance(error, _LOCAL) and error.filename is not None:
+        return ConfigError(
+            f"{str(error.filename)!r}: {error.strerror}; mend it, or the setting or argument that names it"
+        )
     said = " ".join(str(error).split())
     short = said[:_MAX_MESSAGE]
-    said = said.replace("_", "")  # pyarrow writes ACCESS_DENIED where the store said AccessDenied
+    # pyarrow writes ACCESS_DENIED where the store said AccessDenied.
+    said = _WHERE_AND_HOW_LONG.sub(" ", said).replace("_", "")
     if _SKEW.search(said):
         return ConfigError(f"{where}: the store refuses this machine's clock; set it right: {short}")
     if _NO_BUCKET.search(said):

@@ -142,6 +142,8 @@ def _parse(content: bytes, name: str) -> list[GoldRow]:
     for number, row in enumerate(found, 1):
         if not isinstance(row, dict):
             raise DataError(f"gold {name!r} row {number}: expected an object with id and label")
+        if None in row:  # where the reader of CSV puts what no column is named for
+            raise DataError(f"gold {name!r} row {number}: has more cells than the header has columns; quote or mend it")
     return found
 
 

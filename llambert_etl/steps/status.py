@@ -13,7 +13,7 @@ from llambert_etl.lake import Commit, Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry
-from llambert_etl.schemas import DocumentStatus, TableName
+from llambert_etl.schemas import TABLES, DocumentStatus, TableName
 
 _RECENT_RUNS = 8
 
@@ -54,6 +54,7 @@ def status(task: LabellingTask, *, lake: Lake, registry: Registry) -> Status:
     except TransientError as error:
         outage = str(error)
     documents = lake.scan("documents", task.name)
+    commits = {table: list(islice(lake.commits(table, task.name), _RECENT_RUNS)) for table in TABLES}
     return Status(
         task=task,
         documents=_counts(documents, "status"),
@@ -61,11 +62,11 @@ def status(task: LabellingTask, *, lake: Lake, registry: Registry) -> Status:
         annotations=_counts(lake.scan("annotations", task.name), "status"),
         gold=_counts(lake.scan("gold", task.name), "split"),
         labels=_counts(lake.scan("labels", task.name), "label"),
-        snapshots=_snapshots(task, lake) if "parquet" in task.export else None,
+        snapshots=_snapshots(task, lake, commits["labels"]) if "parquet" in task.export else None,
         behind=_behind(task, lake, champion),
         champion=champion,
         outage=outage,
-        recent=_recent(task, lake),
+        recent=_recent(commits),
     )
 
 
@@ -74,12 +75,12 @@ def _counts(rows: pl.LazyFrame, column: str) -> dict[str, int]:
     return {str(value): count for value, count in counted.iter_rows()}
 
 
-def _snapshots(task: LabellingTask, lake: Lake) -> Snapshots:
+def _snapshots(task: LabellingTask, lake: Lake, publishes: list[Commit]) -> Snapshots:
     files = read_latest(lake, task.name).files
     held = {file.partition for file in files}
     return Snapshots(
         newest=max(files, key=lambda file: file.labels_version, default=None),
-        published=next(lake.commits("labels", task.name), None),
+        published=next(iter(publishes), None),
         absent=[day for day in lake.partitions("labels", task.name) if day not in held],
     )
 
@@ -93,8 +94,8 @@ def _behind(task: LabellingTask, lake: Lake, champion: ModelVersion | None) -> l
     return [day for day in lake.partitions("documents", task.name) if labelled.get(day) != wanted or wanted is None]
 
 
-def _recent(task: LabellingTask, lake: Lake) -> list[Manifest]:
-    tables: tuple[TableName, ...] = ("documents", "annotations", "gold", "labels", "promotions", "reviews")
-    newest = [commit.manifest for table in tables for commit in islice(lake.commits(table, task.name), _RECENT_RUNS)]
-    found = [manifest for manifest in newest if manifest is not None]
-    return sorted(found, key=lambda manifest: (manifest.partition, manifest.run), reverse=True)[:_RECENT_RUNS]
+def _recent(commits: dict[TableName, list[Commit]]) -> list[Manifest]:
+    """Return what the newest commits of all tables did, the newest first, whatever their partition."""
+    found = [commit for each in commits.values() for commit in each]
+    found.sort(key=lambda commit: commit.timestamp or 0, reverse=True)
+    return [commit.manifest for commit in found[:_RECENT_RUNS] if commit.manifest is not None]

@@ -187,6 +187,14 @@ def test_a_file_of_the_wrong_kind_is_one_line(desk: Desk, name: str, content: by
     assert "\n" not in str(caught.value)
 
 
+def test_a_row_of_csv_that_is_longer_than_its_header_is_named(desk: Desk) -> None:
+    path = desk.write(gold(), "gold.csv")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([lines[0], f"{lines[1]},more", *lines[2:]]), encoding="utf-8")
+    with pytest.raises(DataError, match=r"gold.csv' row 1: has more cells than the header"):
+        desk.imports(path)
+
+
 def test_a_class_of_three_that_is_never_seen_is_named(desk: Desk) -> None:
     rows = [{**row, "label": ("sports", "business")[number % 2]} for number, row in enumerate(gold())]
     with pytest.raises(DataError, match=r"no row has the label \['science'\]"):
