@@ -251,4 +251,49 @@ GUARDS = (
         "",
         "tests/integration/test_review_import.py::test_a_day_s_gold_has_one_source",
     ),
+    Guard(
+        "an unchanged gold file does not win over what people have corrected since",
+        "llambert_etl/steps/gold.py",
+        "if (imported := _imported(task, lake, partition, key)) is not None:",
+        "if (imported := None) is not None:",
+        "tests/integration/test_review_import.py::"
+        "test_what_people_corrected_stands_when_the_same_file_is_imported_again",
+    ),
+    Guard(
+        "late days that an earlier try has taken in are named",
+        "llambert_etl/steps/ingest.py",
+        'if (made.run, made.facts.get("late_for")) == (run, partition):',
+        "if False:",
+        "tests/integration/test_ingest.py::test_a_night_that_is_tried_again_names_the_late_days_of_the_first_try_too",
+    ),
+    Guard(
+        "a restored table forgets the keys of what was undone",
+        "llambert_etl/lake/tables.py",
+        "CommitProperties(app_transactions=fences)",
+        "CommitProperties()",
+        _LAKE + "a_restored_table_forgets_what_was_done_since_and_takes_it_again",
+    ),
+    Guard(
+        "what was compared is what is promoted",
+        "llambert_etl/steps/promote.py",
+        "if self._number is not None:",
+        "if False:",
+        "tests/integration/test_promote.py::test_what_was_compared_is_promoted_whatever_was_trained_since",
+    ),
+    Guard(
+        "what a server answered before it refused us is kept",
+        "llambert_etl/annotation/backlog.py",
+        "except (HalfAnsweredError, HalfRefusedError) as error:",
+        "except HalfAnsweredError as error:",
+        "tests/integration/test_served.py::"
+        "test_what_a_server_answered_before_it_refused_us_is_kept_and_no_more_is_asked",
+    ),
+    Guard(
+        "a mark that a tokenizer does not call special is text in a document",
+        "llambert_etl/llm/encoding.py",
+        "return cls(_plain(tokenizer), prefix",
+        "return cls(tokenizer, prefix",
+        "tests/unit/llm/test_encoding.py::"
+        "test_a_mark_that_is_not_called_special_acts_in_the_prompt_and_is_text_in_a_document",
+    ),
 )
