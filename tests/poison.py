@@ -140,6 +140,6 @@ FILES: tuple[Poison, ...] = (
         ((Reason.FILE_TRUNCATED, "line 3"),),
     ),
     Poison("a.csv", lambda: b"id,text\n1,fine\n2\n3,also fine\n", 2, ((Reason.LINE_NOT_CSV, "line 3"),)),
-    Poison("a.csv", lambda: b'id,text\n1,fine\n2,"never closed\n3,lost\n', 1, ((Reason.LINE_NOT_CSV, "line 3"),)),
+    Poison("a.csv", lambda: b'id,text\n1,fine\n2,"never closed\n3,fine\n', 2, ((Reason.LINE_NOT_CSV, "line 3"),)),
     Poison("a.csv", lambda: b"id,text\n1,caf\xe9\n2,fine\n", 1, ((Reason.LINE_NOT_UTF8, "byte 13"),)),
 )

@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -16,7 +17,8 @@ from llambert_etl.settings import Settings
 
 _READERS: Mapping[str, Callable[[Path], pl.DataFrame]] = {
     ".parquet": pl.read_parquet,
-    ".csv": pl.read_csv,
+    # A label may look like a number, and a model may have said nothing.
+    ".csv": partial(pl.read_csv, infer_schema=False, empty_string_is_null=False),
     ".jsonl": pl.read_ndjson,
 }
 
@@ -67,9 +69,9 @@ def _by_text(path: Path, rows: pl.DataFrame, recorded: Recorded) -> dict[str, st
     """Return replies by the hash of the text as ingest cleans it."""
     replies: dict[str, str] = {}
     for number, (text, reply) in enumerate(rows.iter_rows(), 1):
-        if not isinstance(text, str) or not isinstance(reply, str):
+        if not isinstance(text, str) or not isinstance(reply, str) or not text:
             raise DataError(
-                f"{path} row {number}: {recorded.text} and {recorded.reply} must be texts, "
+                f"{path} row {number}: {recorded.text} and {recorded.reply} must be texts, the first not empty, "
                 f"found {type(text).__name__} and {type(reply).__name__}; remove the row"
             )
         key = hash_text(unicodedata.normalize("NFC", text))

@@ -137,12 +137,12 @@ def _csv(file: Path, content: str) -> Iterator[tuple[str, dict[str, Any]]]:
     csv.field_size_limit(MAX_BYTES)
     reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
     try:
-        if absent := [name for name in _NEEDED if name not in (reader.fieldnames or ())]:
-            raise DataError(
-                f"review {str(file)!r}: columns {absent} are missing, found {(reader.fieldnames or ())[:20]}"
-            )
+        columns, names = list(reader.fieldnames or ()), (*_NEEDED, "labelled_at", "text_hash")
+        if absent := [name for name in _NEEDED if name not in columns]:
+            raise DataError(f"review {str(file)!r}: columns {absent} are missing, found {columns[:20]}")
+        if twice := [name for name in names if columns.count(name) > 1]:
+            raise DataError(f"review {str(file)!r}: columns {twice} stand there twice; keep one of each")
         for number, row in enumerate(reader, 1):
-            names = (*_NEEDED, "labelled_at", "text_hash")
             yield f"{file.name!r} row {number}", {name: unharmed(row.get(name) or "") for name in names}
     except csv.Error as error:
         raise DataError(f"review {str(file)!r} is not a readable .csv file: {error}; save it again") from error

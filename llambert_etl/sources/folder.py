@@ -13,7 +13,7 @@ from llambert_etl.sources.rows import SourceObject
 
 
 class Folder:
-    """Files below the allow-listed folders; a link that leads out of them is refused."""
+    """Files below the allow-listed folders; a link that leads out of them, or nowhere, is refused."""
 
     def __init__(self, sources: Sequence[str]) -> None:
         self._roots = [Path(str(prefix)) for prefix in file_prefixes(sources) if prefix.bucket is None]
@@ -47,22 +47,34 @@ class Folder:
             return
         try:
             names = [parts[0]] if (base / parts[0]).exists() else sorted(os.listdir(base))
-        except (FileNotFoundError, NotADirectoryError):
-            return
         except PermissionError as error:
             raise ConfigError(f"folder {str(base)!r} cannot be listed: permission denied") from error
+        except OSError as error:
+            _refuse_broken_link(base, error)
+            if isinstance(error, FileNotFoundError | NotADirectoryError):
+                return
+            raise
         for name in names:
             if fnmatchcase(name, parts[0]):
                 yield from self._walk(base / name, parts[1:])
 
     def _inside(self, path: Path) -> Path:
-        real = path.resolve()
+        try:
+            real = Path(os.path.realpath(path, strict=True))
+        except OSError as error:
+            _refuse_broken_link(path, error)
+            raise
         if not any(real.is_relative_to(root.resolve()) for root in self._roots):
             raise ConfigError(
                 f"{str(path)!r} is a link that leads out of LLAMBERT_SOURCES, to {str(real)!r}; remove the link, "
                 "or add its target there if tasks may read it"
             )
         return real
+
+
+def _refuse_broken_link(path: Path, error: OSError) -> None:
+    if path.is_symlink() and not path.exists():
+        raise ConfigError(f"{str(path)!r} is a link that leads nowhere: {error.strerror}; remove or mend it") from error
 
 
 def _version(status: os.stat_result) -> str:

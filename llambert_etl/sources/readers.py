@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import deque
 from collections.abc import Iterator
 
 from llambert_etl.config import Source
@@ -16,6 +17,8 @@ Rows = Iterator[Record | Refusal]
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".csv", ".csv.gz", ".csv.zst", ".parquet")
 
 _BOM = "\ufeff"
+# Lines are held until their quotes match, and each costs more than its bytes.
+_MAX_RECORD_LINES = 100_000
 
 
 def read_rows(raw: io.RawIOBase, name: str, size: int, source: Source, limits: Limits) -> Rows:
@@ -77,64 +80,104 @@ def read_csv(lines: Iterator[Line], name: str, source: Source, limit: int) -> Ro
     """Read comma-separated values as RFC 4180 has them; the first record names the columns."""
     # The csv module's limit is the process's; ours is on the whole record, and has already been applied.
     csv.field_size_limit(limit)
-    columns: tuple[int, int, int] | None = None
-    number = 0
+    records = _CsvRecords(lines, limit)
+    columns: tuple[int, int] | None = None
     try:
-        for line in _csv_records(lines, limit):
-            number = line.number
-            fields = _parse_csv(line)
+        for place, fields in records:
             if isinstance(fields, Refusal):
                 yield fields
             elif columns is None:
-                columns = len(fields), _column(fields, source.id, name), _column(fields, source.text, name)
-            elif len(fields) != columns[0]:
-                yield Refusal(f"line {line.number}", Reason.LINE_NOT_CSV)
+                columns = _column(fields, source.id, name), _column(fields, source.text, name)
             else:
-                yield Record(f"line {line.number}", fields[columns[1]], fields[columns[2]])
+                yield Record(place, fields[columns[0]], fields[columns[1]])
     except UnreadableError as error:
-        yield Refusal(f"line {number + 1}", error.reason)
+        yield Refusal(f"line {records.number + 1}", error.reason)
 
 
-def _csv_records(lines: Iterator[Line], limit: int) -> Iterator[Line]:
-    """Join lines until their quotes are balanced: a quoted field may hold newlines. The limit is the record's.
+class _CsvRecords:
+    """The records of a CSV file with their places, each of one line or of several: a quoted field may hold newlines.
 
-    A stray quote takes what follows, up to the next one, with it: one refusal, and the file goes on behind it.
+    A stray quote takes the lines that follow with it. So of several lines that are no record only the first is
+    refused, and the others are read again, each by itself: where the quote of such a line is not closed on it, it is
+    refused without looking further, or a file of stray quotes would be read as often as it has lines.
     """
-    held: list[bytes] = []
-    first: Line | None = None
-    size, quotes = 0, 0
-    for line in lines:
-        if first is None:
-            if line.data is not None and not line.data.strip():
-                continue
-            first, size, quotes = line, 0, 0
-        data = line.data or b""
-        quotes += data.count(b'"')
-        size += limit + 1 if line.data is None else len(data) + 1
-        if size <= limit:
-            held.append(data)
-        # The quotes of a line that was thrown away are unknown, so the record ends there.
-        if quotes % 2 == 0 or line.data is None:
-            yield _record_of(first, held, size <= limit)
-            first = None
-            held.clear()
-    if first is not None:
-        yield _record_of(first, held, size <= limit)
 
+    def __init__(self, lines: Iterator[Line], limit: int) -> None:
+        self.number = 0
+        self._lines, self._limit = lines, limit
+        self._again: deque[Line] = deque()
+        self._held: list[Line] = []
+        self._fault: Refusal | None = None
+        # The last of the lines that a bad record took with it.
+        self._taken = 0
+        self._width: int | None = None
+        self._broken: UnreadableError | None = None
 
-def _record_of(first: Line, held: list[bytes], whole: bool) -> Line:
-    return Line(first.number, first.offset, b"\n".join(held) if whole else None)
+    def __iter__(self) -> Iterator[tuple[str, list[str] | Refusal]]:
+        while (first := self._next()) is not None:
+            if first.data is None or first.data.strip():
+                yield from self._record(first)
+        if self._broken is not None:
+            raise self._broken
 
+    def _record(self, first: Line) -> Iterator[tuple[str, list[str] | Refusal]]:
+        self._held, self._fault = [first], None
+        try:
+            fields = next(csv.reader(self._texts(), strict=True))
+        except (csv.Error, StopIteration):
+            yield f"line {first.number}", self._refused(first)
+            return
+        if self._width not in (None, len(fields)):
+            # Its quotes match, so its lines are one text and must not be read as rows; each is refused, and counted.
+            for line in self._held:
+                yield f"line {line.number}", Refusal(f"line {line.number}", Reason.LINE_NOT_CSV)
+            return
+        if self._fault is None:
+            self._width = len(fields)
+        yield f"line {first.number}", self._fault or fields
 
-def _parse_csv(line: Line) -> list[str] | Refusal:
-    text = _decode(line)
-    if isinstance(text, Refusal):
-        return text
-    try:
-        rows = list(csv.reader([text], strict=True))
-    except csv.Error:
-        return Refusal(f"line {line.number}", Reason.LINE_NOT_CSV)
-    return rows[0] if rows else Refusal(f"line {line.number}", Reason.LINE_NOT_CSV)
+    def _texts(self) -> Iterator[str]:
+        """Yield the lines of one record as the csv module asks for them, which is while a quote is open."""
+        size = 0
+        line: Line | None = self._held[0]
+        while line is not None and line.data is not None:
+            size += len(line.data) + 1
+            if size > self._limit or len(self._held) > _MAX_RECORD_LINES:
+                return
+            text = _decode(line)
+            if isinstance(text, Refusal):
+                self._fault = self._fault or text
+                # Its commas and quotes still say where the record ends.
+                text = line.data.decode(errors="surrogateescape")
+            yield text + "\n"
+            if line.number < self._taken:
+                return
+            line = self._next()
+            if line is not None:
+                self._held.append(line)
+
+    def _refused(self, first: Line) -> Refusal:
+        """Refuse the first line of what is held, and let the others be read again."""
+        self._taken = max(self._taken, self._held[-1].number)
+        self._again.extendleft(reversed(self._held[1:]))
+        size = sum(self._limit if line.data is None else len(line.data) + 1 for line in self._held)
+        text = _decode(first)
+        if isinstance(text, Refusal):
+            return text
+        reason = Reason.LINE_TOO_LONG if size > self._limit else Reason.LINE_NOT_CSV
+        return Refusal(f"line {first.number}", reason)
+
+    def _next(self) -> Line | None:
+        if self._again:
+            return self._again.popleft()
+        try:
+            line = next(self._lines, None)
+        except UnreadableError as error:
+            self._broken = error
+            return None
+        if line is not None:
+            self.number = line.number
+        return line
 
 
 def _column(header: list[str], wanted: str, name: str) -> int:

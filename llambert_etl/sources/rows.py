@@ -36,7 +36,7 @@ class Reason(StrEnum):
     LINE_NOT_JSON = "line_not_json", "no JSON"
     LINE_NOT_OBJECT = "line_not_object", "JSON, but no {...}"
     LINE_TOO_DEEP = "line_too_deep", "JSON nested beyond any sense"
-    LINE_NOT_CSV = "line_not_csv", "other columns than the header, or quotes that do not match"
+    LINE_NOT_CSV = "line_not_csv", "other columns than the header, or quotes that do not match within 100,000 lines"
     ID_MISSING = "id_missing", "the row has no such field"
     ID_NOT_TEXT = "id_not_text", "neither a string nor an integer"
     ID_BLANK = "id_blank", "only white space"

@@ -34,6 +34,7 @@ _STEP = "gold import"
 MIN_ROWS = 10
 MAX_BYTES = 1 << 30
 SPLITS = ("train", "test")
+_COLUMNS = ("id", "label", "text", "split", "annotator", "labelled_at")
 
 GoldRow = dict[str, object]
 
@@ -127,11 +128,9 @@ def _parse(content: bytes, name: str) -> list[GoldRow]:
     found: list[GoldRow]
     try:
         if suffix == ".parquet":
-            found = pq.read_table(io.BytesIO(content)).to_pylist()
+            found = _parquet(content, name)
         elif suffix == ".csv":
-            found = [
-                dict(row) for row in csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-            ]
+            found = _csv(content, name)
         elif suffix == ".jsonl":
             found = [json.loads(line) for line in content.decode("utf-8-sig").split("\n") if line.strip()]
         else:
@@ -142,9 +141,39 @@ def _parse(content: bytes, name: str) -> list[GoldRow]:
     for number, row in enumerate(found, 1):
         if not isinstance(row, dict):
             raise DataError(f"gold {name!r} row {number}: expected an object with id and label")
-        if None in row:  # where the reader of CSV puts what no column is named for
-            raise DataError(f"gold {name!r} row {number}: has more cells than the header has columns; quote or mend it")
     return found
+
+
+def _parquet(content: bytes, name: str) -> list[GoldRow]:
+    table = pq.read_table(io.BytesIO(content))
+    _check_header(table.column_names, name)
+    values = []
+    for column in table.column_names:
+        try:
+            values.append(table[column].to_pylist())
+        except (ValueError, OverflowError, LookupError) as error:
+            # A year or a time zone that Python does not know, among others.
+            raise DataError(
+                f"gold {name!r}: column {column!r} cannot be read: {error!s:.80}; write it again"
+            ) from error
+    return [dict(zip(table.column_names, row, strict=True)) for row in zip(*values, strict=True)]
+
+
+def _csv(content: bytes, name: str) -> list[GoldRow]:
+    records = filter(None, csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
+    header, rows = next(records, []), list(records)
+    _check_header(header, name)
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(header):
+            raise DataError(
+                f"gold {name!r} row {number}: {len(row)} fields, expected {len(header)} as in the header; mend the row"
+            )
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def _check_header(columns: list[str], name: str) -> None:
+    if twice := [column for column in _COLUMNS if columns.count(column) > 1]:
+        raise DataError(f"gold {name!r}: columns {twice} stand there twice; keep one of each")
 
 
 class _Rows:
@@ -169,10 +198,8 @@ class _Rows:
 
     def _row(self, number: int, row: GoldRow) -> GoldRow:
         where = f"gold {self._name!r} row {number}"
-        given = row.get("text") or None
-        cleaned = clean(
-            Record("", row.get("id", MISSING), MISSING if given is None else given), self._task.source.max_chars
-        )
+        given = {name: value for name, value in row.items() if value is not None and value != ""}
+        cleaned = clean(Record("", row.get("id", MISSING), given.get("text", MISSING)), self._task.source.max_chars)
         if cleaned.id is None or cleaned.reason not in (None, Reason.TEXT_MISSING):
             raise DataError(f"{where}: {cleaned.reason}; mend or remove the row")
         label = row.get("label")
@@ -180,13 +207,13 @@ class _Rows:
             raise DataError(
                 f"{where}: label {label!r:.80} is not one of {list(self._task.labels)}; mend it or the task file"
             )
-        split = row.get("split") or split_of(cleaned.id)
+        split = given.get("split", split_of(cleaned.id))
         if split not in SPLITS:
             raise DataError(f"{where}: split {split!r:.80} is not one of {list(SPLITS)}; mend it or leave it out")
-        annotator = row.get("annotator") or None
+        annotator = given.get("annotator")
         if annotator is not None and not isinstance(annotator, str):
             raise DataError(f"{where}: annotator must be a string, found {type(annotator).__name__}")
-        moment = _moment(row.get("labelled_at"), where)
+        moment = _moment(given.get("labelled_at"), where)
         return {
             "id": cleaned.id,
             "text": cleaned.text,
@@ -213,7 +240,7 @@ class _Rows:
 
 def _moment(value: object, where: str) -> datetime.datetime | None:
     """Parse a moment with its zone: a local time means another instant on every machine."""
-    if value is None or value == "":
+    if value is None:
         return None
     try:
         moment = value if isinstance(value, datetime.datetime) else datetime.datetime.fromisoformat(str(value))

@@ -164,8 +164,8 @@ def _refuse_erasure(where: str, tally: "_Tally", before: Manifest | None) -> Non
     if files or rows:
         held = f"{files} files" if files else f"{rows} rows"
         raise DataError(
-            f"{where} is empty, but held {held} when it was last ingested; put them back, or leave one empty file "
-            "there (in a table: one row without a text) if the day's documents are to go"
+            f"{where} is empty, but held {held} when it was last ingested; put them back, or leave one file without "
+            "rows there, such as an empty .jsonl (in a table: one row without a text), if the day's documents are to go"
         )
 
 

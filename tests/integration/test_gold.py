@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from llambert_etl.config import LabellingTask
@@ -18,7 +19,7 @@ from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
 from llambert_etl.steps.gold import import_gold
 from llambert_etl.steps.ingest import ingest
-from tests.poison import jsonl, reviews
+from tests.poison import jsonl, parquet, reviews
 from tests.tasks import make_task, three_label_task
 
 DAY, NEXT, LATER = Partition("2026-11-10"), Partition("2026-11-11"), Partition("2026-11-12")
@@ -148,6 +149,10 @@ def changed(row: int, **values: object) -> Callable[[Rows], Rows]:
         (changed(3, id="r0"), r"id 'r0' stands in rows \[1, 3\]"),
         (changed(3, text=" \t"), "row 3: text_blank"),
         (changed(3, text=7), "row 3: text_not_text"),
+        (changed(3, text=0), "row 3: text_not_text"),
+        (changed(3, text=[]), "row 3: text_not_text"),
+        (changed(3, split=0), "row 3: split 0 is not one of"),
+        (changed(3, annotator=False), "row 3: annotator must be a string"),
         (changed(3, split="dev"), "row 3: split 'dev' is not one of"),
         (changed(3, labelled_at="yesterday"), "row 3: labelled_at 'yesterday' is no moment"),
         (changed(3, labelled_at="0001-01-01T00:00:00+14:00"), "row 3: labelled_at .* is no moment"),
@@ -187,12 +192,36 @@ def test_a_file_of_the_wrong_kind_is_one_line(desk: Desk, name: str, content: by
     assert "\n" not in str(caught.value)
 
 
-def test_a_row_of_csv_that_is_longer_than_its_header_is_named(desk: Desk) -> None:
-    path = desk.write(gold(), "gold.csv")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    path.write_text("\n".join([lines[0], f"{lines[1]},more", *lines[2:]]), encoding="utf-8")
-    with pytest.raises(DataError, match=r"gold.csv' row 1: has more cells than the header"):
-        desk.imports(path)
+def table(**columns: object) -> bytes:
+    ids = [str(number) for number in range(20)]
+    return parquet(id=ids, text=ids, label=["positive", "negative"] * 10, **columns)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("gold.csv", b"id,label,text\n1,positive,a\n2,negative,b,c\n", "row 2: 4 fields, expected 3"),
+        ("gold.csv", b"id,label,text\n1,positive,a\n2,negative\n", "row 2: 2 fields, expected 3"),
+        ("gold.csv", b"id,text\n1,a,positive\n", "row 1: 3 fields, expected 2"),
+        ("gold.csv", b"id,label,text,label\n1,positive,a,negative\n", r"columns \['label'\] stand there twice"),
+        (
+            "gold.parquet",
+            table(labelled_at=pa.array([4_614_000_000_000_000] * 20, pa.timestamp("ms", "UTC"))),
+            "column 'labelled_at' cannot be read: date value out of range",
+        ),
+        (
+            "gold.parquet",
+            table(labelled_at=pa.array([0] * 20, pa.timestamp("us", "Mars/Olympus"))),
+            "column 'labelled_at' cannot be read: 'Mars/Olympus'",
+        ),
+    ],
+)
+def test_a_table_that_python_would_cut_or_cannot_hold_is_refused(
+    desk: Desk, name: str, content: bytes, said: str
+) -> None:
+    (desk.folder / name).write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        desk.imports(desk.folder / name)
 
 
 def test_a_class_of_three_that_is_never_seen_is_named(desk: Desk) -> None:

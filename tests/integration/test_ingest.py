@@ -88,7 +88,7 @@ def test_vanished_files_erase_nothing(landing: Landing) -> None:
     path = landing.drop("a.jsonl", jsonl(*reviews(5)))
     landing.ingest()
     path.unlink()
-    with pytest.raises(DataError, match="held 1 files when it was last ingested"):
+    with pytest.raises(DataError, match=r"held 1 files when it was .* such as an empty \.jsonl"):
         landing.ingest()
     assert len(landing.accepted()) == 5
 

@@ -216,6 +216,7 @@ def test_answers_from_before_their_export_are_refused(panel: Panel) -> None:
         ("a.csv", b"\xff\xfei\x00d\x00", "is not UTF-8: save it again"),
         ("a.csv", b'id,label,annotator\nx,positive,"ada', "is not a readable .csv"),
         ("a.csv", b"", r"columns \['id', 'label', 'annotator'\] are missing"),
+        ("a.csv", b"id,label,annotator,label\nx,positive,ada,\n", r"columns \['label'\] stand there twice"),
         ("a.json", b'[{"data": ', "is not readable JSON"),
         ("a.json", b"[" * 100_000, "is not readable JSON"),
         ("a.json", b'{"data": {}}', "expected a list of tasks"),

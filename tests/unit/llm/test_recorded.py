@@ -71,6 +71,14 @@ def test_other_kinds_of_files_are_read_too(tmp_path: Path, suffix: str) -> None:
     assert open_annotator(recorded_task(path.name), here).annotate(["A gem."])[0].label == "positive"
 
 
+def test_replies_in_csv_are_read_as_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "replies.csv").write_text('review,said\n1,1\nA gem.,true\nA bore.,\nA yawn.,""\n007,0.10\n')
+    annotator = open_annotator(recorded_task("replies.csv"), settings(tmp_path))
+    found = annotator.annotate(["1", "A gem.", "A bore.", "A yawn.", "007"])
+    assert [reply.raw for reply in found] == ["1", "true", "", "", "0.10"]
+    assert {reply.status for reply in found} == {AnnotationStatus.UNPARSED}
+
+
 def test_exact_parsing_wants_the_label_alone_and_is_another_question(tmp_path: Path) -> None:
     here = settings(tmp_path)
     exact, mention = recorded_task(parse="exact"), recorded_task()
@@ -95,9 +103,10 @@ def test_the_published_replies_parse_as_they_were_published() -> None:
     [
         ({"text": ["a"], "said": ["b"]}, ConfigError, "has no column 'review', only"),
         ({"review": ["a", None], "said": ["positive"] * 2}, DataError, "row 2: review and said must be texts"),
+        ({"review": ["a", ""], "said": ["positive"] * 2}, DataError, "row 2: review and said must be texts"),
         ({"review": ["a", "a"], "said": ["positive", "negative"]}, DataError, "row 2: the same text has another reply"),
     ],
-    ids=["no column", "no text", "two replies"],
+    ids=["no column", "no text", "empty text", "two replies"],
 )
 def test_a_file_that_cannot_be_used_is_refused_with_its_row(
     tmp_path: Path, rows: dict[str, list[Any]], error: type[Exception], message: str

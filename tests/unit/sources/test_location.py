@@ -139,6 +139,17 @@ def test_a_link_out_of_the_allow_listed_folder_is_refused(landing: Path, setting
         list_drop(f"{landing}/{link.split('/', maxsplit=1)[0]}/*.csv", settings)
 
 
+@pytest.mark.parametrize("link", ["2026-11-10/link.csv", "2026-11-12"])
+@pytest.mark.parametrize(("target", "said"), [("gone.csv", "No such file"), ("../loop", "Too many levels")])
+def test_a_link_that_leads_nowhere_is_refused(
+    landing: Path, settings: Settings, link: str, target: str, said: str
+) -> None:
+    (landing / "../loop").symlink_to(landing / "../loop")
+    (landing / link).symlink_to(landing / target)
+    with pytest.raises(ConfigError, match=rf"{link}' is a link that leads nowhere: {said}.*; remove or mend it"):
+        list_drop(f"{landing}/{link.split('/', maxsplit=1)[0]}/*.csv", settings)
+
+
 def test_a_folder_that_is_not_mounted_is_no_empty_day(settings: Settings, landing: Path) -> None:
     landing.rename(landing.with_name("elsewhere"))
     with pytest.raises(ConfigError, match="does not exist"):
