@@ -3,7 +3,7 @@
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 HUB_MODEL = r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$"
 COMMIT = r"^[0-9a-f]{40}$"
@@ -31,3 +31,12 @@ IncludePath = Annotated[str, AfterValidator(_inside_include)]
 
 class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _only_a_switch_is_true(cls, value: object, info: ValidationInfo) -> object:
+        # Python takes true for 1, so `sample: yes` would ask about one document.
+        switch = cls.model_fields[info.field_name or ""].annotation is bool
+        if not switch and any(isinstance(each, bool) for each in (value if isinstance(value, list) else [value])):
+            raise ValueError("must not be true or false, which yes, no, on and off are too unless they stand in quotes")
+        return value
