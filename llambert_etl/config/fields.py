@@ -9,7 +9,7 @@ HUB_MODEL = r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$"
 COMMIT = r"^[0-9a-f]{40}$"
 
 TaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-LabelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}$")]
+LabelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9 _.-]{0,62}[A-Za-z0-9_.-])?$")]
 ModelId = Annotated[str, Field(pattern=HUB_MODEL)]
 Revision = Annotated[str, Field(pattern=COMMIT, description="a commit, never a branch: a branch moves")]
 Template = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\.j2$", description="a file of include/prompts")]

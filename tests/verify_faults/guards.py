@@ -84,8 +84,8 @@ GUARDS = (
     Guard(
         "a reply that names two labels is no label",
         "llambert_etl/llm/parsing.py",
-        "if len(named) > 1 or _negates(said, named):",
-        "if _negates(said, named):",
+        "if len(named) > 1 or _negates(said, named, spelt):",
+        "if _negates(said, named, spelt):",
         "tests/unit/llm/test_parsing.py::test_a_reply_is_a_label_or_a_reason",
     ),
     Guard(
