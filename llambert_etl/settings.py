@@ -166,7 +166,7 @@ class Settings(BaseSettings):
         directory = env_settings().get("secrets_dir") or init_settings().get("secrets_dir")
         if directory is None:
             return init_settings, env_settings
-        mounted = NestedSecretsSettingsSource(file_secret_settings, secrets_dir=directory)
+        mounted = NestedSecretsSettingsSource(file_secret_settings, secrets_dir=directory, secrets_dir_missing="error")
         return init_settings, mounted, env_settings
 
     @model_validator(mode="after")

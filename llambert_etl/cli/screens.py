@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.registry import ModelVersion
@@ -20,12 +20,14 @@ _WIDTH = 110
 def _console() -> Console:
     import sys
 
-    return Console(file=sys.__stdout__, width=None if sys.__stdout__ and sys.__stdout__.isatty() else _WIDTH)
+    # What is shown was written by people and models: `[/b]` and `:+1:` are no markup.
+    width = None if sys.__stdout__ and sys.__stdout__.isatty() else _WIDTH
+    return Console(file=sys.__stdout__, width=width, markup=False, emoji=False)
 
 
 def show_status(status: Status) -> None:
     console = _console()
-    console.print(f"[bold]{status.task.name}[/bold]: {status.task.description}")
+    console.print(Text(status.task.name, style="bold") + f": {status.task.description}")
     table = Table(show_header=False, box=None, padding=(0, 2))
     table.add_row("documents", _counts(status.documents))
     if status.refusals:
@@ -49,40 +51,38 @@ def show_status(status: Status) -> None:
 def show_origin(task: LabellingTask, origin: Origin) -> None:
     document, label, model = origin.document, origin.label, origin.model
     table = Table(show_header=False, box=None, padding=(0, 2))
-    table.add_row("task", escape(f"{task.name}: {task.description}"))
-    table.add_row("document", escape(f"{document['id']} of {document['partition']}, {document['status']}"))
-    table.add_row("read from", escape(f"{document['source']}, {document['place']}, by run {document['run']}"))
+    table.add_row("task", f"{task.name}: {task.description}")
+    table.add_row("document", f"{document['id']} of {document['partition']}, {document['status']}")
+    table.add_row("read from", f"{document['source']}, {document['place']}, by run {document['run']}")
     if document["reason"]:
         table.add_row("refused for", document["reason"])
     table.add_row("text hash", document["text_hash"] or "none")
     for said in origin.annotations:
         answer = f"{said['label'] or said['status']} (it wrote {said['reply']!r}), asked by run {said['run']}"
-        table.add_row("LLM says", escape(f"{answer}; {said['model']} at {said['revision'][:12]}"))
+        table.add_row("LLM says", f"{answer}; {said['model']} at {said['revision'][:12]}")
         table.add_row("", f"prompt {said['prompt_hash']}, parser {said['parser_version']}")
     for said in origin.gold:
-        table.add_row("people say", escape(f"{said['label']} ({said['split']}), {said['annotator'] or 'somebody'}"))
+        table.add_row("people say", f"{said['label']} ({said['split']}), {said['annotator'] or 'somebody'}")
     if label is None:
         table.add_row("label", "none yet")
     else:
         probabilities = ", ".join(f"{each['label']} {each['probability']:.4f}" for each in label["probabilities"])
-        table.add_row("label", escape(f"{label['label']} ({probabilities})"))
-        table.add_row("published by", escape(f"run {label['run']}, task file {label['config_hash']}"))
-        table.add_row("gate", escape(origin.gate or ""))
+        table.add_row("label", f"{label['label']} ({probabilities})")
+        table.add_row("published by", f"run {label['run']}, task file {label['config_hash']}")
+        table.add_row("gate", origin.gate or "")
     if model is not None:
-        table.add_row("model", escape(_version(model)))
+        table.add_row("model", _version(model))
         table.add_row("trained", f"as of {model.partition}, MLflow run {model.run_id}, task file {model.config_hash}")
     for move in origin.promotions:
-        table.add_row(
-            "champion by", escape(f"{move['moved_by']} at {move['moved_at']:%Y-%m-%d %H:%M}: {move['reason']}")
-        )
+        table.add_row("champion by", f"{move['moved_by']} at {move['moved_at']:%Y-%m-%d %H:%M}: {move['reason']}")
     _console().print(table)
 
 
 def show_checks(findings: Sequence[Finding]) -> None:
     table = Table("", "what", "seen", "mend", box=None)
     for finding in findings:
-        mark = "[green]ok[/green]" if finding.ok else "[red]no[/red]"
-        table.add_row(mark, finding.what, escape(finding.seen), "" if finding.ok else escape(finding.mend))
+        mark = Text("ok", style="green") if finding.ok else Text("no", style="red")
+        table.add_row(mark, finding.what, finding.seen, "" if finding.ok else finding.mend)
     _console().print(table)
 
 
@@ -90,22 +90,22 @@ def show_review(facts: Mapping[str, Any]) -> None:
     console = _console()
     table = Table(show_header=False, box=None, padding=(0, 2))
     for name in ("asked", "outcomes", "gold"):
-        table.add_row(name, escape(_counts(facts[name])))
-    table.add_row("where it errs, people side with", escape(_counts(facts["sides"])))
+        table.add_row(name, _counts(facts[name]))
+    table.add_row("where it errs, people side with", _counts(facts["sides"]))
     for name, estimate in facts["accuracy"].items():
         table.add_row(f"accuracy of {name}, {estimate['of']} random", _estimate(estimate))
     for among, agreement in facts["agreement"].items():
         whom = "people" if among == "people" else f"people and {among}, random share"
         table.add_row(f"alpha of {whom}", _estimate(agreement["alpha"]))
         for pair in agreement["kappa"]:
-            table.add_row(escape(f"kappa of {' and '.join(pair['between'])}"), _estimate(pair))
+            table.add_row(f"kappa of {' and '.join(pair['between'])}", _estimate(pair))
     console.print(table)
     verdicts = Table("chosen as", "encoder's label", "people's verdict", box=None)
     for stratum, by_label in facts["verdicts"].items():
         for label, counts in by_label.items():
-            verdicts.add_row(stratum, escape(label), escape(_counts(counts)))
+            verdicts.add_row(stratum, label, _counts(counts))
     console.print(verdicts)
-    console.print(f"report {facts['report']}", markup=False, soft_wrap=True)
+    console.print(f"report {facts['report']}", soft_wrap=True)
 
 
 def _estimate(found: Mapping[str, Any]) -> str:

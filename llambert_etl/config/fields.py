@@ -3,13 +3,13 @@
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 HUB_MODEL = r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$"
 COMMIT = r"^[0-9a-f]{40}$"
 
 TaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-LabelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}$")]
+LabelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9 _.-]{0,62}[A-Za-z0-9_.-])?$")]
 ModelId = Annotated[str, Field(pattern=HUB_MODEL)]
 Revision = Annotated[str, Field(pattern=COMMIT, description="a commit, never a branch: a branch moves")]
 Template = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\.j2$", description="a file of include/prompts")]
@@ -31,3 +31,12 @@ IncludePath = Annotated[str, AfterValidator(_inside_include)]
 
 class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _only_a_switch_is_true(cls, value: object, info: ValidationInfo) -> object:
+        # Python takes true for 1, so `sample: yes` would ask about one document.
+        switch = cls.model_fields[info.field_name or ""].annotation is bool
+        if not switch and any(isinstance(each, bool) for each in (value if isinstance(value, list) else [value])):
+            raise ValueError("must not be true or false, which yes, no, on and off are too unless they stand in quotes")
+        return value

@@ -156,8 +156,12 @@ class LabellingTask(Part):
     def _labels_agree(self) -> Self:
         if len(self.labels) < 2:
             raise ValueError("labels: a task needs at least two labels")
-        if len({label.casefold() for label in self.labels}) < len(self.labels):
-            raise ValueError("labels: two labels differ only in case, and a reply could not tell them apart")
+        # Replies are read without case, and without punctuation around them.
+        if len({label.casefold().rstrip(" ._-") for label in self.labels}) < len(self.labels):
+            raise ValueError(
+                "labels: two labels differ only in case or in punctuation at the end, and a reply could not tell them "
+                "apart"
+            )
         for index, example in enumerate(self.prompt.examples):
             if example.label not in self.labels:
                 raise ValueError(

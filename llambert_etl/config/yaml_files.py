@@ -19,10 +19,10 @@ def read_yaml(path: Path, model: type[Model]) -> Model:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES} bytes; such a file is a page, not a data set")
-        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+        raw = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)  # noqa: S506 - a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:  # PyYAML takes `0x_` for a number
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: must be a mapping of `key: value` lines, found {type(raw).__name__}")
@@ -32,8 +32,24 @@ def read_yaml(path: Path, model: type[Model]) -> Model:
         raise ConfigError(f"{path}: {_explain(error)}") from error
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's own rule says that keys are unique; PyYAML lets the last one win without a word."""
+class _PlainLoader(yaml.SafeLoader):
+    """Text, numbers, true and false, null, lists and maps; what looks like a date is text.
+
+    YAML's own rule says that keys are unique; PyYAML lets the last one win without a word.
+    """
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuse aliases, by which a few lines grow without bound, and tags, whose constructors fail in many ways."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if event.anchor is not None or getattr(event, "tag", None) is not None:
+            said = "anchors (&), aliases (*) and tags (!) are not taken; write the value itself, text in quotes"
+            raise yaml.composer.ComposerError(None, None, said, event.start_mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
         seen: set[object] = set()

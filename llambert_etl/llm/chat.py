@@ -26,11 +26,13 @@ _CONTROL = re.compile(
 )
 # English text has about four characters a token; other languages have fewer, so a forecast for them is too low.
 _CHARACTERS_PER_TOKEN = 4
+# Far beyond any model; what a lake's column holds, and so does the sum of many.
+_MAX_TOKENS = 1_000_000_000
 
 
 class _Usage(BaseModel):
-    prompt_tokens: int = Field(default=0, ge=0)
-    completion_tokens: int = Field(default=0, ge=0)
+    prompt_tokens: int = Field(default=0, ge=0, le=_MAX_TOKENS)
+    completion_tokens: int = Field(default=0, ge=0, le=_MAX_TOKENS)
 
 
 class _Message(BaseModel):

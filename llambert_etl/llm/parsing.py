@@ -36,13 +36,14 @@ def parse(reply: str, labels: Sequence[str], *, exact: bool = False) -> Parsed:
     said = bare(reply)
     if not said:
         return Parsed(None, "empty")
-    known = {label.casefold(): label for label in labels}
+    known = {bare(label): label for label in labels}
     if said in known:
         return Parsed(known[said], None)
-    named = set() if exact else set(_named(said, list(known)))
+    spelt = _whole_words(labels)
+    named = set() if exact else _named(said, spelt)
     if not named:
         return Parsed(None, "not_a_label")
-    if len(named) > 1 or _negates(said, named):
+    if len(named) > 1 or _negates(said, named, spelt):
         return Parsed(None, "ambiguous")
     return Parsed(known[named.pop()], None)
 
@@ -52,19 +53,26 @@ def bare(said: str) -> str:
     return said.strip(_AROUND).casefold()
 
 
-def _named(said: str, labels: list[str]) -> list[str]:
-    """Find labels that stand as whole words; the longest first, so that `sci fi` is not also `sci`."""
-    longest_first = "|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True))
-    found = re.findall(rf"(?<![\w-])(?:{longest_first})(?![\w-])", said)
-    return [label for label in found if label not in _NEGATIONS or _is_answer(label, said)]
+def _whole_words(labels: Sequence[str]) -> re.Pattern[str]:
+    """Match labels with or without punctuation at their end; the longest first, so that `sci fi` is not also `sci`."""
+    spellings = {*map(bare, labels), *(label.casefold() for label in labels)}
+    longest_first = "|".join(map(re.escape, sorted(spellings, key=len, reverse=True)))
+    return re.compile(rf"(?<![\w-])(?:{longest_first})(?![\w-])")
+
+
+def _named(said: str, spelt: re.Pattern[str]) -> set[str]:
+    found = {bare(label) for label in spelt.findall(said)}
+    return {label for label in found if label not in _NEGATIONS or _is_answer(label, said)}
 
 
 def _is_answer(label: str, said: str) -> bool:
     return re.search(f"{_BEFORE}{re.escape(label)}{_AFTER}", said) is not None
 
 
-def _negates(said: str, named: set[str]) -> bool:
-    words = (word.replace("’", "'") for word in _WORD.findall(said))
+def _negates(said: str, named: set[str], spelt: re.Pattern[str]) -> bool:
+    # What is part of the label, as in "no finding", does not turn it round.
+    around = spelt.sub(lambda label: " " if bare(label[0]) in named else label[0], said)
+    words = (word.replace("’", "'") for word in _WORD.findall(around))
     return any((word in _NEGATIONS and word not in named) or word.endswith("n't") for word in words)
 
 

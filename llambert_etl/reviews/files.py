@@ -6,7 +6,8 @@ import json
 import os
 import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,29 +84,48 @@ def label_studio_config(task: LabellingTask) -> str:
     return ET.tostring(view, encoding="unicode") + "\n"
 
 
-def write_folder(folder: Path, files: Mapping[str, str], manifest: str) -> None:
-    """Write the files and the manifest into a new folder, which appears whole or not at all.
+@contextmanager
+def new_folder(folder: Path, files: Mapping[str, str]) -> Iterator[Callable[[str], None]]:
+    """Write the files beside a new folder and make it, empty; what is given moves them into it, with a manifest.
 
-    Where the folder holds these very files, nothing changes. Raise ConfigError where it holds anything else: somebody
-    may have answered in it.
+    The files appear all at once or not at all. Where the folder holds these very files, nothing changes. Raise
+    ConfigError before anything is done inside where it cannot be written, or holds anything else: somebody may have
+    answered in it.
     """
     contents = {name: content.encode() for name, content in files.items()}
-    try:
-        if _holds(folder, contents):
-            return
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".review-", dir=folder.parent) as scratch:
-            whole = Path(scratch) / "review"
+    with ExitStack() as held:
+        with _faults(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            scratch = Path(held.enter_context(tempfile.TemporaryDirectory(prefix=".review-", dir=folder.parent)))
+            whole, empty = scratch / "review", scratch / "empty"
             whole.mkdir()
-            for name, content in {**contents, MANIFEST: manifest.encode()}.items():
+            empty.mkdir()
+            for name, content in contents.items():
                 (whole / name).write_bytes(content)
-            try:
-                os.replace(whole, folder)
-            except OSError:
-                if not _holds(folder, contents):  # else the same export at the same time was first
-                    raise
+            _move(empty, folder, contents)
+
+        def finish(manifest: str) -> None:
+            with _faults(folder):
+                (whole / MANIFEST).write_text(manifest, encoding="utf-8")
+                _move(whole, folder, contents)
+
+        yield finish
+
+
+@contextmanager
+def _faults(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ConfigError(f"review {str(folder)!r} cannot be written: {error.strerror}; give another folder") from error
+
+
+def _move(source: Path, folder: Path, contents: Mapping[str, bytes]) -> None:
+    try:
+        os.replace(source, folder)
+    except OSError:
+        if not _holds(folder, contents):  # else this export was here before, or the same at this time
+            raise
 
 
 def _holds(folder: Path, contents: Mapping[str, bytes]) -> bool:

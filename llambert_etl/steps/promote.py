@@ -167,13 +167,8 @@ class _Desk:
         assert own is not None  # noqa: S101 - the candidate is always measured
         if own.gold_f1_macro < gates.min_gold_f1:
             return True, False, f"gold macro F1 is {own.gold_f1_macro:.4f}, expected {gates.min_gold_f1} or more"
-        label, share = min(own.shares.items(), key=lambda item: item[1])
-        if share < gates.min_label_share:
-            return (
-                True,
-                False,
-                (f"collapsed: it gives {label!r} to {share:.4f} of gold, expected {gates.min_label_share} or more"),
-            )
+        if collapsed := self._collapsed(own.shares):
+            return True, False, f"collapsed: {collapsed}"
         if before is None:
             return False, False, f"the first champion, gold macro F1 {own.gold_f1_macro:.4f}"
         if candidate.partition < before.partition:
@@ -185,6 +180,17 @@ class _Desk:
         if gain <= gates.min_gain:
             return False, True, f"{compared}: not more than {gates.min_gain} better"
         return False, False, compared
+
+    def _collapsed(self, shares: Mapping[str, float]) -> str | None:
+        """Say what is wrong with the labels that a candidate gives to gold, or None."""
+        floor = self.task.gates.min_label_share
+        label, share = min(shares.items(), key=lambda item: item[1])
+        if share < floor:
+            return f"it gives {label!r} to {share:.4f} of gold, expected {floor} or more"
+        # Stands by itself: a task may set its floor to 0.
+        if sum(share > 0 for share in shares.values()) < 2 and self._gold()["label"].n_unique() > 1:
+            return "it gives one label to all of gold, expected two or more"
+        return None
 
     def _scores(self, candidate: ModelVersion, before: ModelVersion | None) -> "dict[str, _Score | None]":
         """Measure both on the same gold rows; one that was trained when gold was the same has been measured already."""

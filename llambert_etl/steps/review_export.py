@@ -17,7 +17,7 @@ from llambert_etl.gold import known_gold
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
-from llambert_etl.reviews.files import Sheet, label_studio_config, label_studio_tasks, table, write_folder
+from llambert_etl.reviews.files import Sheet, label_studio_config, label_studio_tasks, new_folder, table
 from llambert_etl.reviews.rows import Stratum, reviewed_as_of
 from llambert_etl.schemas import TABLES, TableName
 
@@ -66,17 +66,19 @@ def export_review(
         config_hash=task.config_hash,
         facts={"seed": ask.seed, "size": ask.size, "annotators": ask.annotators, "blind": not ask.suggest},
     )
-    # What is asked is noted before anybody can be asked: a file of questions that nobody knows could not be imported.
     questions = _questions(chosen, task, partition, run, ask.annotators)
-    commit = lake.append_once("reviews", task.name, partition, questions, manifest=manifest)
-    manifest = manifest.finished(started, versions_written={"reviews": commit.version})
     sheets = [_sheet(row, ask.suggest) for row in chosen.iter_rows(named=True)]
     files = {
         "review.csv": table(sheets),
         "label_studio.json": label_studio_tasks(sheets),
         "label_studio.xml": label_studio_config(task),
     }
-    write_folder(folder, files, manifest.model_dump_json(indent=2))
+    # What is asked is noted before anybody can be asked: a file of questions that nobody knows could not be imported.
+    # But only once the files have a place: questions that nobody gets to see would count as asked.
+    with new_folder(folder, files) as finish:
+        commit = lake.append_once("reviews", task.name, partition, questions, manifest=manifest)
+        manifest = manifest.finished(started, versions_written={"reviews": commit.version})
+        finish(manifest.model_dump_json(indent=2))
     logger.info("review %s %s: %s documents written to %s", task.name, partition, chosen.height, folder)
     return manifest
 

@@ -36,10 +36,14 @@ def test_a_better_candidate_takes_over_and_an_equal_or_worse_one_does_not(house:
     assert house.moves() == [(None, 1, "promote"), (1, better, "promote")]
 
 
-def test_a_collapsed_encoder_is_refused_with_what_was_seen_and_expected(house: House) -> None:
+@pytest.mark.parametrize(
+    ("floor", "said"),
+    [(0.05, "gives 'negative' to 0.0000 of gold, expected 0.05 or more"), (0.0, "gives one label to all of gold")],
+)
+def test_a_collapsed_encoder_is_refused_with_what_was_seen_and_expected(house: House, floor: float, said: str) -> None:
     version = house.train("collapsed")
-    with pytest.raises(DataError, match="gives 'negative' to 0.0000 of gold, expected 0.05 or more"):
-        house.promote()
+    with pytest.raises(DataError, match=f"collapsed: it {said}"):
+        house.promote(task=house.strict(min_gold_f1=0.0, min_label_share=floor))
     assert house.champion is None
     assert house.moves() == []
     assert house.tags(version)["llambert.decision"].startswith("refused: collapsed")

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import itertools
 import os
 import xml.etree.ElementTree as ET
 from contextlib import AbstractContextManager
@@ -14,7 +15,7 @@ import pytest
 from llambert_etl.documents import as_of, sample
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.lake import Lake
-from llambert_etl.reviews.files import write_folder
+from llambert_etl.reviews.files import new_folder
 from llambert_etl.reviews.rows import Stratum
 from tests.labelling import DAY, NEXT, drop
 from tests.reviews import Panel
@@ -40,6 +41,11 @@ def chosen(panel: Panel, name: str = "review") -> dict[str, str]:
     rows = panel.sheet(name)
     assert len({row["text_hash"] for row in rows}) == len(rows)
     return {row["text"]: row["stratum"] for row in rows}
+
+
+def write(folder: Path, content: str) -> None:
+    with new_folder(folder, {"review.csv": content}) as finish:
+        finish("{}")
 
 
 def of(found: dict[str, str], stratum: str) -> set[str]:
@@ -166,38 +172,64 @@ def test_a_repeated_export_changes_nothing_and_one_over_answers_is_refused(panel
     assert answered.read_text(encoding="utf-8") == "my answers"
 
 
-def test_an_export_that_could_not_write_its_files_is_finished_by_the_next(panel: Panel) -> None:
+@pytest.mark.parametrize("folder", ["file", "file/review", "/proc/nope", "full"])
+def test_an_export_that_cannot_write_its_files_has_asked_nothing(panel: Panel, folder: str) -> None:
     (panel.root / "file").touch()
-    with pytest.raises(ConfigError, match="cannot be written"):
-        panel.export("file/review", size=5)
+    write(panel.root / "full", "answers")
+    before = panel.versions()
+    with pytest.raises(ConfigError, match="cannot be written|holds other files"):
+        panel.export(folder)
+    assert panel.versions() == before
+
+
+def test_an_export_that_was_cut_off_between_its_note_and_its_files_is_finished_by_the_next(
+    panel: Panel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move = os.replace
+
+    def cut_off(source: Path, target: Path) -> None:
+        if any(Path(source).iterdir()):
+            raise KeyboardInterrupt
+        move(source, target)
+
+    monkeypatch.setattr(os, "replace", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        panel.export(size=5)
     asked = panel.asked()
+    assert list((panel.root / "review").iterdir()) == []
+    monkeypatch.undo()
     panel.export(size=5)
     assert {row["id"] for row in panel.sheet()} == set(asked["id"])
     assert panel.asked().equals(asked)
 
 
+@pytest.mark.parametrize("nth", [1, 2])
 @pytest.mark.parametrize(
     ("theirs", "outcome"),
     [("a", contextlib.nullcontext()), ("b", pytest.raises(ConfigError, match="holds other files"))],
 )
 def test_of_two_exports_into_one_folder_at_once_the_second_finds_its_files_there_or_refuses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str, outcome: AbstractContextManager[Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str, outcome: AbstractContextManager[Any], nth: int
 ) -> None:
-    folder, move = tmp_path / "review", os.replace
+    folder, move, moves = tmp_path / "review", os.replace, itertools.count(1)
 
     def after_the_other(source: Path, target: Path) -> None:
-        monkeypatch.setattr(os, "replace", move)
-        write_folder(folder, {"review.csv": theirs}, "{}")
+        if next(moves) == nth:
+            monkeypatch.setattr(os, "replace", move)
+            write(folder, theirs)
         move(source, target)
 
     monkeypatch.setattr(os, "replace", after_the_other)
     with outcome:
-        write_folder(folder, {"review.csv": "a"}, "{}")
+        write(folder, "a")
     assert (folder / "review.csv").read_text(encoding="utf-8") == theirs
     assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_files_are_there_whole_or_not_at_all(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be written"):
-        write_folder(tmp_path / "review", {"a.csv": "a", "no/such/folder.csv": "b"}, "{}")
+    with (
+        pytest.raises(ConfigError, match="cannot be written"),
+        new_folder(tmp_path / "review", {"a.csv": "a", "no/such/folder.csv": "b"}),
+    ):
+        pass
     assert list(tmp_path.iterdir()) == []

@@ -141,6 +141,17 @@ def test_the_screen_of_a_task_counts_everything_and_names_the_days_behind(
     assert "exported" not in seen
 
 
+def test_the_screen_of_a_task_shows_what_people_wrote_as_they_wrote_it(
+    labelled: Lake, task: LabellingTask, shelf: Shelf, shown: Callable[..., str]
+) -> None:
+    asked = task.model_copy(update={"description": f"Is it {REPLY}? [/b] :+1:"})
+    found = status(asked, lake=labelled, registry=shelf)  # type: ignore[arg-type]
+    found.recent[0] = found.recent[0].model_copy(update={"run": "[/night]"})
+    seen = shown(screens.show_status, found)
+    assert f"{task.name}: {asked.description}" in seen
+    assert "[/night]" in seen
+
+
 def test_the_screen_of_a_task_that_exports_shows_what_is_published_and_not_exported(
     labelled: Lake, task: LabellingTask, shelf: Shelf, settings: Settings, shown: Callable[..., str]
 ) -> None:

@@ -49,6 +49,9 @@ def test_a_task_may_have_three_labels() -> None:
         ("colour", "blue", r"colour: Extra inputs are not permitted.*found 'blue'.*mend its spelling"),
         ("labels", {"positive": "Only one."}, "at least two labels"),
         ("labels", {"positive": "a", "Positive": "b"}, "differ only in case"),
+        ("labels", {"Neopl.": "a", "neopl": "b"}, "differ only in case or in punctuation at the end"),
+        ("labels", {"a -": "a", "a": "b"}, "differ only in case or in punctuation at the end"),
+        ("labels", {"nerve ": "a", "vessel": "b"}, r"labels\.nerve .*: String should match pattern"),
         ("gates.min_gold_f1", 95, r"gates\.min_gold_f1: .*less than or equal to 1 \(found 95\)"),
         ("gates.min_label_share", 0.6, "exceeds 1"),
         ("prompt.examples", [{"text": "x", "label": "meh"}], r"prompt\.examples\.0\.label: 'meh' is not one of"),
@@ -66,6 +69,11 @@ def test_a_task_may_have_three_labels() -> None:
         ("annotator.budget", {"usd": float("nan")}, r"annotator\.budget\.usd: Input should be a finite number"),
         ("annotator.batch", True, r"annotator: batch: only a server takes batch files"),
         ("annotator.sample", 0, r"annotator\.sample: Input should be greater than 0"),
+        (
+            "annotator.sample",
+            True,
+            r"annotator\.sample: must not be true or false, which yes.* in quotes \(found True\)",
+        ),
         ("annotator.extra", -1, r"annotator\.extra: Input should be greater than or equal to 0"),
         ("encoder.strategy", "llm+extra", r"'llm\+extra' needs annotator\.extra, which is 0"),
         ("encoder.image", "evil:latest", r"encoder\.image: Extra inputs are not permitted"),
@@ -107,6 +115,12 @@ def test_a_servers_model_has_its_name_there_and_the_servers_name_as_revision(tmp
     assert pinned.revision == "2024-05-13"
 
 
+def test_what_looks_like_a_date_is_text(tmp_path: Path) -> None:
+    path = write_task(tmp_path, served_fields(revision="2024-05-13"))
+    path.write_text(path.read_text().replace("'2024-05-13'", "2024-05-13"))
+    assert load_task(path).annotator.revision == "2024-05-13"
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -116,6 +130,13 @@ def test_a_servers_model_has_its_name_there_and_the_servers_name_as_revision(tmp
         ("name: !!python/object/apply:os.system ['touch /tmp/x']", "not valid YAML"),
         ("name: a\nname: b", "key 'name' appears twice"),
         ("[" * 5000, "not valid YAML"),
+        *(
+            (f"name: {tagged}", r"tags \(!\) are not taken")
+            for tagged in ("!!int a", "!!bool a", "!!timestamp a", "! a")
+        ),
+        ("a: &a [x]\nb: &b [*a, *a]", r"anchors \(&\), aliases .* are not taken"),
+        ("name: 0x_", "not valid YAML: invalid literal"),
+        ('name: "\\UFFFFFFFF"', "not valid YAML"),
         ("#" * (MAX_FILE_BYTES + 1), "larger than"),
     ],
 )
@@ -131,9 +152,10 @@ def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
         load_task(path)
 
 
-def test_a_broken_file_hides_no_other_task(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["name: [", "name: 2026-02-30", "name: !!float a"])
+def test_a_broken_file_hides_no_other_task(tmp_path: Path, content: str) -> None:
     write_task(tmp_path, task_fields())
-    broken = write_task(tmp_path, "name: [", "broken")
+    broken = write_task(tmp_path, content, "broken")
     found = load_tasks(tmp_path)
     assert list(found.tasks) == ["reviews"]
     assert list(found.problems) == [broken]

@@ -54,9 +54,14 @@ def test_a_list_or_map_that_is_no_json_is_refused_unseen(monkeypatch: pytest.Mon
     assert "hunter2" not in "".join(traceback.format_exception(refused.value))
 
 
-def test_a_folder_of_secrets_that_is_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "said"), [("file", "must reference a directory, not a file"), ("nowhere", "nowhere.* does not exist")]
+)
+def test_a_folder_of_secrets_that_is_none_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
     monkeypatch.setenv("LLAMBERT_LAKE", "/lake")
     (tmp_path / "file").touch()
-    monkeypatch.setenv("LLAMBERT_SECRETS_DIR", str(tmp_path / "file"))
-    with pytest.raises(ConfigError, match="LLAMBERT_SECRETS_DIR: .*must reference a directory, not a file"):
+    monkeypatch.setenv("LLAMBERT_SECRETS_DIR", str(tmp_path / name))
+    with pytest.raises(ConfigError, match=f"LLAMBERT_SECRETS_DIR: .*{said}"):
         load_settings()

@@ -84,8 +84,8 @@ GUARDS = (
     Guard(
         "a reply that names two labels is no label",
         "llambert_etl/llm/parsing.py",
-        "if len(named) > 1 or _negates(said, named):",
-        "if _negates(said, named):",
+        "if len(named) > 1 or _negates(said, named, spelt):",
+        "if _negates(said, named, spelt):",
         "tests/unit/llm/test_parsing.py::test_a_reply_is_a_label_or_a_reason",
     ),
     Guard(
@@ -148,7 +148,7 @@ GUARDS = (
     Guard(
         "an encoder that gives one label only is not promoted",
         "llambert_etl/steps/promote.py",
-        "if share < gates.min_label_share:",
+        "if share < floor:",
         "if False:",
         "tests/integration/test_promote.py::test_a_collapsed_encoder_is_refused_with_what_was_seen_and_expected",
     ),

@@ -7,6 +7,7 @@ from llambert_etl.llm.parsing import parse
 SENTIMENT = ("positive", "negative")
 YES_NO = ("yes", "no")
 TOPICS = ("sports", "business", "sci", "sci fi")
+FINDINGS = ("no finding", "finding", "Neopl.", "Rh-")
 
 REPLIES = [
     # the label, dressed up
@@ -47,6 +48,16 @@ REPLIES = [
     ("None: it is a recipe", ("none", "sports"), "none"),
     ("This is sci fi", TOPICS, "sci fi"),
     ("Label = business", TOPICS, "business"),
+    # a label that ends in punctuation, or that holds a negation
+    ("Neopl.", FINDINGS, "Neopl."),
+    ("neopl", FINDINGS, "Neopl."),
+    ("It is neopl., I think", FINDINGS, "Neopl."),
+    ("It is Rh- in my view", FINDINGS, "Rh-"),
+    ("Answer: no finding", FINDINGS, "no finding"),
+    ("There is no finding here", FINDINGS, "no finding"),
+    ("There is not a finding", FINDINGS, "ambiguous"),
+    ("No finding? Not quite", FINDINGS, "ambiguous"),
+    ("No finding, or a finding", FINDINGS, "ambiguous"),
     # nothing
     ("", SENTIMENT, "empty"),
     ("   \n\t ", SENTIMENT, "empty"),

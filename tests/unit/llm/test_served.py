@@ -16,6 +16,7 @@ from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Settings
 from tests.fake_llm import (
     ANSWER_TOKENS,
+    ENDLESS,
     FINGERPRINT,
     HALF,
     HTML,
@@ -112,9 +113,10 @@ def test_no_more_requests_are_under_way_than_the_server_is_given(llm: FakeLlm, t
         error(503),
         HTML,
         HALF,
+        ENDLESS,
         (200, {}, b"{}"),
     ],
-    ids=["429", "429 now", "429 nonsense", "429 in a far year", "500", "503", "html", "half", "no choices"],
+    ids=["429", "429 now", "429 nonsense", "429 in a far year", "500", "503", "html", "half", "endless", "no choices"],
 )
 def test_a_fault_that_passes_is_tried_again_for_its_document_alone(
     annotator: ServedAnnotator, llm: FakeLlm, answer: Answer
