@@ -29,7 +29,7 @@ LABELS = ("positive", "negative")
 LONGEST = 64  # in tokens; as many published ones do not, the tokenizers here do not say so
 _CHARACTERS = string.ascii_lowercase + string.digits + string.punctuation
 # What a sure encoder gets right four times out of five.
-HELDOUT = Labelled(("the film good", "the film bad") * 5, (0, 1) * 4 + (1, 0))
+HELDOUT = Labelled(("the film good", "the film bad") * 50, ((0, 1) * 4 + (1, 0)) * 10)
 _WORDS = ("good", "bad", "fine", "poor", "film", "the", "a")
 
 

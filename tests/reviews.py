@@ -104,6 +104,11 @@ class Panel:
         rows = self.lake.scan("gold", self.task.name, day).sort("partition").collect()
         return {text: tuple(rest) for text, *rest in rows.select("text", "label", "split", "annotator").iter_rows()}
 
+    def strata(self, name: str = "review") -> dict[str, str]:
+        """Return why each text of an export was chosen; the sheet itself must not say so."""
+        why = dict(self.asked().select("text_hash", "stratum").iter_rows())
+        return {row["text"]: why[row["text_hash"]] for row in self.sheet(name)}
+
     def asked(self) -> pl.DataFrame:
         return self.lake.scan("reviews", self.task.name).filter(pl.col("annotator").is_null()).collect()
 

@@ -15,4 +15,5 @@ def run(arguments: list[str]) -> int:
     from llambert_etl.cli.app import app
 
     set_up_logging("plain")
-    return conclude(lambda: app(arguments, standalone_mode=False))
+    prints = sys.stdout if "--help" in arguments else sys.stderr  # help is what was asked for
+    return conclude(lambda: app(arguments, standalone_mode=False), prints)

@@ -166,7 +166,7 @@ def doctor() -> None:
     findings = doctor(Clients().settings)
     show_checks(findings)
     if any(not finding.ok for finding in findings):
-        raise ConfigError("doctor: this deployment cannot be used yet; see the lines marked `mend`")
+        raise ConfigError("doctor: this deployment cannot be used yet; see the lines marked `no`")
 
 
 @app.command()

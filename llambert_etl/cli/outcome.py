@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import Literal, TextIO
 
 import typer
 
@@ -71,10 +71,10 @@ def progress(what: str, every_seconds: float = 10.0) -> Callable[[int, int], Non
     return report
 
 
-def conclude(command: Callable[[], object]) -> int:
+def conclude(command: Callable[[], object], prints: TextIO | None = None) -> int:
     """Run a command; return its exit code. What libraries print goes to stderr: stdout is for results."""
     try:
-        with handling(_leave, signal.SIGTERM), contextlib.redirect_stdout(sys.stderr), lake_faults("lake"):
+        with handling(_leave, signal.SIGTERM), contextlib.redirect_stdout(prints or sys.stderr), lake_faults("lake"):
             command()
     except SystemExit:
         return _failed("asked to stop before the end; run it again", TransientError.exit_code)

@@ -12,13 +12,18 @@ _BOUNDS = (0.05, 20.0)
 
 
 def fit_temperature(logits: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> float:
-    """Return the temperature that minimises the log loss on held-out rows; 1.0 where there are none."""
-    if len(labels) == 0:
+    """Return the temperature that minimises the log loss on held-out rows; 1.0 where there are none.
+
+    A label counts for (n + 1) / (n + classes), and each other one for 1 / (n + classes), as in Platt's scaling (1999):
+    n rows without an error must not make a model surer than n rows can.
+    """
+    rows, classes = logits.shape
+    if rows == 0:
         return 1.0
+    target = (np.eye(classes)[labels] * rows + 1) / (rows + classes)
 
     def loss(log_temperature: float) -> float:
-        scaled = log_softmax(logits / np.exp(log_temperature), axis=1)
-        return float(-scaled[np.arange(len(labels)), labels].mean())
+        return float(-(target * log_softmax(logits / np.exp(log_temperature), axis=1)).sum(axis=1).mean())
 
     found = minimize_scalar(loss, bounds=tuple(np.log(_BOUNDS)), method="bounded")
     return float(np.exp(found.x))

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
+from scipy.stats import binomtest
 
 from llambert_etl.encoder.metrics import Evaluation
 
@@ -47,8 +48,15 @@ def reliability_plot(
     upper, lower = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
     filled = [bin_ for bin_ in range(_BINS) if (bins == bin_).any()]
     means = [(confidence[bins == bin_].mean(), right[bins == bin_].mean()) for bin_ in filled]
+    bounds = [
+        binomtest(int(own.sum()), len(own)).proportion_ci(0.95, "wilson") for own in (right[bins == b] for b in filled)
+    ]
+    bars = [
+        [mean - bound.low for (_, mean), bound in zip(means, bounds, strict=True)],
+        [bound.high - mean for (_, mean), bound in zip(means, bounds, strict=True)],
+    ]
     upper.plot([0, 1], [0, 1], linestyle="--", color="grey", label="honest")
-    upper.plot(*zip(*means, strict=True), marker="o", label="encoder")
+    upper.errorbar(*zip(*means, strict=True), bars, fmt="o", capsize=3, label="encoder, 95 % intervals")
     upper.set_ylabel("accuracy")
     upper.set_title(f"calibration on gold: ECE {ece:.3f}")
     upper.legend(loc="upper left")

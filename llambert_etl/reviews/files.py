@@ -29,7 +29,6 @@ class Sheet:
     id: str
     text: str
     text_hash: str
-    stratum: str
     prediction: str | None
     model: str
 
@@ -48,10 +47,10 @@ def table(sheets: Sequence[Sheet]) -> str:
     suggested = any(sheet.prediction is not None for sheet in sheets)
     columns = ["id", "text", *(["prediction"] if suggested else []), "label", "annotator", "labelled_at"]
     lines = io.StringIO(newline="")
-    writer = csv.DictWriter(lines, [*columns, "stratum", "text_hash"], quoting=csv.QUOTE_ALL, restval="")
+    writer = csv.DictWriter(lines, [*columns, "text_hash"], quoting=csv.QUOTE_ALL, restval="")
     writer.writeheader()
     for sheet in sheets:
-        row = {"id": sheet.id, "text": sheet.text, "stratum": sheet.stratum, "text_hash": sheet.text_hash}
+        row = {"id": sheet.id, "text": sheet.text, "text_hash": sheet.text_hash}
         if suggested:
             row["prediction"] = sheet.prediction or ""
         writer.writerow({name: harmless(value) for name, value in row.items()})
@@ -64,7 +63,7 @@ def label_studio_tasks(sheets: Sequence[Sheet]) -> str:
 
 def _task(sheet: Sheet) -> dict[str, object]:
     # Label Studio has an `id` of its own.
-    data = {"document": sheet.id, "text": sheet.text, "stratum": sheet.stratum, "text_hash": sheet.text_hash}
+    data = {"document": sheet.id, "text": sheet.text, "text_hash": sheet.text_hash}
     if sheet.prediction is None:
         return {"data": data}
     choice = {"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": [sheet.prediction]}}

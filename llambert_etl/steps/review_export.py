@@ -131,4 +131,4 @@ def _questions(chosen: pl.DataFrame, task: LabellingTask, partition: Partition, 
 
 def _sheet(row: dict[str, str], suggest: bool) -> Sheet:
     model = f"{row['model_name']} version {row['model_version']}"
-    return Sheet(row["id"], row["text"], row["text_hash"], row["stratum"], row["label"] if suggest else None, model)
+    return Sheet(row["id"], row["text"], row["text_hash"], row["label"] if suggest else None, model)

@@ -60,7 +60,8 @@ def status(task: LabellingTask, *, lake: Lake, registry: Registry) -> Status:
         documents=_counts(documents, "status"),
         refusals=_counts(documents.filter(pl.col("status") == DocumentStatus.REJECTED), "reason"),
         annotations=_counts(lake.scan("annotations", task.name), "status"),
-        gold=_counts(lake.scan("gold", task.name), "split"),
+        # An id in a later partition is a newer revision.
+        gold=_counts(lake.scan("gold", task.name).sort("partition").unique("id", keep="last"), "split"),
         labels=_counts(lake.scan("labels", task.name), "label"),
         snapshots=_snapshots(task, lake, commits["labels"]) if "parquet" in task.export else None,
         behind=_behind(task, lake, champion),

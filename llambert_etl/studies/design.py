@@ -1,5 +1,6 @@
 """Which trainings each kind of study is made of."""
 
+import logging
 from collections.abc import Callable, Mapping
 
 import polars as pl
@@ -12,6 +13,8 @@ from llambert_etl.studies.data import Pools
 from llambert_etl.studies.noise import annotator_errors, flip, uniform_errors
 from llambert_etl.studies.plan import StudyPlan
 from llambert_etl.studies.points import Point
+
+logger = logging.getLogger(__name__)
 
 _SMALLEST = 100
 
@@ -75,6 +78,8 @@ DESIGNS: Mapping[str, Callable[[LabellingTask, StudyPlan, Pools], list[Point]]] 
 
 def check(task: LabellingTask, points: list[Point]) -> None:
     """Raise DataError, before anything is trained, where a point could not be: each label needs two rows to learn."""
+    if not points:
+        raise DataError(f"study of {task.name}: too few rows for any size of the plan; name smaller ones in size.rows")
     for point in points:
         for stage in point.stages:
             counts = dict.fromkeys(task.labels, 0) | dict(stage["label"].value_counts().iter_rows())
@@ -105,7 +110,10 @@ def _possible(task: LabellingTask, pools: Pools) -> list[Strategy]:
 def _sizes(plan: StudyPlan, available: int) -> list[int]:
     """Return the sizes that there are rows for; all rows come last where the plan names none."""
     if plan.size.rows:
-        return sorted(rows for rows in set(plan.size.rows) if rows <= available)
+        left_out = sorted(rows for rows in set(plan.size.rows) if rows > available)
+        if left_out:
+            logger.warning("study of size: sizes %s are left out, there are %s rows", left_out, available)
+        return sorted(set(plan.size.rows) - set(left_out))
     doubled = [_SMALLEST * 2**step for step in range(32)]
     return [rows for rows in doubled if rows < available] + ([available] if available > 1 else [])
 

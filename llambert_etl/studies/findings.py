@@ -32,12 +32,20 @@ def of_size(outcomes: Sequence[Outcome], plan: StudyPlan) -> Findings:
     return {name: _advice(advise(measured, plan.size.worth), plan.size.worth) for name, measured in curves.items()}
 
 
-def of_mislabelling(lines: Sequence[Line], judged: pl.DataFrame) -> Findings:
-    """Say how many wrong labels each way of training bears, and how often the annotator itself is wrong."""
+def of_mislabelling(lines: Sequence[Line], judged: pl.DataFrame, test: pl.DataFrame) -> Findings:
+    """Say how many wrong labels each way of training bears, and how often the annotator itself is wrong.
+
+    Nothing is borne by one that is no better on `test` than to give each row the commonest label.
+    """
+    guessed = max(test["label"].value_counts()["count"].to_list()) / test.height
     found: Findings = {}
     for series in dict.fromkeys(line.series for line in lines):
         own = sorted((line for line in lines if line.series == series), key=lambda line: line.x or 0)
-        found[series] = f"bears {_borne(own):.0%} wrong labels at a cost of one point at most"
+        found[series] = (
+            f"bears {_borne(own):.0%} wrong labels at a cost of one point at most"
+            if own[0].accuracy > guessed
+            else "has learnt nothing even from right labels: give it more rows or epochs"
+        )
     if judged.height:
         wrong = judged.filter(pl.col("label") != pl.col("said")).height
         bounds = binomtest(wrong, judged.height).proportion_ci(0.95, method="wilson")

@@ -6,6 +6,7 @@ from pathlib import Path
 from llambert_etl.config import StudyKind
 from llambert_etl.studies.summary import Line
 
+_ACCURACY = "accuracy on gold, % (with 95 % intervals)"
 _AXES = {"size": "labels to learn from", "mislabelling": "share of wrong labels", "prompts": "shots"}
 
 
@@ -17,7 +18,7 @@ def table(kind: StudyKind, lines: Sequence[Line]) -> str:
     rows = [
         [
             line.series,
-            *([f"{line.x:g}"] if line.x is not None else []),
+            *([f"{line.x:,.10g}"] if line.x is not None else []),
             f"{100 * line.accuracy:.2f}",
             f"{100 * line.low:.2f} to {100 * line.high:.2f}",
             f"{100 * line.macro_f1:.2f}",
@@ -44,14 +45,18 @@ def plot(title: str, kind: StudyKind, lines: Sequence[Line], path: Path) -> Path
         else:
             axes.errorbar(accuracies, [number] * len(own), xerr=bars, fmt="o", capsize=3)
     if kind in _AXES:
-        axes.set_xscale("log" if kind == "size" else "linear")
+        if kind == "size":
+            axes.set_xscale("log")
+            sizes = sorted({line.x or 0.0 for line in lines})
+            axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
+            axes.minorticks_off()
         axes.set_xlabel(_AXES[kind])
-        axes.set_ylabel("accuracy on gold, %")
+        axes.set_ylabel(_ACCURACY)
         axes.legend()
     else:
         axes.set_yticks(range(len(lines)), [line.series for line in lines])
-        axes.invert_yaxis()
-        axes.set_xlabel("accuracy on gold, %")
+        axes.set_ylim(len(lines) - 0.5, -0.5)
+        axes.set_xlabel(_ACCURACY)
     axes.grid(alpha=0.3)
     axes.set_title(title)
     figure.savefig(path, dpi=120)

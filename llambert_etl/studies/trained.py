@@ -54,5 +54,5 @@ def _findings(kind: StudyKind, subject: Subject, pools: Pools, outcomes: Sequenc
     if kind == "size":
         return findings.of_size(outcomes, subject.plan)
     if kind == "mislabelling":
-        return findings.of_mislabelling(summarise(outcomes), pools.judged)
+        return findings.of_mislabelling(summarise(outcomes), pools.judged, pools.test)
     return findings.of_strategies(outcomes)

@@ -40,7 +40,7 @@ def panel(tmp_path: Path) -> Panel:
 def chosen(panel: Panel, name: str = "review") -> dict[str, str]:
     rows = panel.sheet(name)
     assert len({row["text_hash"] for row in rows}) == len(rows)
-    return {row["text"]: row["stratum"] for row in rows}
+    return panel.strata(name)
 
 
 def write(folder: Path, content: str) -> None:

@@ -72,7 +72,7 @@ def test_the_paper_s_analysis_of_a_hundred_errors_is_one_review(tmp_path: Path, 
 def test_the_random_share_says_how_often_the_labels_are_right_and_the_errors_do_not(panel: Panel) -> None:
     panel.export(size=10)
     truth = {text: "negative" if number < 4 or number == 14 else "positive" for number, text in enumerate(TEXTS)}
-    random = [row["text"] for row in panel.sheet() if row["stratum"] == "random"]
+    random = [text for text, why in panel.strata().items() if why == "random"]
     right = sum(truth[text] == "positive" for text in random)
     found = panel.answer(truth).facts["accuracy"]["encoder"]
     assert (found["n"], found["value"]) == (10, right / 10)

@@ -110,6 +110,11 @@ def test_a_missing_setting_is_a_refusal(capfd: pytest.CaptureFixture[str], monke
     assert "LLAMBERT_LAKE: Field required" in capfd.readouterr().err
 
 
+def test_help_is_a_result(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["study", "--help"]) == 0
+    assert "--seeds" in capfd.readouterr().out
+
+
 def test_what_a_library_prints_does_not_reach_stdout(capfd: pytest.CaptureFixture[str]) -> None:
     assert conclude(lambda: print("a library's chatter")) == 0
     out, err = capfd.readouterr()

@@ -47,5 +47,12 @@ def test_a_fitted_temperature_mends_confidence_and_changes_no_label(classes: int
     assert (mended.argmax(axis=1) == boastful.argmax(axis=1)).all()
 
 
+def test_rows_without_an_error_make_nobody_surer_than_so_many_rows_can() -> None:
+    truth = np.array([0, 1] * 50)
+    logits = np.eye(2)[truth] * 2.0
+    confidence = softmax(logits / fit_temperature(logits, truth), axis=1).max(axis=1)
+    assert confidence == pytest.approx(np.full(100, 101 / 102), abs=0.002)
+
+
 def test_without_held_out_rows_nothing_is_scaled() -> None:
     assert fit_temperature(np.empty((0, 2)), np.empty(0, dtype=np.int64)) == 1.0
