@@ -28,7 +28,8 @@ own, such as `LLAMBERT_CONNECTIONS__<NAME>`. Secrets are best given as files of 
 """
 _TASKS = """## Task files
 
-`include/tasks/<name>.yaml`. A file with a field that is not named here is refused.
+`include/tasks/<name>.yaml`. A file with a field that is not named here is refused. Its YAML is plain: text, numbers,
+true and false, lists and maps. What looks like a date is text; tags, anchors and aliases are refused.
 """
 _PLANS = """## Study plans
 
