@@ -80,7 +80,11 @@ class Encoder(Part):
     model: ModelId = Field(description="its id on the hub, organisation/name")
     revision: Revision
     strategy: Strategy = Field(default="llm", description="what it learns from")
-    epochs: int = Field(default=3, gt=0, description="epochs of each stage at most")
+    epochs: int | None = Field(
+        default=None,
+        gt=0,
+        description="epochs of each stage at most; left out, 3, and in the first stage as many as make 150 steps",
+    )
     learning_rate: float | None = Field(
         default=None,
         gt=0,
@@ -92,7 +96,9 @@ class Encoder(Part):
     dev_share: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(
         default=0.1, description="share of each label's rows that epochs are chosen by, not learnt from"
     )
-    patience: int = Field(default=2, gt=0, description="epochs without a better dev F1 before training stops")
+    patience: int = Field(
+        default=2, gt=0, description="epochs with a worse dev F1 before training stops, where `epochs` says how many"
+    )
     class_weights: bool = Field(default=False, description="rare labels count more")
     soft_labels: bool = Field(
         default=False, description="learn from the annotator's probabilities where it gives them, not from its label"

@@ -14,7 +14,7 @@ from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.pretrained import load_pretrained
 from llambert_etl.encoder.processes import process_count, train_together
 from llambert_etl.encoder.rows import Labelled, split, unseen
-from llambert_etl.encoder.stages import learning_rate, run_stages
+from llambert_etl.encoder.stages import epochs, learning_rate, run_stages
 from llambert_etl.errors import DataError
 from llambert_etl.settings import Settings
 
@@ -38,7 +38,8 @@ def fine_tune(
     The weights are calibrated on `heldout`, or where that is empty on those rows of the last dev split that no stage
     before has learnt from. `after_stage` sees the encoder as each stage but the last leaves it, uncalibrated. Killed,
     it starts again and comes to the same weights.
-    Several devices share every batch, a process each. The recipe that was followed lies in `out`, defaults filled in.
+    Several devices share every batch, a process each. The recipe that was followed lies in `out`, what the first stage
+    took for defaults filled in.
     Raises DataError for a stage that lacks a label and for a loss that is no number.
     """
     for number, rows in enumerate(stages, 1):
@@ -70,5 +71,6 @@ def fine_tune(
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     card.write(out)
-    (out / RECIPE).write_text(followed.model_dump_json(), encoding="utf-8")
+    told = followed.model_copy(update={"epochs": epochs(recipe, len(splits[0].train.texts), first=True)})
+    (out / RECIPE).write_text(told.model_dump_json(), encoding="utf-8")
     return scores

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertConfig, BertForSequenceClassification, TrainerControl, TrainerState, TrainingArguments
 
 from llambert_etl.config import Encoder as Recipe
 from llambert_etl.encoder.calibration import fit_temperature, fold_temperature
@@ -17,7 +17,7 @@ from llambert_etl.encoder.card import Card
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.pretrained import load_pretrained
 from llambert_etl.encoder.rows import Stage, read_stage, unseen
-from llambert_etl.encoder.stages import _FullBatches, learning_rate, run_stages
+from llambert_etl.encoder.stages import _FullBatches, _KeepBest, epochs, learning_rate, run_stages
 from llambert_etl.encoder.training import Labelled, fine_tune
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.settings import Settings
@@ -203,6 +203,29 @@ def test_a_wider_or_longer_training_has_a_lower_rate_unless_its_recipe_says_othe
     recipe = Recipe(model="tests/bert", revision=REVISION)
     assert learning_rate(recipe, model, rows) == rate
     assert learning_rate(recipe.model_copy(update={"learning_rate": 3e-5}), model, rows) == 3e-5
+
+
+@pytest.mark.parametrize(
+    ("rows", "chosen", "first", "expected"),
+    [(5_400, None, True, 3), (900, None, True, 3), (225, None, True, 10), (1, None, True, 150), (225, None, False, 3)]
+    + [(225, 5, True, 5), (225, 5, False, 5)],
+)
+def test_few_rows_are_learnt_from_more_often_unless_the_recipe_says_otherwise(
+    rows: int, chosen: int | None, first: bool, expected: int
+) -> None:
+    recipe = Recipe(model="tests/bert", revision=REVISION, epochs=chosen)
+    assert epochs(recipe, rows, first=first) == expected
+
+
+def test_of_epochs_that_dev_cannot_tell_apart_the_last_is_kept(tmp_path: Path) -> None:
+    keeper, control = _KeepBest(patience=2), TrainerControl()
+    for score, weight in ((0.5, 1.0), (0.8, 2.0), (0.6, 3.0), (0.8, 4.0), (0.7, 5.0)):
+        model = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.constant_(model.weight, weight)
+        told = {"metrics": {"eval_macro_f1": score}, "model": model}
+        keeper.on_evaluate(TrainingArguments(str(tmp_path)), TrainerState(), control, **told)
+    assert (keeper.weights["weight"].item(), keeper.best) == (4.0, 0.8)
+    assert not control.should_training_stop
 
 
 def test_batches_of_like_length_come_in_no_order_and_leave_nothing_out() -> None:
