@@ -48,6 +48,7 @@ class Server:
         self._deadline = deadline
         self._grace = grace
         self._process: subprocess.Popen[bytes] | None = None
+        self._launched = False
         self._kill_at = _NEVER
 
     @property
@@ -73,6 +74,7 @@ class Server:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         self._kill_at = _NEVER
+        self._launched = True  # before: a signal may come when the process is there and nobody knows its number yet
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own argv, no shell
                 self._argv,
@@ -104,11 +106,12 @@ class Server:
 
     def stop(self) -> None:
         """End every process of this server: TERM, then KILL after the grace. Stopping twice does nothing."""
-        if self._process is None:
+        if not self._launched:
             return
         self.ask_to_end()
         _await_end(self.processes, self._kill_at)
-        self._process.wait()
+        if self._process is not None:
+            self._process.wait()
         (self._folder / f"{self.name}{_RECORD}").unlink(missing_ok=True)
 
     def ask_to_end(self) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -101,6 +102,24 @@ def test_a_server_that_ends_early_is_named_with_the_end_of_its_log(server: Serve
     found = server("raise SystemExit('the database is damaged')")
     with pytest.raises(TransientError, match=r"(?s)demo ended before it was ready \(exit code 1\).*is damaged"):
         found.start()
+
+
+def test_a_start_that_a_signal_cuts_off_before_the_number_is_known_leaves_no_process(
+    server: ServerFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self.pid)
+            raise SystemExit(143)
+
+    started: list[int] = []
+    found = server(PARENT)
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(SystemExit):
+        found.start()
+    assert started
+    assert found.processes() == []
 
 
 def test_a_server_that_is_late_is_stopped(server: ServerFactory, tmp_path: Path) -> None:
