@@ -83,7 +83,7 @@ class Encoder(Part):
     epochs: int | None = Field(
         default=None,
         gt=0,
-        description="epochs of each stage at most; left out, 3, and in the first stage as many as make 150 steps",
+        description="epochs of each stage; left out, 3, and in the first stage as many as make 150 steps",
     )
     learning_rate: float | None = Field(
         default=None,
@@ -94,10 +94,12 @@ class Encoder(Part):
     batch_size: int = Field(default=16, gt=0, description="rows in each step, whatever the number of devices")
     max_length: int = Field(default=512, gt=0, le=8192, description="tokens; a longer text is cut at its end")
     dev_share: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(
-        default=0.1, description="share of each label's rows that epochs are chosen by, not learnt from"
+        default=0.1, description="share of each label's rows that is not learnt from, to score and calibrate with"
     )
-    patience: int = Field(
-        default=2, gt=0, description="epochs with a worse dev F1 before training stops, where `epochs` says how many"
+    patience: int | None = Field(
+        default=None,
+        gt=0,
+        description="epochs with a worse dev F1 before a stage stops and keeps its best; left out, it keeps its last",
     )
     class_weights: bool = Field(default=False, description="rare labels count more")
     soft_labels: bool = Field(

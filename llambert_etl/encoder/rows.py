@@ -25,7 +25,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Stage:
-    """What one stage of training learns from, and what its epochs are compared on."""
+    """What one stage of training learns from, and the rows that it is scored on."""
 
     train: Labelled
     dev: Labelled

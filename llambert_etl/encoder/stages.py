@@ -76,9 +76,7 @@ def run_stages(
     for number, stage in enumerate(stages):
         average = recipe.average_stages and number > 0
         rounds = epochs(recipe, len(stage.train.texts), first=number == 0)
-        # Whoever asks for many epochs may want to be spared the last ones; else the rate is to fall to its end.
-        patience = recipe.patience if recipe.epochs is not None and not average else rounds
-        followed = recipe.model_copy(update={"epochs": rounds, "patience": patience})
+        followed = recipe.model_copy(update={"epochs": rounds, "patience": None if average else recipe.patience})
         yield _run_stage(model, tokenizer, stage, followed, average=average)
 
 
@@ -87,7 +85,7 @@ def _run_stage(
 ) -> float:
     classes = len(model.config.id2label or ())
     before = _copy(model) if average else {}
-    keeper = _KeepBest(recipe.patience)
+    watch = _Watch(recipe.patience)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = _Trainer(
             model=model,
@@ -98,16 +96,19 @@ def _run_stage(
             processing_class=tokenizer,
             compute_loss_func=_loss(stage.train, classes, weighted=recipe.class_weights),
             compute_metrics=lambda prediction: _macro_f1(prediction, classes),
-            callbacks=[keeper],
+            callbacks=[watch],
         )
         trainer.remove_callback(PrinterCallback)  # it prints on stdout, where only the manifest belongs
         torch.manual_seed(recipe.seed + trainer.args.process_index)  # no two processes drop the same units
         logger.info("training on %d rows with learning rate %g", len(stage.train.texts), recipe.learning_rate)
         with room_on_device("lower encoder.max_length, or encoder.batch_size"):
             trainer.train()
-        # Every process has seen the same scores and keeps the same weights.
-        model.load_state_dict(_mean(before, _copy(model)) if average else keeper.weights)
-        return float(trainer.evaluate()["eval_macro_f1"]) if average else keeper.best
+        if average:
+            model.load_state_dict(_mean(before, _copy(model)))
+            return float(trainer.evaluate()["eval_macro_f1"])
+        if watch.best:  # every process has seen the same scores and keeps the same weights
+            model.load_state_dict(watch.best)
+        return watch.score
 
 
 class _Trainer(Trainer):
@@ -214,12 +215,12 @@ def _loss(rows: Labelled, classes: int, *, weighted: bool):  # type: ignore[no-u
     return loss
 
 
-class _KeepBest(TrainerCallback):
-    """Keep the weights of the best epoch, the last of several; stop after `patience` worse ones; say how far it is."""
+class _Watch(TrainerCallback):
+    """Say how far training is; with `patience` stop after so many worse epochs and keep the weights of the best."""
 
-    def __init__(self, patience: int) -> None:
-        self.best = -1.0
-        self.weights: dict[str, torch.Tensor] = {}
+    def __init__(self, patience: int | None) -> None:
+        self.score = -1.0
+        self.best: dict[str, torch.Tensor] = {}
         self._patience, self._worse, self._started = patience, 0, time.monotonic()
 
     def on_log(  # type: ignore[no-untyped-def]
@@ -245,9 +246,11 @@ class _KeepBest(TrainerCallback):
     ) -> None:
         score = metrics["eval_macro_f1"]
         logger.info("epoch %.0f, dev macro F1 %.4f", state.epoch or 0, score)
-        if score >= self.best:  # of epochs that so few rows cannot tell apart, the last has learnt the most
-            self.best, self._worse = score, 0
-            self.weights = _copy(model)
+        if self._patience is None:
+            self.score = score
+            return
+        if score >= self.score:  # of epochs that the dev split cannot tell apart, the last has learnt the most
+            self.score, self._worse, self.best = score, 0, _copy(model)
             return
         self._worse += 1
         control.should_training_stop = self._worse >= self._patience

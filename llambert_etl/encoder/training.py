@@ -32,9 +32,10 @@ def fine_tune(
 ) -> list[float]:
     """Train through `stages` in turn, write the encoder folder `out`, return the dev macro F1 of each stage's end.
 
-    A stage ends with its best epoch on its dev split. With `average_stages` a later one, whose dev split is often too
-    small to choose by, ends with the mean of the weights before and after it, which loses less of what was learnt
-    before (Wortsman et al., arXiv:2109.01903).
+    A stage ends with its last epoch, when the learning rate has come down to nothing, or with `patience` with the best
+    one on its dev split, which must be large to tell them apart. With `average_stages` a later stage ends with the
+    mean of the weights before and after it, which loses less of what was learnt before (Wortsman et al.,
+    arXiv:2109.01903).
     The weights are calibrated on `heldout`, or where that is empty on those rows of the last dev split that no stage
     before has learnt from. `after_stage` sees the encoder as each stage but the last leaves it, uncalibrated. Killed,
     it starts again and comes to the same weights.

@@ -17,7 +17,7 @@ from llambert_etl.encoder.card import Card
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.pretrained import load_pretrained
 from llambert_etl.encoder.rows import Stage, read_stage, unseen
-from llambert_etl.encoder.stages import _FullBatches, _KeepBest, epochs, learning_rate, run_stages
+from llambert_etl.encoder.stages import _FullBatches, _Watch, epochs, learning_rate, run_stages
 from llambert_etl.encoder.training import Labelled, fine_tune
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.settings import Settings
@@ -217,15 +217,21 @@ def test_few_rows_are_learnt_from_more_often_unless_the_recipe_says_otherwise(
     assert epochs(recipe, rows, first=first) == expected
 
 
-def test_of_epochs_that_dev_cannot_tell_apart_the_last_is_kept(tmp_path: Path) -> None:
-    keeper, control = _KeepBest(patience=2), TrainerControl()
+@pytest.mark.parametrize(
+    ("patience", "kept", "stopped"), [(2, (4.0, 0.8), False), (1, (4.0, 0.8), True), (None, (None, 0.7), False)]
+)
+def test_the_best_epoch_is_kept_only_with_patience_and_of_those_that_dev_cannot_tell_apart_the_last(
+    patience: int | None, kept: tuple[float | None, float], stopped: bool, tmp_path: Path
+) -> None:
+    watch, control = _Watch(patience), TrainerControl()
     for score, weight in ((0.5, 1.0), (0.8, 2.0), (0.6, 3.0), (0.8, 4.0), (0.7, 5.0)):
         model = torch.nn.Linear(1, 1, bias=False)
         torch.nn.init.constant_(model.weight, weight)
         told = {"metrics": {"eval_macro_f1": score}, "model": model}
-        keeper.on_evaluate(TrainingArguments(str(tmp_path)), TrainerState(), control, **told)
-    assert (keeper.weights["weight"].item(), keeper.best) == (4.0, 0.8)
-    assert not control.should_training_stop
+        watch.on_evaluate(TrainingArguments(str(tmp_path)), TrainerState(), control, **told)
+    best = watch.best["weight"].item() if watch.best else None
+    assert (best, watch.score) == kept
+    assert control.should_training_stop is stopped
 
 
 def test_batches_of_like_length_come_in_no_order_and_leave_nothing_out() -> None:
