@@ -10,7 +10,6 @@ from llambert_etl.cli.options import Chosen, Day, Expect, Run, Sample, Task, don
 from llambert_etl.cli.outcome import progress
 from llambert_etl.config import LabellingTask, Strategy, StudyKind
 from llambert_etl.errors import ConfigError
-from llambert_etl.labelling import merge, read_plan, read_shards, record_check
 from llambert_etl.studies.plan import load_plan
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -108,19 +107,7 @@ def check(
         size = _asked(found, strategy, sample)
         done(check_annotations(found, day, run=run, lake=lake, prompt_hash=hashed, sample_size=size))
         return
-    plan = read_plan(lake, found.name, day, run)
-    staged = merge(plan, read_shards(lake, plan))
-    manifest = check_labels(
-        found,
-        day,
-        run=run,
-        lake=lake,
-        staged=lake.scan_staged("labels", found.name, day, staged),
-        documents_version=plan.documents_version,
-        prompt_hash=hashed,
-    )
-    record_check(lake, plan, staged)
-    done(manifest)
+    done(check_labels(found, day, run=run, lake=lake, prompt_hash=hashed))
 
 
 @app.command()

@@ -9,6 +9,7 @@ from llambert_etl.annotation.answers import answers
 from llambert_etl.config import LabellingTask
 from llambert_etl.documents import as_of, sample
 from llambert_etl.errors import DataError
+from llambert_etl.labelling import merge, read_plan, read_shards, record_check
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.manifest import Manifest
 from llambert_etl.pages import report_name
@@ -56,7 +57,24 @@ def check_annotations(
     return _hold("annotations", task, partition, run, lake, profile).finished(started, versions_read=versions)
 
 
-def check_labels(
+def check_labels(task: LabellingTask, partition: Partition, *, run: str, lake: Lake, prompt_hash: str) -> Manifest:
+    """Hold the gate before `publish` over all that the run's shards have staged, and note which files passed it."""
+    plan = read_plan(lake, task.name, partition, run)
+    staged = merge(plan, read_shards(lake, plan))
+    manifest = check_staged(
+        task,
+        partition,
+        run=run,
+        lake=lake,
+        staged=lake.scan_staged("labels", task.name, partition, staged),
+        documents_version=plan.documents_version,
+        prompt_hash=prompt_hash,
+    )
+    record_check(lake, plan, staged)
+    return manifest
+
+
+def check_staged(
     task: LabellingTask,
     partition: Partition,
     *,
@@ -66,7 +84,7 @@ def check_labels(
     documents_version: int,
     prompt_hash: str,
 ) -> Manifest:
-    """Hold the gate before `publish`: the staged rows, against the documents of the version that was planned."""
+    """Hold the staged rows against the documents of the version that was planned."""
     started = datetime.datetime.now(datetime.UTC)
     versions = {"documents": documents_version, "labels": lake.version("labels")}
     with lake_faults(f"labels {task.name} {partition}"):

@@ -14,7 +14,7 @@ from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.quality import profile_labels
-from llambert_etl.steps.check import check_annotations, check_documents, check_labels
+from llambert_etl.steps.check import check_annotations, check_documents, check_staged
 from tests.tasks import make_task, three_label_task
 from tests.unit.quality import frames
 
@@ -38,7 +38,7 @@ def label_rows(task: LabellingTask, counts: list[int], version: int = 1) -> list
 def audit(lake: Lake, task: LabellingTask, counts: list[int], version: int = 1, **options: Any) -> Manifest:
     staged = frames.frame("labels", label_rows(task, counts, version))
     given: dict[str, Any] = {"documents_version": lake.version("documents"), "prompt_hash": "p", **options}
-    return check_labels(task, DAY, run="night", lake=lake, staged=staged, **given)
+    return check_staged(task, DAY, run="night", lake=lake, staged=staged, **given)
 
 
 def report_of(lake: Lake, kind: str, run: str) -> str:
