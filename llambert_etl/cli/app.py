@@ -9,7 +9,7 @@ import typer
 
 from llambert_etl.cli import labels, models, review, steps
 from llambert_etl.cli.clients import Clients, open_batch, open_step
-from llambert_etl.cli.options import Day, Expect, Run, Sample, Task, done
+from llambert_etl.cli.options import Chosen, Day, Expect, Run, Sample, Task, done, to_ask
 from llambert_etl.cli.outcome import emit
 from llambert_etl.config import find_task, load_tasks
 from llambert_etl.errors import ConfigError, DataError
@@ -88,13 +88,14 @@ def write_batch(
     file: Annotated[Path, typer.Argument(help="a new JSON lines file of requests, for the provider's batch API")],
     run: Run = "cli",
     expect: Expect = None,
+    strategy: Chosen = None,
     sample: Sample = None,
 ) -> None:
     """Write requests about the documents of the sample that are not answered yet."""
     from llambert_etl.steps.batch import write_batch
 
     opened = open_step(task, partition, expect)
-    work, annotator = open_batch(opened, run=run, sample=sample, step="batch write")
+    work, annotator = open_batch(opened, run=run, sample=to_ask(opened.task, strategy, sample), step="batch write")
     done(write_batch(work, annotator, file))
 
 
@@ -105,13 +106,14 @@ def read_batch(
     file: Annotated[Path, typer.Argument(help="the JSON lines file of results that the provider gave back")],
     run: Run = "cli",
     expect: Expect = None,
+    strategy: Chosen = None,
     sample: Sample = None,
 ) -> None:
     """Read results into `annotations`; a document of the sample without one is `failed`."""
     from llambert_etl.steps.batch import read_batch
 
     opened = open_step(task, partition, expect)
-    work, annotator = open_batch(opened, run=run, sample=sample, step="batch read")
+    work, annotator = open_batch(opened, run=run, sample=to_ask(opened.task, strategy, sample), step="batch read")
     done(read_batch(work, annotator, file))
 
 

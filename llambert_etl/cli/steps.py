@@ -6,10 +6,9 @@ from typing import Annotated, Literal
 import typer
 
 from llambert_etl.cli.clients import open_backlog, open_batch, open_step
-from llambert_etl.cli.options import Chosen, Day, Expect, Run, Sample, Task, done
+from llambert_etl.cli.options import Chosen, Day, Expect, Run, Sample, Task, done, to_ask
 from llambert_etl.cli.outcome import progress
-from llambert_etl.config import LabellingTask, Strategy, StudyKind
-from llambert_etl.errors import ConfigError
+from llambert_etl.config import StudyKind
 from llambert_etl.studies.plan import load_plan
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -40,7 +39,7 @@ def annotate(
     from llambert_etl.steps.annotate import annotate
 
     found, day, clients = opened = open_step(task, partition, expect)
-    size = _asked(found, strategy, sample)  # a wrong strategy is refused before the model is opened
+    size = to_ask(found, strategy, sample)  # a wrong strategy is refused before the model is opened
     if found.annotator.batch:
         from llambert_etl.steps.batch import annotate_in_batches
 
@@ -68,7 +67,8 @@ def estimate(
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
-    sample: Annotated[int | None, typer.Option(min=1, help="as it will be given to annotate")] = None,
+    strategy: Chosen = None,
+    sample: Sample = None,
     probe: Annotated[int, typer.Option(min=0, help="documents to ask about now; their answers are kept")] = 20,
 ) -> None:
     """Say what annotating the sample as of the day would take: documents, tokens, seconds and money."""
@@ -78,8 +78,9 @@ def estimate(
     from llambert_etl.steps.estimate import estimate
 
     found, _, clients = opened = open_step(task, partition, expect)
+    size = to_ask(found, strategy, sample)
     annotator = open_annotator(found, clients.settings)
-    work = open_backlog(opened, annotator, run=run, sample=sample, step="estimate", batched=False)
+    work = open_backlog(opened, annotator, run=run, sample=size, step="estimate", batched=False)
     later = Spending.load(found, clients.settings, batched=found.annotator.batch)
     done(estimate(work, annotator, render(found, clients.settings.include), probe=probe, later=later))
 
@@ -104,7 +105,7 @@ def check(
         done(check_documents(found, day, run=run, lake=lake))
         return
     if what == "annotations":
-        size = _asked(found, strategy, sample)
+        size = to_ask(found, strategy, sample)
         done(check_annotations(found, day, run=run, lake=lake, prompt_hash=hashed, sample_size=size))
         return
     done(check_labels(found, day, run=run, lake=lake, prompt_hash=hashed))
@@ -221,10 +222,3 @@ def training_due(
     found, day, clients = open_step(task, partition, expect)
     trained = clients.registry.decided_upto(found.name)
     done(training_due(found, day, run=run, lake=clients.lake, trained=trained, force=force))
-
-
-def _asked(task: LabellingTask, strategy: Strategy | None, sample: int | None) -> int:
-    """Return how many documents the LLM is asked about. Raise ConfigError for a strategy that has no use for it."""
-    if strategy == "gold":
-        raise ConfigError(f"{task.name}: strategy 'gold' has no use for the LLM's answers; run `llambert train` alone")
-    return task.sample_size(strategy, sample)

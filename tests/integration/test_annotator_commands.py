@@ -51,14 +51,16 @@ def test_what_an_estimate_asked_is_not_asked_by_annotate_which_costs_what_it_sai
     assert len(provider.batches) == batch
 
 
+@pytest.mark.parametrize("options", [["--sample", "5"], ["--strategy", "combined"]], ids=["sample", "strategy"])
 def test_a_batch_goes_out_and_comes_back_by_hand(
-    batches: BatchHouse, provider: FakeProvider, capfd: pytest.CaptureFixture[str], tmp_path: Path
+    batches: BatchHouse, provider: FakeProvider, capfd: pytest.CaptureFixture[str], tmp_path: Path, options: list[str]
 ) -> None:
-    write_task(batches.settings.include)
+    write_task(batches.settings.include, sample=3, extra=2)
+    assert rows(manifest(capfd, "estimate", "--probe", "0", *options)) == {"read": 5, "left": 5}
     requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
-    assert rows(manifest(capfd, "batch", "write", str(requests), "--sample", "5")) == {"read": 5, "written": 5}
+    assert rows(manifest(capfd, "batch", "write", str(requests), *options)) == {"read": 5, "written": 5}
     results.write_bytes(jsonl(batches.results(provider, requests)))
-    done = manifest(capfd, "batch", "read", str(results), "--sample", "5")
+    done = manifest(capfd, "batch", "read", str(results), *options)
     assert rows(done) == {"read": 5, "labelled": 5}
     assert done.cost == pytest.approx(0.5 * 5 * EACH)
     assert not provider.requests
