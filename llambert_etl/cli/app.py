@@ -11,7 +11,7 @@ from llambert_etl.cli import labels, models, review, steps
 from llambert_etl.cli.clients import Clients, open_batch, open_step
 from llambert_etl.cli.options import Chosen, Day, Expect, Run, Sample, Task, done, to_ask
 from llambert_etl.cli.outcome import emit
-from llambert_etl.config import find_task, load_tasks
+from llambert_etl.config import LabellingTask, Source, find_task, load_tasks
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.partition import parse_partition
 from llambert_etl.studies.plan import load_plan
@@ -27,6 +27,7 @@ app.add_typer(gold_app, name="gold")
 app.add_typer(models.app, name="models")
 app.add_typer(review.app, name="review")
 
+_ANY_DAY = "2000-01-01"
 Include = Annotated[
     Path, typer.Option("--include", help="folder of tasks/, prompts/ and gold/", envvar="LLAMBERT_INCLUDE")
 ]
@@ -43,6 +44,7 @@ def validate(include: Include = Path("include")) -> None:
         try:
             prompt_hash(task, include)
             load_plan(include, task)
+            _check_source(task, include)
         except ConfigError as error:
             problems.append(str(error))
         else:
@@ -51,6 +53,18 @@ def validate(include: Include = Path("include")) -> None:
         raise ConfigError(f"{include / 'tasks'}: no task files there")
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def _check_source(task: LabellingTask, include: Path) -> None:
+    """Raise ConfigError for a URI that no deployment can read. What this one lets tasks read, `ingest` looks at."""
+    from llambert_etl.sources.location import files_location
+
+    if not isinstance(task.source, Source):
+        return
+    try:
+        files_location(task.source.uri.replace("{partition}", _ANY_DAY))
+    except ConfigError as error:
+        raise ConfigError(f"{include / 'tasks' / task.name}.yaml: source.uri: {error}") from error
 
 
 @tasks_app.command("show")

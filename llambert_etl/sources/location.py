@@ -105,16 +105,22 @@ def is_safe_key(key: str) -> bool:
 
 def allowed_location(uri: str, sources: Sequence[str]) -> Location:
     """Parse `uri` and hold it against the allow-list. Raise ConfigError naming LLAMBERT_SOURCES otherwise."""
-    if "{" in uri or "}" in uri:
-        raise ConfigError(f"source {uri!r}: the only placeholder is {{partition}}")
-    location = Location.parse(uri)
-    if not location.parts:
-        raise ConfigError(f"source {uri!r} names no files: end it with a file name or a pattern such as *.jsonl.gz")
+    location = files_location(uri)
     if not any(location.is_inside(prefix) for prefix in file_prefixes(sources)):
         raise ConfigError(
             f"source {uri!r} is not under any of LLAMBERT_SOURCES {list(sources)}; "
             "add its prefix there if tasks may read it"
         )
+    return location
+
+
+def files_location(uri: str) -> Location:
+    """Parse a URI of files, its `{partition}` filled in. Raise ConfigError where it can name none in any deployment."""
+    if "{" in uri or "}" in uri:
+        raise ConfigError(f"source {uri!r}: the only placeholder is {{partition}}")
+    location = Location.parse(uri)
+    if not location.parts:
+        raise ConfigError(f"source {uri!r} names no files: end it with a file name or a pattern such as *.jsonl.gz")
     return location
 
 

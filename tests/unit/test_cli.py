@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from llambert_etl.cli import run
 from llambert_etl.cli.outcome import conclude
 from llambert_etl.config import find_task
 from llambert_etl.errors import ConfigError, DataError, TransientError
+from tests.tasks import task_fields
 
 INCLUDE = Path(__file__).parents[2] / "include"
 DAY = ["--partition", "2026-11-10"]
@@ -140,6 +142,28 @@ def test_doctor_names_what_cannot_be_used(capfd: pytest.CaptureFixture[str]) -> 
 def test_the_shipped_task_files_are_valid(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["tasks", "validate", "--include", str(INCLUDE)]) == 0
     assert "movie_sentiment: 2 labels" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("landing/{partition}/*.jsonl", "must be s3://bucket/... or an absolute path"),
+        ("ftp://landing/{partition}/*", "scheme 'ftp' is not read"),
+        ("/landing/{partition}/{hour}/*", "the only placeholder is {partition}"),
+    ],
+)
+def test_a_source_that_no_deployment_can_read_is_a_fault_of_the_task_file(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, uri: str, said: str
+) -> None:
+    fields = task_fields()
+    fields["source"]["uri"] = uri
+    (tmp_path / "prompts").symlink_to(INCLUDE / "prompts")
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "reviews.yaml").write_text(yaml.safe_dump(fields, sort_keys=False))
+    assert run(["tasks", "validate", "--include", str(tmp_path)]) == 78
+    err = capfd.readouterr().err
+    assert "tasks/reviews.yaml: source.uri: " in err
+    assert said in err
 
 
 def test_a_task_is_shown_with_its_defaults(capfd: pytest.CaptureFixture[str]) -> None:
