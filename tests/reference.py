@@ -97,7 +97,7 @@ def _kind(schema: Schema) -> str:
     if schema["type"] == "object":
         inner = schema.get("additionalProperties") or next(iter(schema["patternProperties"].values()))
         return f"mapping of names to {_kind(inner)}"
-    limits = [f"{word} {schema[name]:,g}" for name, word in _LIMITS.items() if name in schema]
+    limits = [f"{word} {schema[name]:,.10g}" for name, word in _LIMITS.items() if name in schema]
     pattern = [f"`{schema['pattern']}`"] if "pattern" in schema else []
     return " ".join([{"string": "text"}.get(schema["type"], schema["type"]), ", ".join(limits + pattern)]).strip()
 

@@ -14,6 +14,8 @@ ModelId = Annotated[str, Field(pattern=HUB_MODEL)]
 Revision = Annotated[str, Field(pattern=COMMIT, description="a commit, never a branch: a branch moves")]
 Template = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\.j2$", description="a file of include/prompts")]
 Channel = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+# What the random generators take.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Strategy = Literal["gold", "llm", "llm+extra", "combined"]
 StudyKind = Literal["strategies", "size", "mislabelling", "prompts", "annotators"]

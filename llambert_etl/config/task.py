@@ -16,6 +16,7 @@ from llambert_etl.config.fields import (
     ModelId,
     Part,
     Revision,
+    Seed,
     Share,
     Strategy,
     TaskName,
@@ -111,7 +112,7 @@ class Encoder(Part):
         default=True,
         description="a stage after the first runs all epochs and ends with the mean of its first and last weights",
     )
-    seed: int = Field(default=42, description="of the dev split, the new head and the order of batches")
+    seed: Seed = Field(default=42, description="of the dev split, the new head and the order of batches")
 
 
 class Gates(Part):

@@ -110,7 +110,7 @@ def _possible(task: LabellingTask, pools: Pools) -> list[Strategy]:
 def _sizes(plan: StudyPlan, available: int) -> list[int]:
     """Return the sizes that there are rows for; all rows come last where the plan names none."""
     if plan.size.rows:
-        left_out = sorted(rows for rows in set(plan.size.rows) if rows > available)
+        left_out = sorted(rows for rows in plan.size.rows if rows > available)
         if left_out:
             logger.warning("study of size: sizes %s are left out, there are %s rows", left_out, available)
         return sorted(set(plan.size.rows) - set(left_out))

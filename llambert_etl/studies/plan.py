@@ -1,17 +1,26 @@
 """StudyPlan: what the studies of a task vary, in a YAML file of include/studies that has the task's name."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from llambert_etl.config import Annotator, LabellingTask, LabelName, Share, Strategy
-from llambert_etl.config.fields import Part, Template
+from llambert_etl.config.fields import Part, Seed, Template
 from llambert_etl.config.yaml_files import read_yaml
 from llambert_etl.errors import ConfigError
 
 Rows = Annotated[int, Field(ge=2)]
 _SOME = Field(min_length=1)
+
+
+def _each_once(values: list[object]) -> list[object]:
+    if len(set(values)) < len(values):
+        raise ValueError(f"{values} names one twice, which would pass one result off as two")
+    return values
+
+
+_ONCE = AfterValidator(_each_once)
 
 
 class Strategies(Part):
@@ -20,8 +29,10 @@ class Strategies(Part):
     `soft` targets are the LLM's probabilities, `hard` ones its labels.
     """
 
-    compare: list[Strategy] = Field(default_factory=list, description="all that there are rows for where left out")
-    targets: Annotated[list[Literal["hard", "soft"]], _SOME] = Field(
+    compare: Annotated[list[Strategy], _ONCE] = Field(
+        default_factory=list, description="all that there are rows for where left out"
+    )
+    targets: Annotated[list[Literal["hard", "soft"]], _SOME, _ONCE] = Field(
         default=["hard"], description="for each strategy but `gold`"
     )
 
@@ -29,23 +40,25 @@ class Strategies(Part):
 class Size(Part):
     """The learning curve: how good is an encoder that learns from so many labels?"""
 
-    strategies: Annotated[list[Literal["gold", "llm"]], _SOME] = Field(
+    strategies: Annotated[list[Literal["gold", "llm"]], _SOME, _ONCE] = Field(
         default=["gold", "llm"], description="whose labels are learnt from"
     )
-    rows: list[Rows] = Field(default_factory=list, description="doubled from 100 up to all there are where left out")
+    rows: Annotated[list[Rows], _ONCE] = Field(
+        default_factory=list, description="doubled from 100 up to all there are where left out"
+    )
     worth: float = Field(default=0.002, gt=0, lt=1, description="accuracy for which more labels would be paid")
 
 
 class Mislabelling(Part):
     """Gold labels made wrong on purpose. `like_annotator` errs where the LLM errs, `uniform` anywhere."""
 
-    shares: Annotated[list[Share], _SOME] = Field(
+    shares: Annotated[list[Share], _SOME, _ONCE] = Field(
         default=[0.0, 0.05, 0.1, 0.2, 0.3, 0.4], description="of the labels that are made wrong"
     )
-    flips: Annotated[list[Literal["uniform", "like_annotator"]], _SOME] = Field(
+    flips: Annotated[list[Literal["uniform", "like_annotator"]], _SOME, _ONCE] = Field(
         default=["uniform"], description="which rows err, and how"
     )
-    bodies: Annotated[list[Literal["trained", "frozen"]], _SOME] = Field(
+    bodies: Annotated[list[Literal["trained", "frozen"]], _SOME, _ONCE] = Field(
         default=["trained", "frozen"], description="the whole encoder learns, or its head alone"
     )
     frozen_learning_rate: float = Field(default=1e-3, gt=0, lt=1, description="for the head alone: it starts random")
@@ -61,8 +74,12 @@ class Mislabelling(Part):
 class Prompts(Part):
     """Shots and templates, compared on gold that is learnt from; the best is then held against the test split."""
 
-    templates: list[Template] = Field(default_factory=list, description="the task's own where left out")
-    shots: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list, description="all that its examples allow")
+    templates: Annotated[list[Template], _ONCE] = Field(
+        default_factory=list, description="the task's own where left out"
+    )
+    shots: Annotated[list[Annotated[int, Field(ge=0)]], _ONCE] = Field(
+        default_factory=list, description="all that its examples allow"
+    )
     documents: Rows = Field(default=250, description="gold documents that each is asked about")
 
 
@@ -76,21 +93,18 @@ class Annotators(Part):
 
 
 class StudyPlan(Part):
-    """What each kind of study varies. A seed decides the rows that are drawn, the new head and the order of batches."""
+    """What each kind of study varies, each of a list once.
 
-    seeds: Annotated[list[int], _SOME] = Field(default=[1, 2, 3], description="each once")
+    A seed decides the rows that are drawn, the new head and the order of batches.
+    """
+
+    seeds: Annotated[list[Seed], _SOME, _ONCE] = Field(default=[1, 2, 3], description="trainings of each point")
     gold_rows: Rows | None = Field(default=None, description="gold rows to learn from; all of the train split if none")
     strategies: Strategies = Field(default_factory=Strategies, description="for `llambert study strategies`")
     size: Size = Field(default_factory=Size, description="for `llambert study size`")
     mislabelling: Mislabelling = Field(default_factory=Mislabelling, description="for `llambert study mislabelling`")
     prompts: Prompts = Field(default_factory=Prompts, description="for `llambert study prompts`")
     annotators: Annotators = Field(default_factory=Annotators, description="for `llambert study annotators`")
-
-    @model_validator(mode="after")
-    def _each_once(self) -> Self:
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds: {self.seeds} names one twice, which would pass one result off as two")
-        return self
 
 
 def load_plan(include: Path, task: LabellingTask, seeds: str | None = None) -> StudyPlan:
@@ -102,4 +116,6 @@ def load_plan(include: Path, task: LabellingTask, seeds: str | None = None) -> S
     try:
         return StudyPlan.model_validate({**plan.model_dump(), "seeds": seeds.split(",")})
     except ValidationError as error:
-        raise ConfigError(f"--seeds {seeds!r}: whole numbers with commas between them, each once") from error
+        raise ConfigError(
+            f"--seeds {seeds!r}: whole numbers from 0 to 4294967295 with commas between them, each once"
+        ) from error

@@ -55,7 +55,11 @@ def _deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["annotate", "--task", "movie_sentiment", "--strategy", "gold", *DAY], 78, "run `llambert train` alone"),
         (["check", "annotations", "--task", "movie_sentiment", "--strategy", "gold", *DAY], 78, "has no use for the"),
         (["estimate", "--task", "movie_sentiment", "--strategy", "gold", *DAY], 78, "has no use for the"),
-        (["batch", "write", "new.jsonl", "--task", "movie_sentiment", "--strategy", "gold", *DAY], 78, "has no use for"),
+        (
+            ["batch", "write", "new.jsonl", "--task", "movie_sentiment", "--strategy", "gold", *DAY],
+            78,
+            "has no use for",
+        ),
     ],
 )
 def test_a_refusal_is_one_line_and_an_exit_code(

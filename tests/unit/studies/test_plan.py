@@ -30,7 +30,7 @@ def test_seeds_of_the_command_line_replace_those_of_the_plan(tmp_path: Path) -> 
     assert load_plan(tmp_path, make_task(), "4,5").seeds == [4, 5]
 
 
-@pytest.mark.parametrize("seeds", ["1,1", "one", "", "1;2"])
+@pytest.mark.parametrize("seeds", ["1,1", "one", "", "1;2", "-1", "4294967296"])
 def test_seeds_that_are_no_different_numbers_are_refused(tmp_path: Path, seeds: str) -> None:
     with pytest.raises(ConfigError, match="--seeds"):
         load_plan(tmp_path, make_task(), seeds)
@@ -41,6 +41,10 @@ def test_seeds_that_are_no_different_numbers_are_refused(tmp_path: Path, seeds: 
     [
         ("seeds: [1, 1]", "names one twice"),
         ("seeds: []", "seeds"),
+        ("seeds: [1, -1]", "seeds.1"),
+        ("strategies: {compare: [llm, gold, llm]}", "strategies.compare: ['llm', 'gold', 'llm'] names one twice"),
+        ("mislabelling: {shares: [0, 0.1, 0.0]}", "mislabelling.shares: [0.0, 0.1, 0.0] names one twice"),
+        ("prompts: {shots: [2, 2]}", "prompts.shots: [2, 2] names one twice"),
         ("sizes: {}", "remove it or mend its spelling"),
         ("mislabelling: {shares: [1.5]}", "mislabelling.shares.0"),
         ("mislabelling: {shares: [0.1, 0.2]}", "mislabelling.shares: add 0.0"),
