@@ -15,7 +15,7 @@ Confusions = Mapping[tuple[str, str], float]
 def uniform_errors(labels: Sequence[str], names: Sequence[str]) -> Confusions:
     """Return errors that may hit any row of `labels` and lead to any other of the task's `names`."""
     counts = Counter(labels)
-    return {(right, wrong): float(counts[right]) for right in names for wrong in names if right != wrong}
+    return {(right, wrong): float(counts[right]) for right in counts for wrong in names if right != wrong}
 
 
 def annotator_errors(judged: pl.DataFrame) -> Confusions:
@@ -45,7 +45,7 @@ def flip(labels: Sequence[str], share: float, errors: Confusions, seed: int) -> 
                 f"mislabelling: {share:.0%} wrong labels in the annotator's proportions are more {right!r} rows than "
                 f"the {counts[right]} there are; take smaller shares"
             )
-        for row in rows[right][start : start + quota]:
+        for row in rows.get(right, [])[start : start + quota]:
             flipped[int(row)] = wrong
         taken[right] += quota
     return flipped

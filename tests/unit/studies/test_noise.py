@@ -22,6 +22,12 @@ def test_exactly_the_share_that_was_asked_for_is_flipped(share: float) -> None:
     assert moves(LABELS, flipped).total() == round(share * len(LABELS))
 
 
+def test_a_label_that_no_row_has_is_flipped_in_no_row() -> None:
+    assert flip([], 0.4, uniform_errors([], NAMES), seed=1) == []
+    assert moves(LABELS[:60], flip(LABELS[:60], 0.1, uniform_errors(LABELS[:60], NAMES), seed=1)).total() == 6
+    assert flip(LABELS[:60], 0.0, {("mixed", "positive"): 1.0}, seed=1) == LABELS[:60]
+
+
 def test_uniform_flips_hit_every_label_as_often_as_it_stands_there() -> None:
     found = moves(LABELS, flip(LABELS, 0.4, uniform_errors(LABELS, NAMES), seed=1))
     assert Counter({right: sum(n for (own, _), n in found.items() if own == right) for right in NAMES}) == {
