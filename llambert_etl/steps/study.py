@@ -5,12 +5,14 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from llambert_etl.config import StudyKind, fingerprint
+from llambert_etl.errors import ConfigError
 from llambert_etl.manifest import Manifest
 from llambert_etl.registry import Measurement, Registry
 from llambert_etl.schemas import TableName
@@ -39,6 +41,8 @@ def study(
     on where it was. Nothing here changes what is labelled, or by which encoder.
     """
     started = datetime.datetime.now(datetime.UTC)
+    with _faults(out):  # before anything is trained or paid for
+        out.mkdir(parents=True, exist_ok=True)
     result = (ask if kind in ASKED else train)(kind, subject, progress)
     lines = summarise(result.outcomes)
     task, plan = subject.task, subject.plan
@@ -55,7 +59,8 @@ def study(
         _write(f"{task.name}: {kind}", kind, result, lines, facts, folder)
         if registry is not None:
             facts["mlflow_run"] = _log(kind, subject, lines, facts, registry, folder)
-        shutil.copytree(folder, out, dirs_exist_ok=True)
+        with _faults(out):
+            shutil.copytree(folder, out, dirs_exist_ok=True)
     facts["folder"] = str(out)
     return Manifest(
         step="study",
@@ -68,6 +73,14 @@ def study(
         tokens=result.tokens,
         cost=result.usd,
     ).finished(started, facts=facts)
+
+
+@contextmanager
+def _faults(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"study folder {str(out)!r} cannot be written: {error}; give another by --out") from error
 
 
 def _write(

@@ -122,6 +122,12 @@ def test_the_table_and_the_plot_are_in_mlflow_and_in_the_folder(school: School, 
     assert client.get_run(run).data.metrics["accuracy.gold"] == told(out)["lines"][0]["accuracy"]
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_trained(school: School, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("notes")
+    with pytest.raises(ConfigError, match="taken' cannot be written: .* give another by --out"):
+        run_study(school, "strategies", tmp_path / "taken", lambda done, total: pytest.fail("something was trained"))
+
+
 def test_a_task_without_gold_cannot_be_studied(usable: Settings, tmp_path: Path) -> None:
     school = School(usable, make_task())
     school.task = school.task.model_copy(update={"name": "nobody_judged"})
