@@ -22,6 +22,8 @@ _SMALLEST = 100
 def strategies(task: LabellingTask, plan: StudyPlan, pools: Pools) -> list[Point]:
     """Lay gold, LLM labels, more LLM labels, and one after the other side by side, as the paper's tables do."""
     compared = plan.strategies.compare or _possible(task, pools)
+    if "soft" in plan.strategies.targets and set(compared) != {"gold"}:
+        _check_soft(task, pools.llm)
     points = []
     for seed in plan.seeds:
         gold = draw(pools.gold, plan.gold_rows or pools.gold.height, seed)
@@ -105,6 +107,15 @@ def _possible(task: LabellingTask, pools: Pools) -> list[Strategy]:
             "import` or `llambert annotate`"
         )
     return found
+
+
+def _check_soft(task: LabellingTask, llm: pl.DataFrame) -> None:
+    """Raise DataError where soft targets would be the hard ones under another name."""
+    if llm.height and llm["probabilities"].null_count() == llm.height:
+        raise DataError(
+            f"study of {task.name}: `soft` targets are the LLM's probabilities, and it gave none with its {llm.height} "
+            "labels; ask it with `method: score`, or take `soft` out of strategies.targets"
+        )
 
 
 def _sizes(plan: StudyPlan, available: int) -> list[int]:

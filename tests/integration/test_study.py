@@ -143,6 +143,16 @@ def test_a_strategy_without_rows_of_every_label_is_refused_before_anything_is_tr
         run_study(school, "size", tmp_path, size={"strategies": ["gold"], "rows": [2, 12]})
 
 
+def test_soft_targets_are_refused_where_the_llm_gave_no_probabilities(school: School, tmp_path: Path) -> None:
+    school.task = school.task.model_copy(update={"name": f"{school.task.name}_generated"})
+    said = [{**row, "probabilities": None} for row in frames.annotations(school.task, 60)]
+    for table, rows in (("annotations", said), ("documents", frames.documents(school.task, 60))):
+        frames.put(school.lake, table, rows, school.task)  # type: ignore[arg-type]
+    frames.put(school.lake, "gold", frames.gold(school.task, range(12), "test"), school.task)
+    with pytest.raises(DataError, match="gave none with its 48 labels; ask it with `method: score`"):
+        run_study(school, "strategies", tmp_path, strategies={"compare": ["llm"], "targets": ["hard", "soft"]})
+
+
 def test_no_text_that_gold_tests_on_is_learnt_from(school: School) -> None:
     from llambert_etl.studies.data import read_pools
 
