@@ -1,15 +1,16 @@
 """The learning curve: a power law through measured accuracies, and how many labels are enough."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import least_squares
 
 _RESAMPLES = 200
+# Half a doubling: the accuracies of sizes that are closer tell seeds apart, not sizes.
+APART = math.sqrt(2)
 _LEAST_SPREAD = 1e-3  # of accuracy: what a thousand test rows can tell apart at all
 _Floats = npt.NDArray[np.float64]
 
@@ -39,6 +40,7 @@ class Advice:
     """How many labels are `enough`, and between which numbers that is; None: more than the largest size measured.
 
     `gain` is the accuracy that doubling the largest size should bring, `gained` what the last doubling before it did.
+    With one of the `seeds` alone `low` and `high` say nothing.
     """
 
     enough: int | None
@@ -47,6 +49,7 @@ class Advice:
     largest: int
     gain: float
     gained: float
+    seeds: int
 
 
 def fit(measured: Mapping[int, Sequence[float] | _Floats]) -> Curve:
@@ -69,12 +72,14 @@ def fit(measured: Mapping[int, Sequence[float] | _Floats]) -> Curve:
 
 
 def advise(measured: Mapping[int, Sequence[float]], worth: float, seed: int = 0) -> Advice | None:
-    """Say how many labels are enough, from the accuracies of each size; None with fewer than three sizes to fit.
+    """Say how many labels are enough, from the accuracies of each size; None with too few sizes for a curve.
 
     That is where the curve says that doubling gains less than `worth`, but never before the measurements say so too.
     Between `low` and `high` lie 90 % of what comes out when the seeds of each size are drawn again with replacement.
     """
-    if len(measured) < 3:
+    largest = max(measured)
+    smaller = _smaller(measured, largest)
+    if len(measured) < 3 or not smaller:
         return None
     generator = np.random.default_rng(seed)
     drawn = [
@@ -82,15 +87,15 @@ def advise(measured: Mapping[int, Sequence[float]], worth: float, seed: int = 0)
         for _ in range(_RESAMPLES)
     ]
     low, high = np.quantile(drawn, (0.05, 0.95), method="nearest")
-    *_, before, largest = sorted(measured)
-    last = float(np.mean(measured[largest]) - np.mean(measured[before]))
+    last = float(np.mean(measured[largest]) - np.mean(measured[smaller[-1]]))
     return Advice(
         enough=_whole(_enough(measured, worth), largest),
         low=_whole(float(low), largest),
         high=_whole(float(high), largest),
         largest=largest,
         gain=fit(measured).gain_of_doubling(largest),
-        gained=last / math.log2(largest / before),
+        gained=last / math.log2(largest / smaller[-1]),
+        seeds=max(len(values) for values in measured.values()),
     )
 
 
@@ -101,14 +106,16 @@ def _enough(measured: Mapping[int, Sequence[float] | _Floats], worth: float) -> 
 
 def _last_that_paid(measured: Mapping[int, Sequence[float] | _Floats], worth: float) -> int:
     """Return the largest size that was better than all smaller ones by more than `worth` a doubling; 0 for none."""
-    sizes = sorted(measured)
-    best, paid = float(np.mean(measured[sizes[0]])), 0
-    for before, rows in pairwise(sizes):
-        mean = float(np.mean(measured[rows]))
-        if mean - best > worth * math.log2(rows / before):
+    means, paid = {rows: float(np.mean(measured[rows])) for rows in sorted(measured)}, 0
+    for rows, mean in means.items():
+        smaller = _smaller(means, rows)
+        if smaller and mean - max(means[size] for size in smaller) > worth * math.log2(rows / smaller[-1]):
             paid = rows
-        best = max(best, mean)
     return paid
+
+
+def _smaller(measured: Iterable[int], rows: int) -> list[int]:
+    return [size for size in sorted(measured) if size * APART <= rows]
 
 
 def _whole(rows: float, largest: int) -> int | None:

@@ -1,5 +1,6 @@
 """What a study says beyond its figures: how many labels are enough, how much noise is bearable, which is better."""
 
+import statistics
 from collections.abc import Sequence
 from itertools import takewhile
 
@@ -24,12 +25,18 @@ def of_strategies(outcomes: Sequence[Outcome]) -> Findings:
     }
 
 
-def of_size(outcomes: Sequence[Outcome], plan: StudyPlan) -> Findings:
-    """Say for each kind of label how many are enough."""
+def of_size(outcomes: Sequence[Outcome], plan: StudyPlan, test: pl.DataFrame) -> Findings:
+    """Say for each kind of label how many are enough; none where all of them teach nothing that `test` shows."""
     curves: dict[str, dict[int, list[float]]] = {}
     for outcome in outcomes:
         curves.setdefault(outcome.series, {}).setdefault(int(outcome.x or 0), []).append(outcome.accuracy)
-    return {name: _advice(advise(measured, plan.size.worth), plan.size.worth) for name, measured in curves.items()}
+    guessed = _guessed(test)
+    return {
+        name: _advice(advise(measured, plan.size.worth), plan.size.worth)
+        if max(map(statistics.mean, measured.values())) > guessed
+        else f"nothing learnt at any size: no better than the commonest label for every text, {guessed:.1%}"
+        for name, measured in curves.items()
+    }
 
 
 def of_mislabelling(lines: Sequence[Line], judged: pl.DataFrame, test: pl.DataFrame) -> Findings:
@@ -37,7 +44,7 @@ def of_mislabelling(lines: Sequence[Line], judged: pl.DataFrame, test: pl.DataFr
 
     Nothing is borne by one that is no better on `test` than to give each row the commonest label.
     """
-    guessed = max(test["label"].value_counts()["count"].to_list()) / test.height
+    guessed = _guessed(test)
     found: Findings = {}
     for series in dict.fromkeys(line.series for line in lines):
         own = sorted((line for line in lines if line.series == series), key=lambda line: line.x or 0)
@@ -51,6 +58,12 @@ def of_mislabelling(lines: Sequence[Line], judged: pl.DataFrame, test: pl.DataFr
         bounds = binomtest(wrong, judged.height).proportion_ci(0.95, method="wilson")
         found["annotator"] = f"wrong on {wrong / judged.height:.1%} of gold ({bounds.low:.1%} to {bounds.high:.1%})"
     return found
+
+
+def _guessed(test: pl.DataFrame) -> float:
+    """Return the accuracy of one that says the commonest label of every row."""
+    counts: list[int] = test["label"].value_counts()["count"].to_list()
+    return max(counts) / test.height
 
 
 def _borne(lines: Sequence[Line]) -> float:
@@ -86,7 +99,7 @@ def _right(answers: pl.DataFrame) -> pl.Series:
 
 def _advice(advice: Advice | None, worth: float) -> str:
     if advice is None:
-        return "three sizes or more are needed for a curve"
+        return "three sizes or more, not all close together, are needed for a curve"
     if advice.enough is None:
         return (
             f"{advice.largest:,} labels are not enough: the last doubling gained {100 * advice.gained:.2f} points, the "
@@ -94,6 +107,5 @@ def _advice(advice: Advice | None, worth: float) -> str:
         )
     low = "more" if advice.low is None else f"{advice.low:,}"
     high = "more" if advice.high is None else f"{advice.high:,}"
-    return (
-        f"{advice.enough:,} labels are enough ({low} to {high}): then doubling gains less than {100 * worth:g} points"
-    )
+    between = f"{low} to {high}" if advice.seeds > 1 else "by one seed"
+    return f"{advice.enough:,} labels are enough ({between}): then doubling gains less than {100 * worth:g} points"

@@ -52,7 +52,7 @@ def _measured(
 
 def _findings(kind: StudyKind, subject: Subject, pools: Pools, outcomes: Sequence[Outcome]) -> findings.Findings:
     if kind == "size":
-        return findings.of_size(outcomes, subject.plan)
+        return findings.of_size(outcomes, subject.plan, pools.test)
     if kind == "mislabelling":
         return findings.of_mislabelling(summarise(outcomes), pools.judged, pools.test)
     return findings.of_strategies(outcomes)

@@ -67,5 +67,13 @@ def test_a_flat_curve_needs_no_more_than_the_smallest_size() -> None:
     assert advice.enough == 100
 
 
-def test_two_sizes_make_no_curve() -> None:
-    assert advise({100: [0.8], 200: [0.9]}, worth=0.002) is None
+@pytest.mark.parametrize("sizes", [(100, 200), (100, 110, 120)], ids=["two", "close together"])
+def test_too_few_sizes_make_no_curve(sizes: tuple[int, ...]) -> None:
+    assert advise({rows: [0.8] for rows in sizes}, worth=0.002) is None
+
+
+def test_two_sizes_close_together_are_no_doubling() -> None:
+    flat = {100: [0.9, 0.904], 200: [0.902, 0.9], 400: [0.9, 0.903], 403: [0.905, 0.903]}
+    advice = advise(flat, worth=0.005)
+    assert advice is not None
+    assert (advice.enough, advice.gained) == (100, pytest.approx(0.003, abs=1e-4))
