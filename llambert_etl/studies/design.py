@@ -1,7 +1,7 @@
 """Which trainings each kind of study is made of."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import polars as pl
 
@@ -9,6 +9,7 @@ from llambert_etl.config import Encoder as Recipe
 from llambert_etl.config import LabellingTask, Strategy
 from llambert_etl.documents import draw
 from llambert_etl.errors import DataError
+from llambert_etl.studies.curve import APART
 from llambert_etl.studies.data import Pools
 from llambert_etl.studies.noise import annotator_errors, flip, uniform_errors
 from llambert_etl.studies.plan import StudyPlan
@@ -17,6 +18,7 @@ from llambert_etl.studies.points import Point
 logger = logging.getLogger(__name__)
 
 _SMALLEST = 100
+_NEEDED = 2  # rows of a label
 
 
 def strategies(task: LabellingTask, plan: StudyPlan, pools: Pools) -> list[Point]:
@@ -50,7 +52,7 @@ def size(task: LabellingTask, plan: StudyPlan, pools: Pools) -> list[Point]:
     return [
         Point(name, float(rows), _recipe(task, seed), _taught((draw(chosen[name], rows, seed),)))
         for name in plan.size.strategies
-        for rows in _sizes(plan, chosen[name].height)
+        for rows in _sizes(name, task, plan, chosen[name])
         for seed in plan.seeds
     ]
 
@@ -81,16 +83,20 @@ DESIGNS: Mapping[str, Callable[[LabellingTask, StudyPlan, Pools], list[Point]]] 
 def check(task: LabellingTask, points: list[Point]) -> None:
     """Raise DataError, before anything is trained, where a point could not be: each label needs two rows to learn."""
     if not points:
-        raise DataError(f"study of {task.name}: too few rows for any size of the plan; name smaller ones in size.rows")
+        raise DataError(f"study of {task.name}: too few rows of every label for any size; name others in size.rows")
     for point in points:
         for stage in point.stages:
-            counts = dict.fromkeys(task.labels, 0) | dict(stage["label"].value_counts().iter_rows())
-            if min(counts.values()) < 2:
+            counts = _counts(task, stage)
+            if min(counts.values()) < _NEEDED:
                 where = point.series if point.x is None else f"{point.series} at {point.x:g}"
                 raise DataError(
                     f"study of {task.name}: {where} (seed {point.recipe.seed}) needs two rows or more of every label "
                     f"to learn from, found {counts}; import more gold, annotate more, or leave it out of the plan"
                 )
+
+
+def _counts(task: LabellingTask, rows: pl.DataFrame) -> dict[str, int]:
+    return dict.fromkeys(task.labels, 0) | dict(rows["label"].value_counts().iter_rows())
 
 
 def _possible(task: LabellingTask, pools: Pools) -> list[Strategy]:
@@ -118,15 +124,25 @@ def _check_soft(task: LabellingTask, llm: pl.DataFrame) -> None:
         )
 
 
-def _sizes(plan: StudyPlan, available: int) -> list[int]:
-    """Return the sizes that there are rows for; all rows come last where the plan names none."""
+def _sizes(name: str, task: LabellingTask, plan: StudyPlan, pool: pl.DataFrame) -> list[int]:
+    """Return the plan's sizes that there are rows for, or where it names none, those that can be learnt from."""
+    available = pool.height
     if plan.size.rows:
-        left_out = sorted(rows for rows in plan.size.rows if rows > available)
-        if left_out:
-            logger.warning("study of size: sizes %s are left out, there are %s rows", left_out, available)
-        return sorted(set(plan.size.rows) - set(left_out))
-    doubled = [_SMALLEST * 2**step for step in range(32)]
-    return [rows for rows in doubled if rows < available] + ([available] if available > 1 else [])
+        sizes = sorted(rows for rows in plan.size.rows if rows <= available)
+        left_out = sorted(set(plan.size.rows) - set(sizes))
+    else:
+        doubled = [_SMALLEST * 2**step for step in range(32)]
+        all_sizes = [*(rows for rows in doubled if rows * APART <= available), available]
+        sizes = [rows for rows in all_sizes if _can_be_learnt(task, pool, rows, plan.seeds)]
+        left_out = sorted(set(all_sizes) - set(sizes))
+    if left_out:
+        logger.warning("study of size: %s %s left out: %s rows of %s", name, left_out, available, _counts(task, pool))
+    return sizes
+
+
+def _can_be_learnt(task: LabellingTask, pool: pl.DataFrame, rows: int, seeds: Sequence[int]) -> bool:
+    """Tell whether every seed draws enough rows of each label, be it ever so rare."""
+    return all(min(_counts(task, draw(pool, rows, seed)).values()) >= _NEEDED for seed in seeds)
 
 
 def _recipe(task: LabellingTask, seed: int, **changes: object) -> Recipe:
