@@ -26,7 +26,10 @@ class Outcome(NamedTuple):
 
 
 class Line(NamedTuple):
-    """All seeds of one series at one x. `low` and `high` bound the mean accuracy with 95 % confidence."""
+    """All seeds of one series at one x, each on the same `tested` gold rows.
+
+    `low` and `high` bound the mean accuracy with 95 % confidence.
+    """
 
     series: str
     x: float | None
@@ -35,6 +38,7 @@ class Line(NamedTuple):
     low: float
     high: float
     macro_f1: float
+    tested: int
     details: Details
 
 
@@ -57,6 +61,7 @@ def _line(found: Sequence[Outcome]) -> Line:
         low=low,
         high=high,
         macro_f1=statistics.mean(outcome.macro_f1 for outcome in found),
+        tested=found[0].tested,
         details=found[0].details,
     )
 
