@@ -10,7 +10,7 @@ from llambert_etl.annotation.backlog import Backlog, answer
 from llambert_etl.annotation.sent import refuse_sent
 from llambert_etl.config import LabellingTask, StudyKind, fingerprint
 from llambert_etl.documents import draw, hash_text
-from llambert_etl.errors import DataError
+from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.lake import lake_faults
 from llambert_etl.llm.annotators import open_annotator
 from llambert_etl.llm.prompts import prompt_hash
@@ -65,6 +65,11 @@ def _prompts(subject: Subject) -> list[Variant]:
     task, plan = subject.task, subject.plan.prompts
     given = task.prompt.examples
     shots = plan.shots or list(range(len(given) + 1))
+    if task.annotator.recorded is not None:
+        raise ConfigError(
+            f"study of {task.name}: prompts cannot be compared by annotator.recorded, whose replies were given to one "
+            "prompt; name a model or a server that can be asked"
+        )
     if max(shots) > len(given):
         raise DataError(
             f"study of {task.name}: {max(shots)} shots are to be studied, but the task file has {len(given)} examples; "
@@ -83,8 +88,13 @@ def _prompts(subject: Subject) -> list[Variant]:
 
 def _annotators(subject: Subject) -> list[Variant]:
     """Put the plan's annotators beside the task's own."""
-    task = subject.task
-    compared = {task.annotator.model: task.annotator, **subject.plan.annotators.compare}
+    task, others = subject.task, subject.plan.annotators.compare
+    if task.annotator.model in others:
+        raise ConfigError(
+            f"study of {task.name}: annotators.compare: {task.annotator.model!r} is the name of the task's own "
+            "annotator, which is always compared; give the other one another name"
+        )
+    compared = {task.annotator.model: task.annotator, **others}
     return [Variant(name, None, task.model_copy(update={"annotator": other})) for name, other in compared.items()]
 
 

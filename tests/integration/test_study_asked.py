@@ -18,6 +18,7 @@ from llambert_etl.studies.subject import Subject
 from tests.fake_llm import FakeLlm, chat_answer, error
 from tests.fake_server import json_answer
 from tests.served import MODEL, TEMPLATE, served_fields, server, write_template
+from tests.tasks import REVISION
 from tests.unit.quality import frames
 
 DAY = Partition(frames.DAY)
@@ -147,6 +148,19 @@ def test_more_shots_than_the_task_has_examples_are_refused_before_anybody_is_ask
     with pytest.raises(DataError, match="3 shots are to be studied, but the task file has 1 examples"):
         run_study(here, "prompts", task("A gem."), prompts={"shots": [0, 3]})
     assert llm.asked.total() == 0
+
+
+def test_an_annotator_named_like_the_task_s_own_is_refused(llm: FakeLlm, here: Settings) -> None:
+    other = {**served_fields()["annotator"], "revision": "another"}
+    with pytest.raises(ConfigError, match="'fake-1' is the name of the task's own annotator"):
+        run_study(here, "annotators", task(), annotators={"compare": {MODEL: other}})
+
+
+def test_prompts_are_not_compared_by_replies_that_were_given_to_one_of_them(llm: FakeLlm, here: Settings) -> None:
+    fields = served_fields(server=None, model="tests/tiny-llama", revision=REVISION, recorded={"file": "said.csv"})
+    fields["prompt"]["examples"] = []
+    with pytest.raises(ConfigError, match="prompts cannot be compared by annotator.recorded"):
+        run_study(here, "prompts", LabellingTask.model_validate(fields))
 
 
 def test_without_gold_to_choose_by_nobody_is_asked(llm: FakeLlm, here: Settings) -> None:
