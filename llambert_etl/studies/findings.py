@@ -49,7 +49,7 @@ def of_mislabelling(lines: Sequence[Line], judged: pl.DataFrame, test: pl.DataFr
     for series in dict.fromkeys(line.series for line in lines):
         own = sorted((line for line in lines if line.series == series), key=lambda line: line.x or 0)
         found[series] = (
-            f"bears {_borne(own):.0%} wrong labels at a cost of one point at most"
+            f"bears {100 * _borne(own):.4g}% wrong labels at a cost of one point at most"
             if own[0].accuracy > guessed
             else "has learnt nothing even from right labels: give it more rows or epochs"
         )

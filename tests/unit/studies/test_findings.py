@@ -15,9 +15,10 @@ TEST = pl.DataFrame({"label": ["positive"] * 6 + ["negative"] * 4})
     [
         ({0.0: 0.95, 0.1: 0.945, 0.2: 0.94, 0.3: 0.90}, "20%"),
         ({0.0: 0.95, 0.1: 0.90, 0.2: 0.945}, "0%"),
+        ({0.0: 0.95, 0.485: 0.945, 0.488: 0.6}, "48.5%"),
         ({0.2: 0.95, 0.1: 0.95, 0.0: 0.95}, "20%"),
     ],
-    ids=["until it costs a point", "not beyond a share that costs more", "all"],
+    ids=["until it costs a point", "not beyond a share that costs more", "in tenths", "all"],
 )
 def test_wrong_labels_are_borne_until_a_share_of_them_costs_more_than_a_point(
     accuracies: dict[float, float], bears: str
