@@ -14,6 +14,7 @@ import polars as pl
 
 from benchmarks.evidence import EVIDENCE, write
 from benchmarks.world import DAY, World, open_world
+from llambert_etl.annotation.answers import labelled_answers
 from llambert_etl.config import LabellingTask
 from llambert_etl.demo.data import GOLD_TRAIN
 from llambert_etl.documents import sample
@@ -22,7 +23,6 @@ from llambert_etl.encoder.metrics import Evaluation, evaluate
 from llambert_etl.encoder.training import Labelled, fine_tune
 from llambert_etl.llm.local import LocalAnnotator
 from llambert_etl.llm.prompts import prompt_hash
-from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.steps.annotate import annotate
 
 # Apart from the seeds of the LLM's sample, so that gold is not always a part of it.
@@ -91,13 +91,7 @@ def read(world: World, task: LabellingTask, labels: int, seed: int) -> Data:
         sample=labels,
         progress=lambda done, total: print(f"annotate: {done} of {total}", flush=True),
     )
-    labelled = (
-        world.lake.scan("annotations", task.name, upto=DAY)
-        .filter((pl.col("prompt_hash") == hashed) & (pl.col("status") == AnnotationStatus.LABELLED))
-        .select("text_hash", "label")
-        .unique("text_hash")
-        .collect()
-    )
+    labelled = labelled_answers(task, world.lake, hashed).select("text_hash", "label").collect()
     chosen = sample(world.documents(), labels, task.annotator.seed).join(world.truth, on="id")
     gold = sample(world.documents(), GOLD_TRAIN, _GOLD_SEED + seed).join(world.truth, on="id")
     return Data(
@@ -156,11 +150,11 @@ def _column(runs: Sequence[dict[str, Any]], strategy: str) -> dict[str, list[flo
     return {name: [run[name] for run in runs if run["strategy"] == strategy] for name in _MEASURES}
 
 
-def _spread(column: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+def _spread(column: dict[str, list[float]]) -> dict[str, dict[str, float | None]]:
     return {
         name: {
             "mean": round(statistics.mean(values), 4),
-            "deviation": round(statistics.stdev(values), 4) if len(values) > 1 else 0.0,
+            "deviation": round(statistics.stdev(values), 4) if len(values) > 1 else None,
         }
         for name, values in column.items()
     }
