@@ -55,6 +55,8 @@ def annotate_in_batches(
 def write_batch(work: Backlog, annotator: ServedAnnotator, file: Path) -> Manifest:
     """Write the requests about documents that are not answered yet to a file, as many as a provider takes at once."""
     refuse_sent(work)
+    if file.is_dir():
+        raise ConfigError(f"{file}: is a folder; name a file in it")
     part = file.with_name(f"{file.name}.part")
     try:
         written = _write(work.documents, part, work, annotator).height

@@ -86,5 +86,8 @@ def test_results_that_are_missing_fail_and_the_same_result_twice_counts_once(
 def test_files_that_cannot_be_written_or_read_are_named(batches: BatchHouse, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"requests.jsonl: cannot be written"):
         batches.write(tmp_path / "gone" / "requests.jsonl")
+    for folder in (Path("."), tmp_path):
+        with pytest.raises(ConfigError, match="is a folder; name a file in it"):
+            batches.write(folder)
     with pytest.raises(ConfigError, match=r"gone.jsonl: cannot be read"):
         batches.read(tmp_path / "gone.jsonl")
