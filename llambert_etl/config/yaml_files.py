@@ -44,7 +44,7 @@ class _PlainLoader(yaml.SafeLoader):
     }
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuse aliases, by which a few lines grow without bound, tags, whose constructors fail in many ways, and NUL."""
+        """Refuse aliases, by which a few lines grow without bound, tags, whose constructors fail in many ways, NUL."""
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if event.anchor is not None or getattr(event, "tag", None) is not None:
             said = "anchors (&), aliases (*) and tags (!) are not taken; write the value itself, text in quotes"
