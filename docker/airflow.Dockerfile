@@ -13,7 +13,8 @@ COPY dags dags
 COPY plugins plugins
 COPY include include
 ENV AIRFLOW__CORE__DAGS_FOLDER=/opt/llambert/dags AIRFLOW__CORE__PLUGINS_FOLDER=/opt/llambert/plugins
-ENV LLAMBERT_INCLUDE=/opt/llambert/include LLAMBERT_COMPUTE=kubernetes
+# Light steps keep their processes and copies of models in the state folder: of the image, the user may write to its home.
+ENV LLAMBERT_INCLUDE=/opt/llambert/include LLAMBERT_STATE=/home/airflow/llambert LLAMBERT_COMPUTE=kubernetes
 RUN useradd --uid 10002 --create-home airflow
 USER 10002
 ENTRYPOINT ["airflow"]

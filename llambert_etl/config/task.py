@@ -145,7 +145,7 @@ class LabellingTask(Part):
 
     name: TaskName = Field(description="that of the file, without .yaml")
     description: str = Field(min_length=1, description="the question, in a sentence")
-    owner: str = Field(min_length=1, description="who answers for it; Airflow shows it")
+    owner: str = Field(min_length=1, max_length=100, description="who answers for it; Airflow shows it")
     source: AnySource = Field(description="files, or a table")
     labels: dict[LabelName, str] = Field(description="label -> what it means, in the order of the model's outputs")
     prompt: Prompt = Field(description="what the LLM is asked")

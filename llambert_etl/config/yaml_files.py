@@ -44,11 +44,14 @@ class _PlainLoader(yaml.SafeLoader):
     }
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuse aliases, by which a few lines grow without bound, and tags, whose constructors fail in many ways."""
+        """Refuse aliases, by which a few lines grow without bound, tags, whose constructors fail in many ways, NUL."""
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if event.anchor is not None or getattr(event, "tag", None) is not None:
             said = "anchors (&), aliases (*) and tags (!) are not taken; write the value itself, text in quotes"
             raise yaml.composer.ComposerError(None, None, said, event.start_mark)
+        if "\0" in getattr(event, "value", ""):
+            # PostgreSQL keeps no text with it, so that one such file would stop Airflow's Dag processor for all others.
+            raise yaml.composer.ComposerError(None, None, "text must not hold a NUL", event.start_mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:

@@ -17,7 +17,7 @@ from llambert_etl.demo.follow import Follower, StepFailedError
 from llambert_etl.demo.gather import Watched, gather
 from llambert_etl.demo.nights import Nights
 from llambert_etl.demo.summary import Summary
-from llambert_etl.errors import ConfigError, LlambertError
+from llambert_etl.errors import ConfigError, LlambertError, TransientError
 from llambert_etl.lake import Lake
 from llambert_etl.registry import Registry
 from llambert_etl.stack import Stack
@@ -128,6 +128,9 @@ def main() -> int:
     except (StepFailedError, TimeoutError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return _FAILED
+    except OSError as error:  # a full disk, a folder of somebody else's, no port left
+        print(f"demo: {arguments.state}: {error}", file=sys.stderr)
+        return TransientError.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED
     return 0

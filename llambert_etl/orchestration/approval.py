@@ -7,7 +7,8 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import BaseOperator, Context, Param, TriggerRule
 from airflow.sdk.exceptions import AirflowSkipException
 
-from llambert_etl.config import LabellingTask
+from llambert_etl.config import LabellingTask, fingerprint
+from llambert_etl.errors import ConfigError
 from llambert_etl.orchestration import commands
 from llambert_etl.orchestration.alerts import on_question
 from llambert_etl.orchestration.local import LocalStep
@@ -17,6 +18,7 @@ from llambert_etl.settings import Settings
 # Nobody's answer within a week is a Reject.
 _WAIT = datetime.timedelta(days=7)
 _ANSWER = "answer"
+_ASKED = "asked"
 _NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1", "ece": "calibration error"}
 
 
@@ -44,6 +46,7 @@ def approval(
         facts = facts_of(context["ti"].xcom_pull(task_ids="compare"))
         if facts and facts["decision"] != "promoted":
             raise AirflowSkipException(f"nothing to approve: {facts['reason']}")
+        _refuse_another_question(context, facts, f"{labelling.name}__retrain")
         # Set here and not by a template: what a label is called is not rendered.
         cast(Approval, context["task"]).body = question(labelling, settings, facts)
 
@@ -117,6 +120,17 @@ Measured on {found["gold"]:,} gold test rows{paired}.
 
 {_changes(found["changes"])}
 """
+
+
+def _refuse_another_question(context: Context, facts: dict[str, Any], dag: str) -> None:
+    """Raise ConfigError where this run has asked something else before, which a cleared step does.
+
+    Airflow goes on showing the first question, and the answer to it would be taken for one about this candidate.
+    """
+    store, asked = context["task_state_store"], fingerprint(facts)
+    if store.get(_ASKED) not in (None, asked):
+        raise ConfigError(f"this run has asked about other numbers, and Airflow still shows those: trigger {dag} again")
+    store.set(_ASKED, asked)
 
 
 def _measured(name: str, shown: str, sides: list[Any], gain: dict[str, Any]) -> list[str]:

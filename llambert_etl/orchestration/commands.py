@@ -1,6 +1,9 @@
 """The argv of every step, for Airflow to render: the same whether a worker's process or a pod runs it."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+from airflow.sdk import literal
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.partition import Partition, parse_partition
@@ -34,8 +37,9 @@ def step(name: str, task: LabellingTask, *options: str, partition: str = PARTITI
     return [*name.split(), *named, *options]
 
 
-def gold_import(file: str, task: LabellingTask) -> list[str]:
-    return ["gold", "import", file, *step("", task)]
+def gold_import(file: str, task: LabellingTask) -> list[Any]:
+    """Return the command. The file is what a task file names, so nothing in it is rendered: that reads connections."""
+    return ["gold", "import", literal(file), *step("", task)]
 
 
 def study(task: LabellingTask, kind: str, partition: str, *options: str) -> list[str]:

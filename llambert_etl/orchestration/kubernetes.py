@@ -52,7 +52,7 @@ class PodStep(KubernetesPodOperator):
         try:
             super().execute(context)
         except AirflowException as error:
-            exit_code = _exit_code(self.remote_pod)
+            exit_code = _exit_code(self.remote_pod, self.base_container_name)
             if exit_code:
                 raise_for(exit_code, self._message() or str(error))
             raise
@@ -156,8 +156,8 @@ def _snake_case(toleration: dict[str, str]) -> dict[str, object]:
     return fields
 
 
-def _exit_code(pod: k8s.V1Pod | None) -> int | None:
-    """Return the exit code of the step's container; None where it never ran to an end."""
+def _exit_code(pod: k8s.V1Pod | None, container: str) -> int | None:
+    """Return the exit code of the step's container, whatever a cluster has put beside it; None where it never ended."""
     statuses: Sequence[k8s.V1ContainerStatus] = (pod.status.container_statuses if pod and pod.status else None) or []
-    ended = [status.state.terminated for status in statuses if status.state and status.state.terminated]
-    return ended[0].exit_code if ended else None
+    ended = [each.state.terminated for each in statuses if each.name == container and each.state]
+    return ended[0].exit_code if ended and ended[0] else None

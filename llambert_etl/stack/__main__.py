@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from llambert_etl.errors import LlambertError
+from llambert_etl.errors import LlambertError, TransientError
 from llambert_etl.stack.process import end_processes, interruptible, processes_under
 from llambert_etl.stack.stack import REPOSITORY, Stack, supervisor_of
 
@@ -59,6 +59,9 @@ def main() -> int:
     except LlambertError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # a full disk, a folder of somebody else's, no port left
+        print(f"{arguments.state}: {error}", file=sys.stderr)
+        return TransientError.exit_code
     except KeyboardInterrupt:
         return 130
     return 0

@@ -1,22 +1,26 @@
 """Promotion by approval: what is asked, who answers, and what each answer does."""
 
+import copy
 import datetime
 import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from llambert_etl.errors import ConfigError
 from tests.dags.conftest import write_task
+from tests.dags.deployed import build
 from tests.webhook import Webhook
 
 DAY = "2026-11-10"
 OF = ["--candidate=4"]  # what `train` registered
-FACTS = {
+FACTS: dict[str, Any] = {
     "decision": "promoted",
     "reason": "gold macro F1 0.9100 against 0.8800",
     "candidate": 4,
@@ -156,6 +160,24 @@ def test_a_refusal_skips_the_promotion_and_is_entered_as_the_decision(desk: Desk
         [*OF, "--keep=rejected by ada: too many flips"],
     ]
     assert run.announced == set()
+
+
+def test_a_cleared_run_does_not_ask_about_another_candidate_under_its_first_question(include: Path) -> None:
+    """Airflow keeps what an instance of a task has asked, also when it asks again; a new run has a page of its own."""
+
+    class Store(dict[str, Any]):
+        set = dict.__setitem__
+
+    write_task(include, "films", "retrain: {approval: true}")
+    step = build("retrain").get_task("approve")
+    compared = copy.deepcopy(FACTS)
+    ti = SimpleNamespace(xcom_pull=lambda **_: {"facts": compared})
+    context = {"ti": ti, "task": step, "task_state_store": Store()}
+    step._pre_execute_hook(context)
+    step._pre_execute_hook(context)
+    compared["comparison"]["candidate"]["version"] = 5
+    with pytest.raises(ConfigError, match="trigger films__retrain again"):
+        step._pre_execute_hook(context)
 
 
 def test_silence_is_a_refusal(desk: Desk) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from llambert_etl.errors import ConfigError
 from llambert_etl.orchestration import commands
+from tests.dags.conftest import write_task
 from tests.dags.deployed import build, films
 
 WHO_AND_WHEN = "--task films --expect HASH --partition {{ partition_key }} --run {{ run_id }}"
@@ -41,7 +42,7 @@ GOLDEN = {
 
 def test_each_step_runs_exactly_this_command(include: Path) -> None:
     found = {
-        (kind, step.task_id): " ".join(step.arguments)
+        (kind, step.task_id): " ".join(getattr(part, "value", part) for part in step.arguments)
         .replace(str(include), "INCLUDE")
         .replace(films().config_hash, "HASH")
         for kind in ("ingest", "retrain", "label", "study", "relabel", "maintain")
@@ -62,6 +63,14 @@ def test_each_shard_and_each_ingested_day_has_its_own_command() -> None:
         f"check documents {known} --partition 2026-11-10 --run run-1".split(),
         f"check documents {known} --partition 2026-11-07 --run run-1".split(),
     ]
+
+
+def test_what_a_task_file_names_is_not_rendered_and_so_reads_no_connection(include: Path) -> None:
+    write_task(include, "films", 'gold: "gold/{{ run_id }}.parquet"')
+    step = build("retrain").get_task("gold_import")
+    step.render_template_fields({"run_id": "run-1", "partition_key": "2026-11-10"})
+    assert step.arguments[2] == str(include / "gold/{{ run_id }}.parquet")
+    assert step.arguments[-1] == "run-1"
 
 
 def test_an_option_that_the_form_left_empty_is_not_passed() -> None:

@@ -190,9 +190,16 @@ class FakeCluster(FakeServer):
 
     def create(self, pod: Any) -> Any:
         ended = {"exitCode": self.exit_code, "message": self.message, "startedAt": None, "finishedAt": None}
-        state = {"name": "base", "image": "", "imageID": "", "ready": False, "restartCount": 0}
+        state = {"image": "", "imageID": "", "ready": False, "restartCount": 0}
         phase = "Failed" if self.exit_code else "Succeeded"
-        pod["status"] = {"phase": phase, "containerStatuses": [{**state, "state": {"terminated": ended}}]}
+        pod["status"] = {
+            "phase": phase,
+            "containerStatuses": [
+                # What a service mesh puts beside every container of a namespace; it stops when it is told to.
+                {**state, "name": "a-proxy", "state": {"terminated": {**ended, "exitCode": 0, "message": ""}}},
+                {**state, "name": "base", "state": {"terminated": ended}},
+            ],
+        }
         self.pods[pod["metadata"]["name"]] = pod
         self.created.append(pod)
         return pod

@@ -82,6 +82,7 @@ def test_a_task_may_have_three_labels() -> None:
         ("gold", "/etc/passwd", r"gold: .*inside the include folder"),
         ("prompt.template", "../x.j2", r"prompt\.template: String should match pattern"),
         ("owner", None, r"owner: Input should be a valid string"),
+        ("owner", "o" * 101, r"owner: String should have at most 100 characters"),
     ],
 )
 def test_a_wrong_field_is_named_with_its_value_and_rule(tmp_path: Path, field: str, value: Any, said: str) -> None:
@@ -137,6 +138,7 @@ def test_what_looks_like_a_date_is_text(tmp_path: Path) -> None:
         ("a: &a [x]\nb: &b [*a, *a]", r"anchors \(&\), aliases .* are not taken"),
         ("name: 0x_", "not valid YAML: invalid literal"),
         ('name: "\\UFFFFFFFF"', "not valid YAML"),
+        ('name: "a\\0"', "text must not hold a NUL"),
         ("#" * (MAX_FILE_BYTES + 1), "larger than"),
     ],
 )
