@@ -52,6 +52,7 @@ PARQUET = parquet(id=["r0", "r1", "r2"], text=[row["text"] for row in reviews(3)
         pytest.param("a.jsonl.gz", gzip.compress(PLAIN) + bytes(512), id="gzip padding"),
         pytest.param("a.jsonl.zst", zstandard.compress(PLAIN), id="zstd"),
         pytest.param("a.jsonl.zst", b"".join(zstandard.compress(jsonl(row)) for row in reviews(3)), id="zstd frames"),
+        pytest.param("a.ndjson.zst", zstandard.compress(PLAIN), id="the same by another name"),
         pytest.param("a.csv", CSV, id="csv"),
         pytest.param("a.csv", b"\xef\xbb\xbf" + CSV, id="csv byte order mark"),
         pytest.param("a.csv", CSV.replace(b"\n", b"\r\n"), id="csv carriage returns"),
@@ -134,6 +135,11 @@ def test_a_csv_field_may_exceed_the_limit_of_the_csv_module() -> None:
 
 def test_an_empty_text_file_has_no_rows() -> None:
     assert read("a.jsonl", b"") == read("a.csv", b"") == read("a.jsonl.gz", gzip.compress(b"")) == []
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.zst"])
+def test_a_packed_file_of_no_bytes_was_cut_off(name: str) -> None:
+    assert read(name, b"") == [Refusal("line 1", Reason.FILE_TRUNCATED)]
 
 
 @pytest.mark.parametrize(
