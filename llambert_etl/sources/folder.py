@@ -24,7 +24,10 @@ class Folder:
         if not root.is_dir():
             raise ConfigError(f"folder {str(root)!r} of LLAMBERT_SOURCES does not exist; create or mount it")
         for path in self._walk(Path("/"), location.parts):
-            status = self._inside(path).stat()
+            try:
+                status = self._inside(path).stat()
+            except FileNotFoundError as error:
+                raise TransientError(f"{str(path)!r} went while its folder was listed; run it again") from error
             if stat.S_ISREG(status.st_mode):
                 yield SourceObject(str(path), status.st_size, _version(status))
 
