@@ -4,11 +4,10 @@ import io
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from llambert_etl.errors import ConfigError, TransientError
-from llambert_etl.sources.location import Location, file_prefixes
+from llambert_etl.sources.location import Location, file_prefixes, matches_name
 from llambert_etl.sources.rows import SourceObject
 
 
@@ -58,7 +57,7 @@ class Folder:
                 return
             raise
         for name in names:
-            if fnmatchcase(name, parts[0]):
+            if matches_name(name, parts[0]):
                 yield from self._walk(base / name, parts[1:])
 
     def _inside(self, path: Path) -> Path:

@@ -109,6 +109,14 @@ def test_a_star_never_crosses_a_slash() -> None:
     assert not location.matches("movies/x-1.csv")
 
 
+def test_brackets_in_a_source_mean_themselves(landing: Path, settings: Settings) -> None:
+    (landing / "2026-11-10" / "a [1].csv").write_text("id,text\n")
+    for pattern in ("a [1].csv", "*[1].csv"):
+        (found,) = list_drop(f"{landing}/2026-11-10/{pattern}", settings).objects
+        assert found.uri.endswith("/a [1].csv")
+    assert Location.parse("s3://landing/[movies]/*.csv").folder == ("[movies]",)
+
+
 @pytest.fixture
 def landing(tmp_path: Path) -> Path:
     folder = tmp_path / "landing"
