@@ -68,6 +68,8 @@ def show_origin(task: LabellingTask, origin: Origin) -> None:
     else:
         probabilities = ", ".join(f"{each['label']} {each['probability']:.4f}" for each in label["probabilities"])
         table.add_row("label", f"{label['label']} ({probabilities})")
+        if label["text_hash"] != document["text_hash"]:
+            table.add_row("", f"of another text, {label['text_hash']}: the document has changed since it was labelled")
         table.add_row("published by", f"run {label['run']}, task file {label['config_hash']}")
         table.add_row("gate", origin.gate or "")
     if model is not None:

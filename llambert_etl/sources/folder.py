@@ -4,11 +4,10 @@ import io
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from llambert_etl.errors import ConfigError, TransientError
-from llambert_etl.sources.location import Location, file_prefixes
+from llambert_etl.sources.location import Location, file_prefixes, matches_name
 from llambert_etl.sources.rows import SourceObject
 
 
@@ -24,7 +23,10 @@ class Folder:
         if not root.is_dir():
             raise ConfigError(f"folder {str(root)!r} of LLAMBERT_SOURCES does not exist; create or mount it")
         for path in self._walk(Path("/"), location.parts):
-            status = self._inside(path).stat()
+            try:
+                status = self._inside(path).stat()
+            except FileNotFoundError as error:
+                raise TransientError(f"{str(path)!r} went while its folder was listed; run it again") from error
             if stat.S_ISREG(status.st_mode):
                 yield SourceObject(str(path), status.st_size, _version(status))
 
@@ -55,7 +57,7 @@ class Folder:
                 return
             raise
         for name in names:
-            if fnmatchcase(name, parts[0]):
+            if matches_name(name, parts[0]):
                 yield from self._walk(base / name, parts[1:])
 
     def _inside(self, path: Path) -> Path:

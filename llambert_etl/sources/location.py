@@ -11,7 +11,7 @@ from llambert_etl.errors import ConfigError
 
 MAX_KEY_CHARS = 1_024
 
-_GLOB = re.compile(r"[*?\[\]]")
+_GLOB = re.compile(r"[*?]")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\%]")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 # S3 forbids bucket names that look like an address; so does everyone who remembers what 169.254.169.254 serves.
@@ -66,7 +66,7 @@ class Location:
     def matches(self, key: str) -> bool:
         """Match part by part, so that `*` never crosses a `/`."""
         parts = key.split("/")
-        return len(parts) == len(self.parts) and all(map(fnmatchcase, parts, self.parts))
+        return len(parts) == len(self.parts) and all(map(matches_name, parts, self.parts))
 
     def is_inside(self, prefix: "Location") -> bool:
         same = self.bucket == prefix.bucket or (prefix.scheme == "hf" and _is_of(str(self.bucket), str(prefix.bucket)))
@@ -89,6 +89,11 @@ def _parts(uri: str, path: str) -> tuple[str, ...]:
     if path and not is_safe_key(path):
         raise ConfigError(f"{uri!r} must not hold '.', '..', '//', '%', backslashes or control characters")
     return tuple(path.split("/")) if path else ()
+
+
+def matches_name(name: str, pattern: str) -> bool:
+    """Match one part of a key: `*` is any characters, `?` is one, and all others mean themselves, brackets too."""
+    return fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
 def _is_of(dataset: str, prefix: str) -> bool:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from llambert_etl.config import Source
 from llambert_etl.errors import DataError
+from llambert_etl.sources.clean import MAX_ID_CHARS
 from llambert_etl.sources.rows import Limits, Reason, Record, Refusal, UnreadableError
 
 _BATCH_ROWS = 2_048
@@ -24,8 +25,8 @@ def read_parquet(raw: io.RawIOBase, name: str, size: int, source: Source, limits
         file = _opened(raw, name, size, source, limits)
         unpacked = 0
         for batch in file.iter_batches(_BATCH_ROWS, columns=[source.id, source.text], use_threads=False):
-            ids = _values(batch.column(source.id), 4 * source.max_chars)
-            texts = _values(batch.column(source.text), 4 * source.max_chars)
+            ids = _values(batch.column(source.id), MAX_ID_CHARS)
+            texts = _values(batch.column(source.text), source.max_chars)
             for key, text in zip(ids, texts, strict=True):
                 row += 1
                 yield _record(f"row {row}", key, text)
@@ -49,9 +50,10 @@ def _opened(raw: io.RawIOBase, name: str, size: int, source: Source, limits: Lim
             )
         kind = schema.field(column).type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
             strings.append(column)
-        elif not (integers_too and pa.types.is_integer(kind)):
+        # A column without any value, of no rows too, has the type null where pandas wrote it: it breaks no schema.
+        elif not pa.types.is_null(kind) and not (integers_too and pa.types.is_integer(kind)):
             wanted = "a string or an integer" if integers_too else "a string"
             raise DataError(f"{name!r}: column {column!r} is {kind}, expected {wanted}; mend the file")
     _check_claimed_size(file.metadata, {source.id, source.text}, size, limits)
@@ -69,17 +71,21 @@ def _check_claimed_size(footer: pq.FileMetaData, columns: set[str], size: int, l
         )
 
 
-def _values(column: pa.Array, max_bytes: int) -> Iterator[object]:
-    """Yield values as Python has them; Reason in place of one that cannot be had."""
+def _values(column: pa.Array, max_chars: int) -> Iterator[object]:
+    """Yield values as Python has them; Reason in place of one that cannot be had.
+
+    A string of more than `max_chars` in any encoding is cut, to more than so many still: it will be refused for that.
+    """
     if not pa.types.is_dictionary(column.type):
         yield from column.to_pylist()
         return
     lengths = pc.binary_length(column.dictionary).to_pylist()
+    most = 4 * max_chars  # bytes of a character of UTF-8
     for index in column.indices.to_pylist():
         if index is None:
             yield None
-        elif (lengths[index] or 0) > max_bytes:
-            yield Reason.LINE_TOO_LONG
+        elif (lengths[index] or 0) > most:
+            yield column.dictionary[index].as_buffer().slice(0, most + 4).to_pybytes().decode(errors="replace")
         else:
             try:
                 yield column.dictionary[index].as_py()

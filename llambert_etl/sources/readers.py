@@ -14,7 +14,7 @@ from llambert_etl.sources.streams import Line, split_lines, text_pieces
 
 Rows = Iterator[Record | Refusal]
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".csv", ".csv.gz", ".csv.zst", ".parquet")
+SUFFIXES = (*(kind + packed for kind in (".jsonl", ".ndjson", ".csv") for packed in ("", ".gz", ".zst")), ".parquet")
 
 _BOM = "\ufeff"
 # Lines are held until their quotes match, and each costs more than its bytes.

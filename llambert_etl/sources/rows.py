@@ -82,7 +82,6 @@ class Refusal(NamedTuple):
 
     place: str
     reason: Reason
-    id: str | None = None
 
 
 class UnreadableError(Exception):

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
 
+# Bytes that are read and thrown away where a reader jumps ahead: asking anew takes as long as a few of these.
+_SKIP_BYTES = 256 * 1024
+
 _CHANGED = frozenset({"NoSuchKey", "PreconditionFailed", "404", "412", "InvalidRange", "416"})
 
 
@@ -43,12 +46,14 @@ class Bucket:
 
 
 class _Object(io.RawIOBase):
-    """One listed version of an object, read forward in one request and anew after each seek."""
+    """One listed version of an object, read forward in one request, and anew where a seek leads back or far ahead."""
 
     def __init__(self, client: "S3Client", bucket: str, item: SourceObject) -> None:
         self._client, self._bucket, self._item = client, bucket, item
         self._key = item.uri.removeprefix(f"s3://{bucket}/")
         self._at = 0
+        # Where its next byte comes from; a seek moves `_at` alone.
+        self._body_at = 0
         self._body: StreamingBody | None = None
 
     def readable(self) -> bool:
@@ -62,9 +67,7 @@ class _Object(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._item.size}[whence]
-        if base + offset != self._at:
-            self._drop_body()
-            self._at = base + offset
+        self._at = base + offset
         return self._at
 
     # The buffer's type differs between typeshed's releases; whatever it is, it can be sliced and measured.
@@ -82,6 +85,7 @@ class _Object(io.RawIOBase):
             )
         buffer[: len(data)] = data
         self._at += len(data)
+        self._body_at = self._at
         return len(data)
 
     def close(self) -> None:
@@ -89,11 +93,15 @@ class _Object(io.RawIOBase):
         super().close()
 
     def _stream(self) -> "StreamingBody":
-        if self._body is None:
+        """Return the body where `_at` is. A Parquet file of many small row groups is a jump for each column of each."""
+        gap = self._at - self._body_at
+        if self._body is None or not 0 <= gap <= _SKIP_BYTES or len(self._body.read(gap)) < gap:
+            self._drop_body()
             # IfMatch ties the bytes to the listed version, also across seeks.
             self._body = self._client.get_object(
                 Bucket=self._bucket, Key=self._key, Range=f"bytes={self._at}-", IfMatch=self._item.etag
             )["Body"]
+        self._body_at = self._at
         return self._body
 
     def _drop_body(self) -> None:

@@ -102,7 +102,8 @@ def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
             # Members may follow each other, and tar-like tools pad the last one with zeros.
             data = member.unused_data.lstrip(b"\0") if member.eof else member.unconsumed_tail
             member = None if member.eof else member
-    if member is not None:
+    # Packed, nothing is some bytes too: none at all are a writer that never began, and no day without documents.
+    if member is not None or not started:
         raise UnreadableError(Reason.FILE_TRUNCATED)
 
 
@@ -125,5 +126,5 @@ def _unzstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
                 yield from (unpacked[at : at + PIECE] for at in range(0, len(unpacked), PIECE))
                 data = frame.unused_data if frame.eof else b""
                 frame = None if frame.eof else frame
-    if frame is not None:
+    if frame is not None or not started:
         raise UnreadableError(Reason.FILE_TRUNCATED)

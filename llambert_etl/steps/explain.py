@@ -20,6 +20,7 @@ Row = dict[str, Any]
 class Origin:
     """Rows as the tables have them. `label` is None while the document is not labelled; `model` made it.
 
+    Where the document has changed since, `label` is still that of the earlier text, as its `text_hash` says.
     `annotations` and `gold` are what the LLM and people have said of the same text, whatever the id.
     """
 

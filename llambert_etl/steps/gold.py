@@ -160,6 +160,8 @@ def _parquet(content: bytes, name: str) -> list[GoldRow]:
 
 
 def _csv(content: bytes, name: str) -> list[GoldRow]:
+    # The csv module's own limit is below many a `max_chars`, which is what a text is held against.
+    csv.field_size_limit(MAX_BYTES)
     records = filter(None, csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
     header, rows = next(records, []), list(records)
     _check_header(header, name)

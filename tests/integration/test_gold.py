@@ -1,5 +1,6 @@
 """Gold is checked row by row, and a wrong file changes nothing."""
 
+import csv
 import datetime
 import json
 from collections.abc import Callable
@@ -222,6 +223,15 @@ def test_a_table_that_python_would_cut_or_cannot_hold_is_refused(
     (desk.folder / name).write_bytes(content)
     with pytest.raises(DataError, match=said):
         desk.imports(desk.folder / name)
+
+
+def test_a_csv_text_may_be_as_long_as_a_document(desk: Desk) -> None:
+    csv.field_size_limit(131_072)  # as it is in a new process
+    rows = [{**row, "text": f"{row['text']} {'x' * 150_000}"} for row in gold()]
+    desk.imports(desk.write(rows, "gold.csv"), task=make_task(source={"max_chars": 200_000}))
+    assert desk.held()["text"].str.len_chars().min() > 150_000
+    with pytest.raises(DataError, match="row 1: text_too_long"):
+        desk.imports(desk.write(rows, "gold.csv"))
 
 
 def test_a_class_of_three_that_is_never_seen_is_named(desk: Desk) -> None:

@@ -1,12 +1,14 @@
 """Ingest on a real lake: nothing vanishes, nothing doubles, nothing is read that is still being written."""
 
 import gzip
+import io
 import itertools
 import threading
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pydantic import SecretStr
@@ -18,6 +20,7 @@ from llambert_etl.s3 import s3_client
 from llambert_etl.settings import Settings
 from llambert_etl.sources.objects import find_drop, list_drop
 from llambert_etl.steps.ingest import ingest, late_partitions
+from tests.faults import Proxy
 from tests.landing import DAY, Landing
 from tests.poison import jsonl, parquet, reviews
 from tests.tasks import make_task
@@ -253,6 +256,19 @@ def test_a_bucket_is_read_like_a_folder(s3: Any, bucket: str, lake: Lake, settin
         raw.read(1)
     with pytest.raises(TransientError, match="changed while"):
         drop.verify_unchanged()
+
+
+def test_small_row_groups_cost_no_request_each(bucket: str, lake: Lake, settings: Settings, proxy: Proxy) -> None:
+    here = settings.model_copy(update={"s3_endpoint": proxy.endpoint()})
+    task = make_task(source={"uri": f"s3://{bucket}/landing/{{partition}}/*"})
+    sink, numbers = io.BytesIO(), [str(number) for number in range(100)]
+    pq.write_table(pa.table({"text": numbers, "x": numbers, "id": numbers}), sink, row_group_size=2)
+    s3_client(here).put_object(Bucket=bucket, Key=f"landing/{DAY}/a.parquet", Body=sink.getvalue())
+    asked = proxy.rule("drop_before", "GET", "a.parquet", nth=1_000)
+    ingest(task, DAY, run="r1", lake=lake, settings=here)
+    documents = lake.scan("documents", task.name, DAY).select("id", "text").collect()
+    assert sorted(documents.rows()) == sorted(zip(numbers, numbers, strict=True))
+    assert proxy.seen(asked) < 20
 
 
 def test_a_bucket_that_cannot_be_read_says_why_and_names_no_key(s3: Any, bucket: str, settings: Settings) -> None:

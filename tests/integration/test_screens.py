@@ -119,6 +119,16 @@ def test_the_screen_of_a_label_shows_what_others_said_as_they_said_it(
         assert part in seen
 
 
+def test_a_label_of_an_earlier_text_is_shown_as_such(
+    labelled: Lake, task: LabellingTask, shown: Callable[..., str]
+) -> None:
+    assert "of another text" not in shown(screens.show_origin, task, explain(task, f"{DAY}-1", lake=labelled))
+    drop(labelled, task, ["changed 0", "changed 1"], DAY, key="changed")
+    origin = explain(task, f"{DAY}-1", lake=labelled)
+    assert origin.label
+    assert f"of another text, {origin.label['text_hash']}" in shown(screens.show_origin, task, origin)
+
+
 def test_the_doctors_list_shows_what_was_seen_as_it_is(shown: Callable[..., str]) -> None:
     seen = "labels: must be a mapping (found '[/b]')"
     assert seen in shown(screens.show_checks, [Finding("task files", False, seen, "mend the files named")])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
+from llambert_etl.sources.folder import Folder
 from llambert_etl.sources.location import Location, allowed_location, is_safe_key
 from llambert_etl.sources.objects import find_drop, list_drop
 from tests.tasks import make_task
@@ -108,6 +109,14 @@ def test_a_star_never_crosses_a_slash() -> None:
     assert not location.matches("movies/x-1.csv")
 
 
+def test_brackets_in_a_source_mean_themselves(landing: Path, settings: Settings) -> None:
+    (landing / "2026-11-10" / "a [1].csv").write_text("id,text\n")
+    for pattern in ("a [1].csv", "*[1].csv"):
+        (found,) = list_drop(f"{landing}/2026-11-10/{pattern}", settings).objects
+        assert found.uri.endswith("/a [1].csv")
+    assert Location.parse("s3://landing/[movies]/*.csv").folder == ("[movies]",)
+
+
 @pytest.fixture
 def landing(tmp_path: Path) -> Path:
     folder = tmp_path / "landing"
@@ -154,6 +163,14 @@ def test_a_folder_that_is_not_mounted_is_no_empty_day(settings: Settings, landin
     landing.rename(landing.with_name("elsewhere"))
     with pytest.raises(ConfigError, match="does not exist"):
         list_drop(f"{landing}/2026-11-10/*.csv", settings)
+
+
+def test_a_file_that_goes_while_its_folder_is_listed_is_worth_another_try(landing: Path, settings: Settings) -> None:
+    listing = Folder(settings.sources).list(Location.parse(f"{landing}/2026-11-10/*.csv"))
+    assert next(listing).uri.endswith("a.csv")
+    (landing / "2026-11-10" / "b.csv").unlink()
+    with pytest.raises(TransientError, match=r"b\.csv' went while its folder was listed"):
+        next(listing)
 
 
 def test_a_file_that_is_replaced_after_it_was_listed_is_not_read(landing: Path, settings: Settings) -> None:

@@ -15,6 +15,7 @@ import zstandard
 
 from llambert_etl.config import Source
 from llambert_etl.errors import DataError, TransientError
+from llambert_etl.sources.clean import Cleaned, clean
 from llambert_etl.sources.readers import read_rows
 from llambert_etl.sources.rows import Limits, Reason, Record, Refusal
 from tests.poison import gzip_bomb, jsonl, long_line, parquet, parquet_bomb, reviews, zstd_bomb
@@ -23,8 +24,8 @@ SOURCE = Source(uri="s3://landing/{partition}/*", id="id", text="text")
 MIB = 1 << 20
 
 
-def read(name: str, content: bytes, limits: Limits | None = None) -> list[Record | Refusal]:
-    return list(read_rows(io.BytesIO(content), name, len(content), SOURCE, limits or Limits()))  # type: ignore[arg-type]
+def read(name: str, content: bytes, limits: Limits | None = None, source: Source = SOURCE) -> list[Record | Refusal]:
+    return list(read_rows(io.BytesIO(content), name, len(content), source, limits or Limits()))  # type: ignore[arg-type]
 
 
 def ids(rows: list[Record | Refusal]) -> list[object]:
@@ -51,6 +52,7 @@ PARQUET = parquet(id=["r0", "r1", "r2"], text=[row["text"] for row in reviews(3)
         pytest.param("a.jsonl.gz", gzip.compress(PLAIN) + bytes(512), id="gzip padding"),
         pytest.param("a.jsonl.zst", zstandard.compress(PLAIN), id="zstd"),
         pytest.param("a.jsonl.zst", b"".join(zstandard.compress(jsonl(row)) for row in reviews(3)), id="zstd frames"),
+        pytest.param("a.ndjson.zst", zstandard.compress(PLAIN), id="the same by another name"),
         pytest.param("a.csv", CSV, id="csv"),
         pytest.param("a.csv", b"\xef\xbb\xbf" + CSV, id="csv byte order mark"),
         pytest.param("a.csv", CSV.replace(b"\n", b"\r\n"), id="csv carriage returns"),
@@ -61,7 +63,8 @@ PARQUET = parquet(id=["r0", "r1", "r2"], text=[row["text"] for row in reviews(3)
 )
 def test_every_format_gives_the_same_records(name: str, content: bytes) -> None:
     rows = read(name, content)
-    assert [row.id for row in rows] == ["r0", "r1", "r2"]
+    assert len(rows) == 3
+    assert ids(rows) == ["r0", "r1", "r2"]
     assert [row.text for row in rows if isinstance(row, Record)] == [row["text"] for row in reviews(3)]
 
 
@@ -135,6 +138,11 @@ def test_an_empty_text_file_has_no_rows() -> None:
     assert read("a.jsonl", b"") == read("a.csv", b"") == read("a.jsonl.gz", gzip.compress(b"")) == []
 
 
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.zst"])
+def test_a_packed_file_of_no_bytes_was_cut_off(name: str) -> None:
+    assert read(name, b"") == [Refusal("line 1", Reason.FILE_TRUNCATED)]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
@@ -155,6 +163,18 @@ def test_a_changed_schema_names_file_column_and_what_was_found(name: str, conten
 
 def test_integer_ids_are_read_from_parquet() -> None:
     assert ids(read("a.parquet", parquet(id=pa.array([1, 2], pa.uint64()), text=["x", "y"]))) == [1, 2]
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "string_view", pa.dictionary(pa.int8(), pa.string())])
+def test_every_kind_of_string_is_read_from_parquet(kind: pa.DataType | str) -> None:
+    rows = read("a.parquet", parquet(id=pa.array(["x", None]).cast(kind), text=pa.array(["y", None]).cast(kind)))
+    assert rows == [Record("row 1", "x", "y"), Record("row 2", None, None)]
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+def test_a_parquet_column_without_any_value_is_of_no_kind_and_breaks_no_schema(rows: int) -> None:
+    content = parquet(id=pa.nulls(rows), text=pa.nulls(rows))
+    assert read("a.parquet", content) == [Record(f"row {row}", None, None) for row in range(1, rows + 1)]
 
 
 def test_a_parquet_row_that_is_no_utf8_is_refused_alone() -> None:
@@ -193,11 +213,22 @@ def test_a_parquet_file_that_claims_to_unpack_beyond_reason_is_not_unpacked() ->
     assert read("a.parquet", sink.getvalue()) == [Refusal("row 1", Reason.FILE_BOMB)]
 
 
-def test_a_parquet_cell_that_no_limit_could_allow_is_refused_alone() -> None:
-    assert read("a.parquet", parquet(id=[1, 2], text=["x" * 400_001, "fine"])) == [
-        Refusal("row 1", Reason.LINE_TOO_LONG),
-        Record("row 2", 2, "fine"),
+@pytest.mark.parametrize("character", [b"x", "\U0001f600".encode(), b"\xff", b"\xf0\x9f\x98"])
+def test_a_parquet_cell_of_any_length_is_refused_for_its_length_alone(character: bytes) -> None:
+    texts = pa.array([character * 500_000, b"fine"], pa.binary()).view(pa.string())
+    rows = read("a.parquet", parquet(id=[1, 2], text=texts))
+    assert [clean(row, SOURCE.max_chars) for row in rows if isinstance(row, Record)] == [
+        Cleaned("1", None, Reason.TEXT_TOO_LONG),
+        Cleaned("2", "fine", None),
     ]
+    assert max(len(str(row.text)) for row in rows if isinstance(row, Record)) <= 4 * SOURCE.max_chars + 4
+
+
+def test_a_parquet_id_may_be_longer_than_a_text() -> None:
+    source = SOURCE.model_copy(update={"max_chars": 10})
+    content = parquet(id=["i" * 1_024, "i" * 5_000], text=["fine", "fine"])
+    rows = [clean(row, 10) for row in read("a.parquet", content, source=source) if isinstance(row, Record)]
+    assert rows == [Cleaned("i" * 1_024, "fine", None), Cleaned(None, "fine", Reason.ID_TOO_LONG)]
 
 
 def test_the_decompressed_size_is_capped_whatever_the_ratio() -> None:
