@@ -113,7 +113,7 @@ class _Shard:
                 .select("text_hash", "probabilities")
                 .join(self._documents.select("text_hash"), on="text_hash", how="semi")
                 .unique("text_hash")
-                .collect()
+                .collect(engine="streaming")
             )
         names = self._task.label_names
         known = {}
