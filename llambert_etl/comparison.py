@@ -9,6 +9,7 @@ import polars as pl
 from scipy.stats import binomtest, bootstrap
 
 from llambert_etl.config import LabellingTask
+from llambert_etl.documents import of_ids
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.metrics import Evaluation, evaluate
 from llambert_etl.lake import Lake, lake_faults
@@ -107,12 +108,13 @@ def _changes(task: LabellingTask, encoder: Encoder, lake: Lake, sample: int) -> 
     with lake_faults("labels"):
         served = lake.scan("labels", task.name).select("partition", "id", "text_hash", "label")
         keys = served.select("partition", "id").sort("partition", "id").collect()
-        chosen = keys.sample(min(sample, keys.height), seed=task.encoder.seed).lazy()
+        chosen = keys.sample(min(sample, keys.height), seed=task.encoder.seed)
         accepted = lake.scan("documents", task.name).filter(pl.col("status") == DocumentStatus.ACCEPTED)
         texts = accepted.select("partition", "id", "text_hash", "text")
         rows = (
-            chosen.join(served, on=["partition", "id"])
-            .join(texts, on=["partition", "id", "text_hash"])
+            chosen.lazy()
+            .join(of_ids(served, chosen["id"]), on=["partition", "id"])
+            .join(of_ids(texts, chosen["id"]), on=["partition", "id", "text_hash"])
             .sort("partition", "id")
             .collect()
         )

@@ -24,6 +24,11 @@ def as_of(lake: Lake, task: str, upto: Partition) -> pl.LazyFrame:
     return accepted.select("id", "partition", "text", "text_hash").join(latest, on=["id", "partition"])
 
 
+def of_ids(rows: pl.LazyFrame, ids: pl.Series) -> pl.LazyFrame:
+    """Choose the rows of these ids. A filter reaches the files; a join would hold the texts of the whole corpus."""
+    return rows.filter(pl.col("id").is_in(ids.implode()))
+
+
 def in_shard(shard: int, shards: int) -> pl.Expr:
     """Choose the rows of one of `shards` parts of about the same size; rows of the same text are in the same one."""
     # Not strict: polars looks at every row of a Parquet file, also at refused documents without a text, and reads their
@@ -39,7 +44,7 @@ def sample(documents: pl.LazyFrame, n: int, seed: int | str) -> pl.DataFrame:
     distinct = documents.select("id", "text_hash").sort("id").unique("text_hash", keep="first", maintain_order=True)
     ranked = draw(distinct.collect(), n, seed)
     # Texts are read for the chosen rows only, so memory follows the sample and not the corpus.
-    texts = documents.join(ranked.lazy().select("id"), on="id", how="semi").select("id", "partition", "text").collect()
+    texts = of_ids(documents, ranked["id"]).select("id", "partition", "text").collect()
     return ranked.join(texts, on="id", maintain_order="left")
 
 

@@ -29,6 +29,9 @@ from llambert_etl.errors import ConfigError
 
 _COMPUTING = tuple("PATH HOME TMPDIR LANG LC_ PYTHON PYTORCH_ LD_ CUDA_ NVIDIA_ NCCL_ OMP_ MKL_".split())
 
+# Empty is as good as left out.
+_ADDRESS = r"^(https?://\S+)?$"
+
 
 class Kubernetes(BaseModel):
     """How a step runs as a pod. Set by the deployment only: a task file cannot name an image or a resource."""
@@ -108,10 +111,12 @@ class Settings(BaseSettings):
     connections: dict[ConnectionName, ConnectionUri] = Field(
         default_factory=dict, description="name -> URI of a database that tasks may name"
     )
-    mlflow_uri: str = Field(default="", description="address of the MLflow server")
+    mlflow_uri: str = Field(default="", pattern=_ADDRESS, description="address of the MLflow server")
     mlflow_username: SecretStr | None = Field(default=None, description="its login")
     mlflow_password: SecretStr | None = Field(default=None, description="its password")
-    s3_endpoint: str | None = Field(default=None, description="address of the S3 service; AWS where left out")
+    s3_endpoint: str | None = Field(
+        default=None, pattern=_ADDRESS, description="address of the S3 service; AWS where left out"
+    )
     s3_region: str = Field(default="us-east-1", description="region of the S3 service")
     s3_access_key_id: SecretStr | None = Field(
         default=None, description="where left out, AWS's own chain is asked, a pod's role among it"

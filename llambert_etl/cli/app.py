@@ -141,7 +141,10 @@ def predict(
 
     clients = Clients()
     found = clients.task(task)
-    given = texts or [line.rstrip("\n") for line in sys.stdin]
+    try:
+        given = texts or [line.rstrip("\n") for line in sys.stdin]
+    except UnicodeDecodeError as error:
+        raise DataError(f"predict: stdin is not {error.encoding}; convert it first") from error
     if not given:
         raise DataError("predict: no texts; give them as arguments or as lines on stdin")
     for text, label, probabilities in predict(found, given, registry=clients.registry):

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from deltalake import DeltaTable
 from deltalake.transaction import CommitProperties, Transaction
@@ -59,38 +59,48 @@ def fences_at(storage: Storage, table: TableName, now: DeltaTable, then: DeltaTa
     return [Transaction(fence, none if value is None else value) for fence, value in before.items()]
 
 
-def read_commits(delta: DeltaTable) -> Iterator[Commit]:
-    """Yield the commits that carry a manifest and still count, newest first.
+def read_commits(storage: Storage, table: TableName, delta: DeltaTable) -> Iterator[Commit]:
+    """Yield the commits up to the version of `delta` that carry a manifest and still count, newest first.
 
     Those that a restore has undone are left out. The log is read no further than the caller goes.
     """
+    newest = _info(storage, table, delta.version()) or {}
     seen, undone_above = 0, math.inf
     for limit in _PAGES:
         history = delta.history(limit)
-        for entry in history[seen:]:
-            if int(entry["version"]) > undone_above:
+        # What others have committed since is in it too, and deltalake numbers it all as if it were not.
+        later = next((number for number, entry in enumerate(history) if entry.items() >= newest.items()), 0)
+        for number, entry in enumerate(history[later + seen :], seen):
+            version = delta.version() - number
+            if version > undone_above:
                 continue
             if entry.get("operation") == "RESTORE":
                 undone_above = float(entry["operationParameters"].get("version", math.inf))
             if _MANIFEST in entry:
                 manifest = Manifest.model_validate_json(entry[_MANIFEST])
-                yield Commit(int(entry["version"]), manifest, replayed=True, timestamp=int(entry["timestamp"]))
-        if limit is None or len(history) < limit:
+                yield Commit(version, manifest, replayed=True, timestamp=int(entry["timestamp"]))
+        seen = len(history) - later
+        if limit is None or seen < limit:
             return
-        seen = len(history)
 
 
 def version_of(storage: Storage, table: TableName, before: DeltaTable, manifest: Manifest) -> int:
-    """Return the version after `before` that carries `manifest`: another writer's may already be newer.
-
-    From the log itself: deltalake numbers its history from the newest version, which others move meanwhile.
-    """
+    """Return the version after `before` that carries `manifest`: another writer's may already be newer."""
     wanted, version = _serialised(manifest), before.version()
-    while (log := storage.read(f"{table}/_delta_log/{version + 1:020d}.json")) is not None:
+    while (info := _info(storage, table, version + 1)) is not None:
         version += 1
-        if any(json.loads(line).get("commitInfo", {}).get(_MANIFEST) == wanted for line in log.splitlines()):
+        if info.get(_MANIFEST) == wanted:
             break
     return version
+
+
+def _info(storage: Storage, table: TableName, version: int) -> dict[str, Any] | None:
+    """Return what the log says of a version's commit; None where there is no such version."""
+    log = storage.read(f"{table}/_delta_log/{version:020d}.json")
+    if log is None:
+        return None
+    infos = (json.loads(line).get("commitInfo") for line in log.splitlines())
+    return next((info for info in infos if info is not None), {})
 
 
 def _serialised(manifest: Manifest) -> str:

@@ -1,5 +1,6 @@
 """Translates what deltalake, polars and pyarrow raise about storage into the three errors."""
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,8 +24,8 @@ _MISSING = re.compile(r"not found|NoSuchKey|\b404\b", re.I)
 # What says nothing of the failure, whatever words and numbers are in it: addresses, paths and durations.
 _WHERE_AND_HOW_LONG = re.compile(r"""[^\s<>"'()]*/[^\s<>"'()]*|\b\d+(\.\d+)?(ns|µs|ms|s|m)\b""")
 _MAX_MESSAGE = 300
-# Python's own have a file name; what libraries raise of a store has none.
-_LOCAL = (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
+# Python's own have a file name; what libraries raise of a store has none. These do not pass by themselves.
+_LOCAL = {errno.EPERM, errno.EACCES, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EROFS}
 
 
 @contextmanager
@@ -41,7 +42,7 @@ def lake_faults(where: str) -> Iterator[None]:
 
 
 def _translate(where: str, error: Exception) -> Exception:
-    if isinstance(error, _LOCAL) and error.filename is not None:
+    if isinstance(error, OSError) and error.filename is not None and error.errno in _LOCAL:
         return ConfigError(
             f"{str(error.filename)!r}: {error.strerror}; mend it, or the setting or argument that names it"
         )

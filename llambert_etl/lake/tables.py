@@ -123,12 +123,13 @@ class Lake:
             delta = self._open(table)
             if delta.transaction_version(fence_of(task, partition)) is None:
                 return None
-            return next((each for each in read_commits(delta) if _wrote(each, task, partition)), None)
+            found = read_commits(self.storage, table, delta)
+            return next((each for each in found if _wrote(each, task, partition)), None)
 
     def commits(self, table: TableName, task: str) -> Iterator[Commit]:
         """Yield a task's commits, newest first, as far back as the log reaches (a year)."""
         with lake_faults(self.table_uri(table)):
-            for commit in read_commits(self._open(table)):
+            for commit in read_commits(self.storage, table, self._open(table)):
                 if commit.manifest is not None and commit.manifest.task == task:
                     yield commit
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from llambert_etl.config import LabellingTask, TaskFiles, load_tasks
 from llambert_etl.config.connections import TableSource, Warehouse
@@ -98,6 +98,8 @@ def _one_writer_wins(settings: Settings) -> Finding:
                 return client.put_object(Bucket=bucket, Key=key, Body=body, **condition)["ETag"]  # type: ignore[arg-type]
             except ClientError:
                 return None
+            except BotoCoreError as error:
+                raise OSError(str(error)) from error
 
         with ThreadPoolExecutor(_WRITERS) as pool:
             return [etag for etag in pool.map(put, range(_WRITERS)) if etag]

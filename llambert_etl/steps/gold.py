@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llambert_etl.config import LabellingTask, fingerprint
-from llambert_etl.documents import as_of, hash_text
+from llambert_etl.documents import as_of, hash_text, of_ids
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.gold import refuse_other_source, split_of
 from llambert_etl.lake import Lake, lake_faults
@@ -160,8 +160,7 @@ def _parquet(content: bytes, name: str) -> list[GoldRow]:
 
 
 def _csv(content: bytes, name: str) -> list[GoldRow]:
-    # The csv module's own limit is below many a `max_chars`, which is what a text is held against.
-    csv.field_size_limit(MAX_BYTES)
+    csv.field_size_limit(MAX_BYTES)  # the task says how long a text may be
     records = filter(None, csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
     header, rows = next(records, []), list(records)
     _check_header(header, name)
@@ -195,7 +194,7 @@ class _Rows:
                 )
         rows = [self._row(number, row) for number, row in enumerate(found, 1)]
         self._check_ids(rows)
-        self._check_splits(rows)
+        self._check_labels(rows)
         return rows
 
     def _row(self, number: int, row: GoldRow) -> GoldRow:
@@ -231,10 +230,9 @@ class _Rows:
                 numbers = [number for number, row in enumerate(rows, 1) if row["id"] == key][:5]
                 raise DataError(f"gold {self._name!r}: id {key!r} stands in rows {numbers}; keep one label for each id")
 
-    def _check_splits(self, rows: list[GoldRow]) -> None:
-        labels = Counter(row["label"] for row in rows)
-        absent = [label for label in self._task.labels if label not in labels]
-        if len(labels) == 1 or absent:
+    def _check_labels(self, rows: list[GoldRow]) -> None:
+        given = {row["label"] for row in rows}
+        if absent := [label for label in self._task.labels if label not in given]:
             raise DataError(
                 f"gold {self._name!r}: no row has the label {absent}; a gate cannot judge what it never sees"
             )
@@ -254,9 +252,9 @@ def _moment(value: object, where: str) -> datetime.datetime | None:
 
 
 def _add_texts(rows: list[GoldRow], task: LabellingTask, name: str, partition: Partition, lake: Lake) -> None:
-    wanted = pl.LazyFrame({"id": [row["id"] for row in rows if row["text"] is None]}, schema={"id": pl.String})
+    wanted = pl.Series([row["id"] for row in rows if row["text"] is None], dtype=pl.String)
     with lake_faults("documents"):
-        found = as_of(lake, task.name, partition).join(wanted, on="id", how="semi").select("id", "text").collect()
+        found = of_ids(as_of(lake, task.name, partition), wanted).select("id", "text").collect()
     texts = dict(found.iter_rows())
     for number, row in enumerate(rows, 1):
         if row["text"] is None:

@@ -93,3 +93,17 @@ def test_what_cannot_be_reached_is_told_with_its_address_variable_and_no_secret(
     assert "Connection refused" in found["connection warehouse"].seen
     assert "LLAMBERT_CONNECTIONS__WAREHOUSE right?" in found["connection warehouse"].seen
     assert not [secret for secret in (KEY, "hunter2") if secret in str(found)]
+
+
+def test_a_store_that_cannot_be_reached_is_a_finding(tmp_path: Path) -> None:
+    gone = Settings(
+        lake="s3://nowhere/lake",
+        state=tmp_path,
+        include=tmp_path,
+        s3_endpoint="http://127.0.0.1:1",
+        s3_access_key_id=SecretStr("key"),
+        s3_secret_access_key=SecretStr("hunter2"),
+    )
+    found = {each.what: each for each in doctor(gone)}
+    for what in ("lake", "one writer wins"):
+        assert (found[what].ok, "127.0.0.1:1" in found[what].seen) == (False, True), found[what]

@@ -205,6 +205,7 @@ def table(**columns: object) -> bytes:
         ("gold.csv", b"id,label,text\n1,positive,a\n2,negative\n", "row 2: 2 fields, expected 3"),
         ("gold.csv", b"id,text\n1,a,positive\n", "row 1: 3 fields, expected 2"),
         ("gold.csv", b"id,label,text,label\n1,positive,a,negative\n", r"columns \['label'\] stand there twice"),
+        ("gold.csv", b"id,label,text\n" + b"1,positive,%b\n" % (b"x" * 140_000) * 10, "row 1: text_too_long"),
         (
             "gold.parquet",
             table(labelled_at=pa.array([4_614_000_000_000_000] * 20, pa.timestamp("ms", "UTC"))),

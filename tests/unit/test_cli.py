@@ -1,5 +1,6 @@
 """A command ends with one line that says what to mend, and with the exit code that a scheduler reads."""
 
+import io
 import json
 from pathlib import Path
 
@@ -70,6 +71,14 @@ def test_a_refusal_is_one_line_and_an_exit_code(
     assert said in err
     assert out == ""
     assert "Traceback" not in err
+
+
+def test_texts_that_cannot_be_decoded_are_a_fault_of_the_data(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"fine\n\xff\n"), "utf-8"))
+    assert run(["predict", "--task", "movie_sentiment"]) == 65
+    assert "stdin is not utf-8" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

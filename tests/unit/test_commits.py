@@ -11,13 +11,22 @@ def test_the_commit_of_a_day_is_found_behind_those_of_other_days(tmp_path: Path)
     lake = Lake(str(tmp_path / "lake"))
     lake.create_tables()
     replace(lake, "old")
-    for number in range(25):
+
+    def commit(number: int) -> None:
         staged = lake.stage("documents", TASK, NEXT, [documents("x", NEXT)], name="part")
         key, run = f"key {number}", manifest(f"run {number}", NEXT)
         lake.replace_partition("documents", TASK, NEXT, staged, commit_key=key, manifest=run)
+
+    for number in range(25):
+        commit(number)
     found = lake.last_commit("documents", TASK, DAY)
     assert found is not None
     assert (found.version, found.manifest) == (1, manifest("r1"))
     assert lake.last_commit("documents", TASK, Partition("2026-11-12")) is None
-    assert [commit.version for commit in lake.commits("documents", TASK)] == list(range(26, 0, -1))
+    commits = lake.commits("documents", TASK)
+    seen = [next(commits)]
+    commit(25)  # another writer's, while we read
+    seen += commits
+    assert [each.version for each in seen] == list(range(26, 0, -1))
+    assert [each.manifest and each.manifest.run for each in seen] == [*(f"run {n}" for n in range(24, -1, -1)), "r1"]
     assert list(lake.commits("documents", "other")) == []

@@ -27,11 +27,23 @@ def test_address_and_key_come_from_variables_and_mounted_files_and_the_key_is_ne
     assert "hunter2" not in repr(settings) + settings.model_dump_json()
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "https://user:secret@host/v1", "https://host/v1?key=x", "host"])
-def test_an_address_that_is_none_or_holds_a_secret_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        *(
+            ("LLAMBERT_SERVERS__GPT__URL", url)
+            for url in ("file:///etc/passwd", "https://user:secret@host/v1", "https://host/v1?key=x", "host")
+        ),
+        ("LLAMBERT_S3_ENDPOINT", "localhost:9000"),
+        ("LLAMBERT_MLFLOW_URI", "mlruns"),
+    ],
+)
+def test_an_address_that_is_none_or_holds_a_secret_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, url: str
+) -> None:
     monkeypatch.setenv("LLAMBERT_LAKE", "/lake")
-    monkeypatch.setenv("LLAMBERT_SERVERS__GPT__URL", url)
-    with pytest.raises(ConfigError, match="LLAMBERT_SERVERS__GPT__URL") as refused:
+    monkeypatch.setenv(name, url)
+    with pytest.raises(ConfigError, match=name) as refused:
         load_settings()
     assert url not in str(refused.value)
 
