@@ -12,7 +12,7 @@ from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError
 from llambert_etl.llm import Reply
 from llambert_etl.llm.parsing import bare, read_reply
-from llambert_etl.llm.prompts import DOCUMENT, Chat, Completion, render, without_marks
+from llambert_etl.llm.prompts import DOCUMENT, TURN_MARKS, Chat, Completion, render, without_marks
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Server
 
@@ -21,8 +21,7 @@ UNSUPPORTED = ("unsupported_parameter", "unsupported_value")
 
 # The server puts documents into a chat format that is not known here: nothing in them may look like a mark of one.
 _CONTROL = re.compile(
-    r"<[|｜][^<>|｜\s]{1,40}[|｜]>|</?s>|</?(?:start|end)_of_turn>|\[\s*/?\s*INST\s*\]|<<\s*/?\s*SYS\s*>>",
-    re.IGNORECASE,
+    rf"<[|｜][^<>|｜\s]{{1,40}}[|｜]>|</?s>|</?(?:start|end)_of_turn>|{TURN_MARKS.pattern}", re.IGNORECASE
 )
 # English text has about four characters a token; other languages have fewer, so a forecast for them is too low.
 _CHARACTERS_PER_TOKEN = 4

@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from llambert_etl.errors import ConfigError
 from llambert_etl.llm.prompts import DOCUMENT, Chat, Completion, without_marks
 
-_LINE_BREAKS = re.compile(r"\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
+# Only from where white space begins: tried from each place in a long run of spaces, it would take hours.
+_LINE_BREAKS = re.compile(r"(?<!\s)\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
 # Added words and white space are text; anything else may be a mark of a turn, and not every tokenizer calls it special.
 _MARK = re.compile(r"[^\w\s▁]")
 

@@ -105,6 +105,12 @@ def test_odd_text_is_encoded(tokenizer: PreTrainedTokenizerBase, text: str) -> N
     assert _build(tokenizer, CHAT).documents([text])[0].ids
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("begin", ["", "[", "<<"], ids=["spaces", "bracket", "brackets"])
+def test_a_long_run_of_spaces_holds_nothing_up(tokenizer: PreTrainedTokenizerBase, begin: str) -> None:
+    assert _build(tokenizer, LINES).documents([f"dull {begin}{' ' * 200_000}x"])[0].truncated
+
+
 def test_a_long_document_loses_its_end_and_never_the_instruction(tokenizer: PreTrainedTokenizerBase) -> None:
     encoding = _build(tokenizer, LINES)
     short, long = encoding.documents(["dull", "dull " * 400])
