@@ -21,7 +21,9 @@ UNSUPPORTED = ("unsupported_parameter", "unsupported_value")
 
 # The server puts documents into a chat format that is not known here: nothing in them may look like a mark of one.
 _CONTROL = re.compile(
-    rf"<[|｜][^<>|｜\s]{{1,40}}[|｜]>|</?s>|</?(?:start|end)_of_turn>|{TURN_MARKS.pattern}", re.IGNORECASE
+    r"<[|｜][^<>|｜\s]{1,40}[|｜]?>|<[^<>|｜\s]{1,40}[|｜]>|</?(?:s|bos|eos)>|</?(?:start|end)_of_turn>"
+    rf"|\[/?(?:SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]|{TURN_MARKS.pattern}",
+    re.IGNORECASE,
 )
 # English text has about four characters a token; other languages have fewer, so a forecast for them is too low.
 _CHARACTERS_PER_TOKEN = 4

@@ -24,7 +24,7 @@ DOCUMENT = "\ue000document\ue001"
 TURN_MARKS = re.compile(r"\[\s*(?:/\s*)?INST\s*\]|<<\s*(?:/\s*)?SYS\s*>>", re.IGNORECASE)
 _ROUND_BRACKETS = str.maketrans("[]<>", "()()")
 # Part of every prompt hash: change it with any change of what a model is shown.
-_RENDERER_VERSION = 2
+_RENDERER_VERSION = 3
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,11 @@ def test_a_server_is_asked_by_its_own_name_for_the_limit_of_an_answer(llm: FakeL
         ("[ inst ]", "( inst )"),
         ("<</SYS>>", "((/SYS))"),
         ("<end_of_turn>", "(end_of_turn)"),
+        ("<|turn>", "(|turn)"),
+        ("<turn|>", "(turn|)"),
+        ("<eos>", "(eos)"),
+        ("[SYSTEM_PROMPT]", "(SYSTEM_PROMPT)"),
+        ("[/TOOL_RESULTS]", "(/TOOL_RESULTS)"),
     ],
 )
 def test_a_mark_of_a_chat_format_in_a_document_is_plain_text(
