@@ -1,6 +1,7 @@
 """LocalAnnotator on a tiny Llama of its own: both methods, and every way in which a model can be absent or wrong."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,30 @@ def test_generation_is_greedy_and_strictly_parsed(tmp_path: Path, folder: Path) 
         assert reply.status == (AnnotationStatus.UNPARSED if reply.label is None else AnnotationStatus.LABELLED)
         assert reply.probabilities is None
         assert ids.shape[1] < reply.tokens <= ids.shape[1] + 4
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"do_sample": True, "temperature": 5.0},
+        {"min_new_tokens": 40},
+        {"suppress_tokens": list(range(200))},
+        {"return_dict_in_generate": True},
+        {"stop_strings": ["x"]},
+        {"prompt_lookup_num_tokens": 3},
+        {"dola_layers": "high"},
+    ],
+    ids=lambda setting: next(iter(setting)),
+)
+def test_a_model_s_own_settings_for_writing_change_no_reply(
+    tmp_path: Path, folder: Path, setting: dict[str, Any]
+) -> None:
+    odd = shutil.copytree(folder, tmp_path / "model")
+    own = json.loads((odd / "generation_config.json").read_text())
+    (odd / "generation_config.json").write_text(json.dumps(own | setting))
+    task = make_task(annotator={"method": "generate", "max_new_tokens": 4})
+    plain, changed = (LocalAnnotator.load(task, _settings(tmp_path, model)).annotate(TEXTS) for model in (folder, odd))
+    assert changed == plain
 
 
 def test_a_reply_to_lines_ends_with_its_line(tmp_path: Path, folder: Path) -> None:
