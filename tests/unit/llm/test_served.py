@@ -16,7 +16,6 @@ from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Settings
 from tests.fake_llm import (
     ANSWER_TOKENS,
-    ENDLESS,
     FINGERPRINT,
     HALF,
     HTML,
@@ -118,10 +117,9 @@ def test_no_more_requests_are_under_way_than_the_server_is_given(llm: FakeLlm, t
         error(503),
         HTML,
         HALF,
-        ENDLESS,
-        (200, {}, b"{}"),
+            (200, {}, b"{}"),
     ],
-    ids=["429", "429 now", "429 nonsense", "429 in a far year", "500", "503", "html", "half", "endless", "no choices"],
+    ids=["429", "429 now", "429 nonsense", "429 in a far year", "500", "503", "html", "half", "no choices"],
 )
 def test_a_fault_that_passes_is_tried_again_for_its_document_alone(
     annotator: ServedAnnotator, llm: FakeLlm, answer: Answer
@@ -257,10 +255,25 @@ def test_an_answer_without_a_label_is_unparsed_and_kept(
     assert (reply.status, reply.reason, reply.raw) == (AnnotationStatus.UNPARSED, reason, said or "")
 
 
-def test_tokens_are_guessed_where_the_server_does_not_count_them(annotator: ServedAnnotator, llm: FakeLlm) -> None:
-    llm.say = lambda text: {**chat_answer("positive"), "usage": None}
-    (reply,) = annotator.annotate(["x" * 4000])
+@pytest.mark.parametrize(
+    "usage",
+    [
+        None,
+        {},
+        [],
+        {"prompt_tokens": None, "completion_tokens": 1},
+        {"prompt_tokens": -1, "completion_tokens": 1},
+        {"prompt_tokens": 10**20, "completion_tokens": 1},  # more than a column holds
+    ],
+    ids=["none", "empty", "a list", "null", "negative", "endless"],
+)
+def test_tokens_are_guessed_where_the_server_does_not_count_them(
+    annotator: ServedAnnotator, llm: FakeLlm, usage: Any
+) -> None:
+    llm.say = lambda text: {**chat_answer("positive"), "usage": usage}
+    (reply,) = annotator.annotate(["x" * 4000 + " 2"])
     assert 1000 < reply.tokens < 1050
+    assert llm.asked.total() == 1
 
 
 def logprobs(*tops: dict[str, float], chosen: str = "positive") -> dict[str, Any]:
@@ -279,11 +292,12 @@ def logprobs(*tops: dict[str, float], chosen: str = "positive") -> dict[str, Any
         (logprobs({"positive": -0.1, "The": -5.0}), None),
         (logprobs({"The": -0.1, "positive": -2.0, "negative": -3.0}, chosen="The"), None),
         (logprobs({"positive": -2.3, "negative": -0.1}), None),
+        (logprobs({"positive": float("nan"), "negative": -2.3}), None),
         ({"content": None}, None),
         ({"tokens": ["positive"], "token_logprobs": [-0.1]}, None),
         (None, None),
     ],
-    ids=["two labels", "pieces", "one label", "a sentence", "not the likeliest", "none", "another shape", "null"],
+    ids=["two labels", "pieces", "one label", "a sentence", "not the likeliest", "not a number", "none", "another shape", "null"],
 )
 def test_probabilities_are_those_of_the_first_token_or_none(
     annotator: ServedAnnotator, llm: FakeLlm, given: Any, expected: float | None
