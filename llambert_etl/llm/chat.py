@@ -133,7 +133,6 @@ class Questions:
             return replace(reply, reason="content_filter") if said.finish_reason == "content_filter" else reply
         return replace(reply, probabilities=_probabilities(said.logprobs, reply.label, self.task.label_names))
 
-
     def _usage(self, text: str, counted: JsonValue) -> _Usage:
         """Return what the answer counts as. Odd counts are replaced by a guess: asked again, it would be paid again."""
         try:
