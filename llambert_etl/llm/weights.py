@@ -48,7 +48,8 @@ def open_model(annotator: Annotator, settings: Settings) -> LanguageModel:
         ) from error
     except torch.AcceleratorError as error:
         raise TransientError(
-            f"annotator.model {annotator.model!r}: a GPU failed as it was opened ({error!s:.200}); try again, or elsewhere"
+            f"annotator.model {annotator.model!r}: a GPU failed as it was opened ({error!s:.200}); try again, or on "
+            "another machine"
         ) from error
     except Exception as error:  # of a file that is odd, the libraries raise whatever they stumble over
         whole = annotator.quantization is not None or path.is_file()

@@ -209,7 +209,7 @@ class _BadDevice(TorchFunctionMode):
     ("error", "said"),
     [
         (torch.OutOfMemoryError("no room"), "LLAMBERT_LLM_MEMORY or annotator.quantization"),
-        (torch.AcceleratorError("CUDA error: ECC"), "a GPU failed as it was opened .CUDA error: ECC.; try again"),
+        (torch.AcceleratorError("CUDA error: ECC"), "a GPU failed as it was opened .CUDA error: ECC."),
     ],
     ids=["no room", "broken"],
 )
