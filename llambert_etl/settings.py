@@ -5,8 +5,10 @@ import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ByteSize,
     ConfigDict,
@@ -59,13 +61,22 @@ class Kubernetes(BaseModel):
         return self.model_copy(update={"gpus": 0, "node_selector": {}, "tolerations": []})
 
 
+def _fit_for_a_header(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-~]+", value.get_secret_value()):
+        raise ValueError("must be printable ASCII without spaces or line breaks")
+    return value
+
+
+BearerToken = Annotated[SecretStr, AfterValidator(_fit_for_a_header)]
+
+
 class Server(BaseModel):
     """An OpenAI-compatible server. A task file names it; where it is and with which key only the deployment says."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: str = Field(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$", description="up to /v1; without user or password")
-    api_key: SecretStr | None = Field(default=None, description="sent as a bearer token")
+    api_key: BearerToken | None = Field(default=None, description="sent as a bearer token")
     concurrency: int = Field(default=16, gt=0, le=256, description="requests at a time")
     timeout_seconds: float = Field(default=60.0, gt=0, description="seconds for one request")
     patience_seconds: float = Field(default=120.0, gt=0, description="seconds for one document, retries included")
@@ -78,11 +89,16 @@ class Server(BaseModel):
         default=8 * 3600.0, gt=0, description="seconds to wait for a batch; then the step fails and may try again"
     )
 
-    @field_validator("api_key")
+    @field_validator("url")
     @classmethod
-    def _fit_for_a_header(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not re.fullmatch(r"[!-~]+", value.get_secret_value()):
-            raise ValueError("must be printable ASCII without spaces or line breaks")
+    def _of_a_host(cls, value: str) -> str:
+        try:
+            at = urlsplit(value)
+            good = at.hostname and at.hostname.isascii() and at.hostname.encode("idna") and at.port != 0
+        except ValueError:  # of a port, an IPv6 address or a name that is none
+            good = False
+        if not good:
+            raise ValueError("must name a host, in ASCII, and perhaps a port")
         return value
 
 
@@ -136,7 +152,7 @@ class Settings(BaseSettings):
         default_factory=lambda: ["huggingface.co", "hf.co"],
         description="to which the hub may send a download, subdomains included",
     )
-    hub_token: SecretStr | None = Field(default=None, description="for gated and private repositories of the hub")
+    hub_token: BearerToken | None = Field(default=None, description="for gated and private repositories of the hub")
     llm_memory: dict[Annotated[int, Field(ge=0)] | Literal["cpu"], ByteSize] = Field(
         default_factory=dict,
         description="GPU number or `cpu` -> memory that an LLM's weights may take, as 70GiB; the rest stays on disk",

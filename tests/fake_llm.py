@@ -47,8 +47,6 @@ def error(
 
 HTML = (200, {}, b"<html><body>502 Bad Gateway</body></html>")
 HALF = (200, {}, json.dumps(chat_answer("positive")).encode()[:-40])
-# More tokens than a column holds.
-ENDLESS = (200, {}, json.dumps({**chat_answer("positive"), "usage": {"prompt_tokens": 10**20}}).encode())
 
 
 class FakeLlm(FakeServer):

@@ -3,6 +3,7 @@
 As the real one, it keeps large files on another host, to which a client must not carry its token.
 """
 
+import gzip
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ class FakeHub(FakeServer):
         self.tokens_elsewhere: list[str] = []  # what the other host was sent as authorisation
         self.cut: dict[str, int] = {}  # file -> after so many bytes
         self.forged: dict[str, bytes] = {}  # file -> other content than the listing's
+        self.packs = False  # every file, though nobody asked for it
         self.sends_to = ""  # another place for large files
         self.status = 0  # what every request is answered with
         self.page = ""  # a page in place of every answer of the API
@@ -94,6 +96,8 @@ class FakeHub(FakeServer):
 
     def _content(self, path: str, content: bytes, **headers: str) -> Answer:
         sent = self.forged.get(path, content)
+        if self.packs:
+            sent, headers = gzip.compress(sent), {**headers, "Content-Encoding": "gzip"}
         return 200, {"Content-Length": str(len(sent)), **headers}, sent[: self.cut.get(path)]
 
     def _answer(self, request: Request, name: str, verb: str, revision: str, path: str) -> Answer:

@@ -122,7 +122,8 @@ class Hub:
         try:
             with _hub_faults(what), get_session().stream("GET", url, headers=self._headers) as response:
                 hf_raise_for_status(response)
-                yield from check.follow(response.iter_bytes(_CHUNK))
+                # Raw: it was asked for unpacked, and what comes packed all the same could fill the memory.
+                yield from check.follow(response.iter_raw(_CHUNK))
         except _Absent as error:
             raise TransientError(f"{what}: went after it was listed; run it again") from error
         if check.size < check.file.size:

@@ -12,7 +12,7 @@ from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError
 from llambert_etl.llm import Reply
 from llambert_etl.llm.parsing import bare, read_reply
-from llambert_etl.llm.prompts import DOCUMENT, Chat, Completion, render, without_marks
+from llambert_etl.llm.prompts import DOCUMENT, TURN_MARKS, Chat, Completion, render, without_marks
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Server
 
@@ -21,7 +21,8 @@ UNSUPPORTED = ("unsupported_parameter", "unsupported_value")
 
 # The server puts documents into a chat format that is not known here: nothing in them may look like a mark of one.
 _CONTROL = re.compile(
-    r"<[|｜][^<>|｜\s]{1,40}[|｜]>|</?s>|</?(?:start|end)_of_turn>|\[\s*/?\s*INST\s*\]|<<\s*/?\s*SYS\s*>>",
+    r"<[|｜][^<>|｜\s]{1,40}[|｜]?>|<[^<>|｜\s]{1,40}[|｜]>|</?(?:s|bos|eos)>|</?(?:start|end)_of_turn>"
+    rf"|\[/?(?:SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]|{TURN_MARKS.pattern}",
     re.IGNORECASE,
 )
 # English text has about four characters a token; other languages have fewer, so a forecast for them is too low.
@@ -31,8 +32,8 @@ _MAX_TOKENS = 1_000_000_000
 
 
 class _Usage(BaseModel):
-    prompt_tokens: int = Field(default=0, ge=0, le=_MAX_TOKENS)
-    completion_tokens: int = Field(default=0, ge=0, le=_MAX_TOKENS)
+    prompt_tokens: int = Field(ge=0, le=_MAX_TOKENS)
+    completion_tokens: int = Field(ge=0, le=_MAX_TOKENS)
 
 
 class _Message(BaseModel):
@@ -47,14 +48,14 @@ class _Choice(BaseModel):
 
 class _Answer(BaseModel):
     choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage | None = None
+    usage: JsonValue = None
     model: str | None = None
     system_fingerprint: str | None = None
 
 
 class _Token(BaseModel):
     token: str
-    logprob: float
+    logprob: float = Field(allow_inf_nan=False)
 
 
 class _Position(_Token):
@@ -122,9 +123,7 @@ class Questions:
         except ValidationError:
             return None
         said = answer.choices[0]
-        usage = answer.usage or _Usage(
-            prompt_tokens=self.tokens(text), completion_tokens=self.task.annotator.max_new_tokens
-        )
+        usage = self._usage(text, answer.usage)
         reply = replace(
             read_reply(self.task, said.message.content or "", usage.prompt_tokens + usage.completion_tokens),
             answer_tokens=usage.completion_tokens,
@@ -133,6 +132,13 @@ class Questions:
         if reply.label is None:
             return replace(reply, reason="content_filter") if said.finish_reason == "content_filter" else reply
         return replace(reply, probabilities=_probabilities(said.logprobs, reply.label, self.task.label_names))
+
+    def _usage(self, text: str, counted: JsonValue) -> _Usage:
+        """Return what the answer counts as. Odd counts are replaced by a guess: asked again, it would be paid again."""
+        try:
+            return _Usage.model_validate(counted)
+        except ValidationError:
+            return _Usage(prompt_tokens=self.tokens(text), completion_tokens=self.task.annotator.max_new_tokens)
 
 
 def guess_tokens(prompt: Chat | Completion, text: str) -> int:

@@ -13,7 +13,12 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from llambert_etl.errors import ConfigError
 from llambert_etl.llm.prompts import DOCUMENT, Chat, Completion, without_marks
 
-_LINE_BREAKS = re.compile(r"\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
+# Only from where white space begins: tried from each place in a long run of spaces, it would take hours.
+_LINE_BREAKS = re.compile(r"(?<!\s)\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
+# Chat formats that tell the model the date tell it this one, or answers would change overnight. It is Llama 3.1's own.
+_SAME_DATE = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
+# What a template of a model's folder may fail with, as one of ours may.
+_FAULTS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
 # Added words and white space are text; anything else may be a mark of a turn, and not every tokenizer calls it special.
 _MARK = re.compile(r"[^\w\s▁]")
 
@@ -51,7 +56,13 @@ class Encoding:
 
         `answer` is how many tokens the reply may have; the longest label is counted in any case.
         """
-        before, after = _shown(tokenizer, prompt).split(DOCUMENT)
+        shown = _shown(tokenizer, prompt)
+        if shown.count(DOCUMENT) != 1:
+            raise ConfigError(
+                f"prompt: this model's chat format shows the document {shown.count(DOCUMENT)} times; write a template "
+                "without blocks that the model goes on with"
+            )
+        before, after = shown.split(DOCUMENT)
         # Tokenizers join a space to the word after it, so the space goes with the document.
         stem = before.rstrip(" ")
         prefix = list(tokenizer(stem, add_special_tokens=False)["input_ids"]) if stem else []
@@ -83,8 +94,14 @@ def _shown(tokenizer: PreTrainedTokenizerBase, prompt: Chat | Completion) -> str
         return prompt.content
     messages = [{"role": message.role, "content": message.content} for message in prompt.messages]
     try:
-        shown = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    except (TemplateError, ValueError) as error:
+        shown = tokenizer.apply_chat_template(
+            messages,
+            chat_template=_SAME_DATE + tokenizer.get_chat_template(),
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,  # where a model may think first, or not, the label is to come at once
+        )
+    except _FAULTS as error:
         raise ConfigError(
             f"prompt: this model's chat format does not take it ({error}); leave out the system block, or write a "
             "template without blocks that the model goes on with"

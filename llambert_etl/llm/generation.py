@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from llambert_etl.llm.placement import input_device
 
@@ -21,32 +21,29 @@ class Generator:
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, max_new_tokens: int, one_line: bool
     ) -> None:
         self._model, self._tokenizer = model, tokenizer
-        self._max_new_tokens, self._one_line = max_new_tokens, one_line
+        self._one_line = one_line
         ends = model.generation_config.eos_token_id if model.generation_config else None
         ends = tokenizer.eos_token_id if ends is None else ends
         self._ends = set(ends if isinstance(ends, list) else [] if ends is None else [ends])
+        self._padding = next(iter(self._ends), 0)
+        # In place of the model's own, which may sample, search in beams, or ask for code of the hub.
+        model.generation_config = GenerationConfig(
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=sorted(self._ends) or None,
+            pad_token_id=self._padding,
+        )
 
     @torch.inference_mode()
     def write(self, prompts: Sequence[list[int]]) -> list[Written]:
         longest, device = max(len(ids) for ids in prompts), input_device(self._model)
-        padding = next(iter(self._ends), 0)
-        ids = torch.full((len(prompts), longest), padding, dtype=torch.long)
+        ids = torch.full((len(prompts), longest), self._padding, dtype=torch.long)
         mask = torch.zeros((len(prompts), longest), dtype=torch.long)
         for number, prompt in enumerate(prompts):
             ids[number, longest - len(prompt) :] = torch.tensor(prompt)
             mask[number, longest - len(prompt) :] = 1
-        # Given here, each setting overrides what the model's own generation_config would sample with.
         found: torch.Tensor = self._model.generate(  # type: ignore[operator]
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            max_new_tokens=self._max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            repetition_penalty=1.0,
-            pad_token_id=padding,
+            input_ids=ids.to(device), attention_mask=mask.to(device)
         )
         return [self._written(reply) for reply in found[:, longest:].tolist()]
 

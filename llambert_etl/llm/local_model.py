@@ -23,8 +23,10 @@ from llambert_etl.settings import Settings
 # Llama 2's whole context. Longer prompts would also make the memory of one batch unbounded.
 _MAX_PROMPT_TOKENS = 4096
 _TRUNCATED = "truncated"
-# Beyond these a batch gains nothing: on a processor the caches are full, on a GPU the multiplications are.
-_BATCH_TOKENS = {"cpu": 256, "cuda": 16_384}
+# Beyond these a batch gains nothing: on a processor the caches are full, on a GPU the multiplications are. One that
+# writes gains longer, until its cache fills the GPU: that of Llama-2-7b takes 0.5 MB a token, here 33 GB of 80.
+_ON_PROCESSOR, _ON_GPU = 256, 16_384
+_WRITTEN_ON_PROCESSOR, _WRITTEN_ON_GPU = 2048, 65_536
 
 
 class LocalModel:
@@ -67,10 +69,6 @@ class LocalModel:
         )
 
     @property
-    def _batch_tokens(self) -> int:
-        return _BATCH_TOKENS[self._device.type]
-
-    @property
     def _device(self) -> torch.device:
         return input_device(self._opened.model)
 
@@ -80,7 +78,8 @@ class LocalModel:
 
     def _score(self, documents: Sequence[Document]) -> list[Reply]:
         items = [[*document.ids, *self.encoding.suffix] for document in documents]
-        budget = self._batch_tokens // self._scorer.rows_per_document
+        on_gpu = self._device.type != "cpu"
+        budget = (_ON_GPU if on_gpu else _ON_PROCESSOR) // self._scorer.rows_per_document
         shared = len(self.encoding.prefix)
         found = run_batches(
             items,
@@ -88,7 +87,7 @@ class LocalModel:
             tokens=budget,
             device=self._device,
             # The prefix is computed once, but each row of a GPU's batch has its own copy of the cache.
-            beside=shared if self._device.type == "cuda" else 0,
+            beside=shared if on_gpu else 0,
             threads=self._threads,
         )
         return [
@@ -99,7 +98,7 @@ class LocalModel:
     def _generate(self, documents: Sequence[Document]) -> list[Reply]:
         encoding = self.encoding
         items = [[*encoding.prefix, *document.ids, *encoding.suffix] for document in documents]
-        budget = 8 * self._batch_tokens
+        budget = _WRITTEN_ON_PROCESSOR if self._device.type == "cpu" else _WRITTEN_ON_GPU
         found = run_batches(
             items,
             self._generator.write,

@@ -9,11 +9,15 @@ from llambert_etl.llm import Reply
 from llambert_etl.schemas import AnnotationStatus
 
 # Goes into every annotation: change it with any change of what `parse` returns.
-PARSER_VERSION = "2"
+PARSER_VERSION = "3"
 
 _AROUND = " \t\r\n.,;:!?'\"`*_()[]{}<>«»“”‘’„-–—"
 # "not positive" holds one label and means another.
-_NEGATIONS = frozenset({"no", "not", "non", "never", "neither", "nor", "none", "cannot", "hardly", "without"})
+_NEGATIONS = frozenset(
+    "no not non never neither nor none nothing nobody nowhere cannot hardly barely scarcely unlikely without".split()
+)
+# What a model thinks is no answer, least of all where it was cut off as it thought.
+_THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
 # Around a word that is a whole answer: "Answer: **no**, it …". "No idea" and "there is no" have none.
 _BEFORE, _AFTER = r"(?:^|[:\n])[\s*_\"'`“‘„«(\[]*", r"[*_\"'`”’»)\]]*\s*(?:$|[.,;:!?(–—\n]|-\s)"
 _WORD = re.compile(r"[\w'’]+")
@@ -31,11 +35,11 @@ def parse(reply: str, labels: Sequence[str], *, exact: bool = False) -> Parsed:
 
     A label that is itself a negation, as `no` is, counts only where it is an answer: it begins a line or follows a
     colon, and punctuation or nothing comes after it. `exact` accepts the label alone, as the replies that LlamBERT
-    published were parsed.
+    published were parsed. What stands between `<think>` and `</think>` is not read.
     """
-    said = bare(reply)
+    said = bare(_THOUGHT.sub("", reply))
     if not said:
-        return Parsed(None, "empty")
+        return Parsed(None, "not_a_label" if bare(reply) else "empty")
     known = {bare(label): label for label in labels}
     if said in known:
         return Parsed(known[said], None)

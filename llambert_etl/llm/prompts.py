@@ -20,10 +20,11 @@ from llambert_etl.errors import ConfigError
 # Marks the document's place. Private-use characters: no template or label can hold them by accident.
 DOCUMENT = "\ue000document\ue001"
 # Llama 2 has no control tokens for turns: it was trained on these very characters.
-TURN_MARKS = re.compile(r"\[\s*/?\s*INST\s*\]|<<\s*/?\s*SYS\s*>>", re.IGNORECASE)
+# No two runs of white space meet in a pattern: they would share a long one out in every way that there is.
+TURN_MARKS = re.compile(r"\[\s*(?:/\s*)?INST\s*\]|<<\s*(?:/\s*)?SYS\s*>>", re.IGNORECASE)
 _ROUND_BRACKETS = str.maketrans("[]<>", "()()")
 # Part of every prompt hash: change it with any change of what a model is shown.
-_RENDERER_VERSION = 2
+_RENDERER_VERSION = 3
 
 
 @dataclass(frozen=True)

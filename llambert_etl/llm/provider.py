@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.llm.chat import refusal
-from llambert_etl.llm.served import authorization, check_access, is_passing
+from llambert_etl.llm.served import check_access, connect, is_passing, request
 from llambert_etl.settings import Server
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,11 @@ class Batch(BaseModel):
     errors: _Faults | None = None
 
     @property
+    def answered(self) -> int:
+        """Return how many requests were answered, and are paid; 0 where the provider does not count."""
+        return self.request_counts.completed if self.request_counts else 0
+
+    @property
     def fault(self) -> str:
         """Say why the provider refused the whole file."""
         return ", ".join(fault.code or "no reason" for fault in self.errors.data) if self.errors else "no reason"
@@ -76,12 +81,7 @@ class Provider:
     @classmethod
     @contextmanager
     def open(cls, name: str, server: Server) -> Iterator[Self]:
-        with httpx.Client(
-            base_url=server.url,
-            headers=authorization(server),
-            timeout=server.timeout_seconds,
-            follow_redirects=False,
-        ) as client:
+        with connect(server) as client:
             yield cls(client, name, server)
 
     def submit(self, requests: Path, intent: str) -> Batch:
@@ -139,7 +139,7 @@ class Provider:
             place = f"files/{quote(file, safe='')}/content"
             paths.append(folder / name)
             with self._faults(place), self._client.stream("GET", place) as response, paths[-1].open("wb") as results:
-                for chunk in response.iter_bytes():
+                for chunk in response.iter_raw():
                     results.write(chunk)
             self._check(response, place, b"")
         return paths
@@ -154,10 +154,10 @@ class Provider:
     def _send(self, kind: type[_Model], method: str, place: str, **options: Any) -> _Model:
         """Return what the provider answers to one request."""
         with self._faults(place):
-            response = self._client.request(method, place, **options)
-        self._check(response, place, response.content)
+            response, content = request(self._client, method, place, self._server.timeout_seconds, **options)
+        self._check(response, place, content)
         try:
-            return kind.model_validate_json(response.content)
+            return kind.model_validate_json(content)
         except ValidationError as error:
             raise TransientError(f"server {self._name!r}: {place}: no JSON of a {kind.__name__}; try again") from error
 

@@ -14,7 +14,16 @@ from llambert_etl.errors import ConfigError
 from llambert_etl.llm.placement import input_device
 
 # These settings change logits after the head, which is read directly here.
-_ALTERED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+_ALTERED_LOGITS = (
+    "final_logit_softcapping",
+    "logit_scale",
+    "logits_scaling",
+    "logits_soft_cap",
+    "lm_head_multiplier",
+    "output_multiplier",
+)
+# Tokens whose logits are computed at a time: in fp32 a whole head takes gigabytes, which a full GPU has not.
+_SLICE = 8192
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,11 @@ class Row:
     document: int
     ids: list[int]
     answer_at: int  # index of the token after which the label begins
+
+    @property
+    def steps(self) -> int:
+        """Return how many tokens of labels this row is asked about."""
+        return len(self.ids) - self.answer_at
 
 
 class Scorer:
@@ -54,29 +68,34 @@ class Scorer:
         rows = [Row(index, [*ids, *stem], len(ids) - 1) for index, ids in enumerate(documents) for stem in self._stems]
         hidden = self._forward(rows)
         scores: list[dict[str, float]] = [{} for _ in documents]
+        asked = [(number, row.answer_at + step) for number, row in enumerate(rows) for step in range(row.steps)]
+        numbers, places = torch.tensor(asked, device=hidden.device).T
         with align_module_device(self._head):  # a head that is left on disk is read once for the batch
-            for number, row in enumerate(rows):
-                stem = tuple(row.ids[row.answer_at + 1 :])
-                states = hidden[number, row.answer_at : row.answer_at + 1 + len(stem)]
-                scores[row.document].update(self._label_scores(states, stem))
+            logged = iter(self._logged(hidden[numbers, places]))
+        for row in rows:
+            steps = [next(logged) for _ in range(row.steps)]
+            stem = row.ids[row.answer_at + 1 :]
+            for label, ids in self.labels.items():
+                if stem[: len(ids) - 1] == ids[:-1]:
+                    scores[row.document][label] = sum(steps[step][token] for step, token in enumerate(ids))
         return [_normalised(score, self.labels) for score in scores]
 
-    def _label_scores(self, states: torch.Tensor, stem: tuple[int, ...]) -> dict[str, float]:
-        """Return log-probabilities of the labels that this row reads; single-token labels leave out what they share."""
-        if self._single:
-            first = [ids[0] for ids in self.labels.values()]
-            return dict(zip(self.labels, self._logits(states[0], first).tolist(), strict=True))
-        mine = {label: ids for label, ids in self.labels.items() if stem[: len(ids) - 1] == tuple(ids[:-1])}
-        logged = torch.log_softmax(self._logits(states, None), dim=-1)
-        return {label: sum(float(logged[step, token]) for step, token in enumerate(ids)) for label, ids in mine.items()}
+    def _logged(self, states: torch.Tensor) -> list[dict[int, float]]:
+        """Return for each state the log-probability of each token of a label; single ones leave out what they share."""
+        tokens = sorted({token for ids in self.labels.values() for token in ids})
+        states = states.to(self._head.weight.device).float()
+        logits = self._logits(states, torch.tensor(tokens, device=states.device))
+        if not self._single:
+            slices = torch.arange(len(self._head.weight), device=states.device).split(_SLICE)
+            sums = [self._logits(states, each).logsumexp(dim=-1) for each in slices]
+            logits = logits - torch.stack(sums).logsumexp(dim=0)[:, None]
+        return [dict(zip(tokens, row, strict=True)) for row in logits.tolist()]
 
-    def _logits(self, states: torch.Tensor, tokens: list[int] | None) -> torch.Tensor:
+    def _logits(self, states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         # In fp32 whatever the model's precision: bf16 logits near 23 step by 0.125 and tie.
-        weight, bias = self._head.weight, getattr(self._head, "bias", None)
-        if tokens is not None:
-            weight, bias = weight[tokens], None if bias is None else bias[tokens]
-        logits: torch.Tensor = states.to(weight.device).float() @ weight.float().T
-        return logits if bias is None else logits + bias.float()
+        logits: torch.Tensor = states @ self._head.weight[tokens].float().T
+        bias = getattr(self._head, "bias", None)
+        return logits if bias is None else logits + bias[tokens].float()
 
     def _prefix_cache(self) -> DynamicCache:
         cache = DynamicCache(config=self._model.config)
@@ -138,7 +157,8 @@ def _normalised(score: dict[str, float], labels: dict[str, list[int]]) -> dict[s
 
 
 def _refuse_altered_logits(model: PreTrainedModel) -> None:
-    altered = [name for name in _ALTERED_LOGITS if getattr(model.config, name, None) not in (None, 1, 1.0)]
+    config = model.config.get_text_config()  # the whole, but for a model that sees or hears too
+    altered = [name for name in _ALTERED_LOGITS if getattr(config, name, None) not in (None, 1, 1.0)]
     if altered:
         raise ConfigError(
             f"annotator.method: score does not know this model's {altered[0]}, which changes its logits; use generate"

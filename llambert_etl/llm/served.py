@@ -10,6 +10,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import httpx
 from pydantic import BaseModel, JsonValue, ValidationError
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 # Enough that slots seldom stand empty behind a slow request, few enough that a kill or a used-up budget wastes little.
 _BATCHES_PER_SLOT = 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+# No answer that we ask for has half of it; what a server sends beyond it is not read.
+_MAX_BYTES = 4 * 1024 * 1024
 _BUSY = {408, 409, 425, 429}
 _OUT_OF_MONEY = "insufficient_quota"
 _GIVEN_UP = "given_up"
@@ -68,7 +71,7 @@ class ServedAnnotator:
     async def _ask_all(self, texts: Sequence[str]) -> list[Reply]:
         async with httpx.AsyncClient(
             base_url=self.server.url,
-            headers=authorization(self.server),
+            headers=headers(self.server),
             timeout=self.server.timeout_seconds,
             limits=httpx.Limits(max_connections=self.server.concurrency),
             follow_redirects=False,  # they could lead anywhere
@@ -143,11 +146,18 @@ class _Batch:
     async def _attempt(self, text: str) -> Reply | tuple[str, float]:
         """Return the reply, or why there is none yet and how many seconds the server wants us to wait."""
         try:
-            async with asyncio.timeout(self._server.timeout_seconds):
-                response = await self._client.post("chat/completions", json=self._questions.body(text))
+            async with (
+                asyncio.timeout(self._server.timeout_seconds),
+                self._client.stream("POST", "chat/completions", json=self._questions.body(text)) as response,
+            ):
+                content = bytearray()
+                async for piece in response.aiter_raw():
+                    content += piece
+                    if len(content) > _MAX_BYTES:
+                        return "unreadable", 0.0
         except (httpx.RequestError, TimeoutError) as error:
             return "too_slow" if isinstance(error, TimeoutError | httpx.TimeoutException) else "unreachable", 0.0
-        status, code = response.status_code, refusal(response.status_code, response.content)
+        status, code = response.status_code, refusal(response.status_code, bytes(content))
         try:
             check_access(self._name, status, code)
         except ConfigError as error:
@@ -158,7 +168,7 @@ class _Batch:
             return f"http_{status}", _retry_after(response.headers)
         if status >= 400:
             return failed(code)
-        return self._questions.reply(text, response.content) or ("unreadable", 0.0)
+        return self._questions.reply(text, bytes(content)) or ("unreadable", 0.0)
 
 
 def ping(name: str, server: Server) -> int:
@@ -168,27 +178,44 @@ def ping(name: str, server: Server) -> int:
     """
     variable = f"LLAMBERT_SERVERS__{name.upper()}__URL"
     try:
-        response = httpx.get(
-            f"{server.url.rstrip('/')}/models",
-            headers=authorization(server),
-            timeout=server.timeout_seconds,
-            follow_redirects=False,
-        )
-    except (httpx.RequestError, httpx.InvalidURL) as error:
+        with connect(server) as client:
+            response, content = request(client, "GET", "models", server.timeout_seconds)
+    except httpx.RequestError as error:
         raise TransientError(f"server {name!r}: {type(error).__name__}; is it up, and {variable} right?") from error
     status = response.status_code
-    check_access(name, status, refusal(status, response.content))
+    check_access(name, status, refusal(status, content))
     if response.is_error:
         raise TransientError(f"server {name!r}: answers {status} to a question about its models; is {variable} right?")
     try:
-        return len(_Models.model_validate_json(response.content).data)
+        return len(_Models.model_validate_json(content).data)
     except ValidationError as error:
         raise ConfigError(f"server {name!r}: answers with no list of models; mend {variable}") from error
 
 
-def authorization(server: Server) -> dict[str, str]:
-    """Return the header that holds a server's key."""
-    return {} if server.api_key is None else {"Authorization": f"Bearer {server.api_key.get_secret_value()}"}
+def connect(server: Server) -> httpx.Client:
+    """Return a client of a server for one request at a time."""
+    return httpx.Client(
+        base_url=server.url, headers=headers(server), timeout=server.timeout_seconds, follow_redirects=False
+    )
+
+
+def request(
+    client: httpx.Client, method: str, place: str, seconds: float, **options: Any
+) -> tuple[httpx.Response, bytes]:
+    """Return an answer and its body, which must end within so many seconds; raise RequestError where it does not."""
+    with client.stream(method, place, **options) as response:
+        content, latest = bytearray(), time.monotonic() + seconds
+        for piece in response.iter_raw():
+            content += piece
+            if time.monotonic() > latest or len(content) > _MAX_BYTES:
+                raise httpx.ReadTimeout("the answer does not end", request=response.request)
+    return response, bytes(content)
+
+
+def headers(server: Server) -> dict[str, str]:
+    """Return the headers with a server's key. Nothing may come packed: unpacked, a little can fill the memory."""
+    key = {} if server.api_key is None else {"Authorization": f"Bearer {server.api_key.get_secret_value()}"}
+    return {"Accept-Encoding": "identity", **key}
 
 
 def is_passing(status: int) -> bool:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -24,8 +23,6 @@ from llambert_etl.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_UNREADABLE = (OSError, ValueError, KeyError, ImportError, SafetensorError)
-
 
 class LanguageModel(NamedTuple):
     model: PreTrainedModel
@@ -36,21 +33,25 @@ def open_model(annotator: Annotator, settings: Settings) -> LanguageModel:
     """Load the model in evaluation mode, in the best precision of the device. No code beside the weights ever runs.
 
     Its layers fill all GPUs, then memory; those that have no room there are read from disk at each pass. Raise
-    TransientError where a device has less room than it seemed to have.
+    TransientError where a device fails, or has less room than it seemed to have.
     """
     path = find_model(annotator.model, annotator.revision, settings)
     precision = best_precision(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     logger.info("opening %s in %s", annotator.model, precision)
-    options = spread(settings.llm_memory)
+    options = spread(settings.llm_memory) | _packed(annotator.quantization, path, precision)
     try:
-        options |= _packed(annotator.quantization, path, precision)
         model, tokenizer = _load(path, precision, **options)
     except torch.OutOfMemoryError as error:
         raise TransientError(
             f"annotator.model {annotator.model!r}: out of memory as it was opened: another process may hold the "
             "device; else let the weights take less of it by LLAMBERT_LLM_MEMORY or annotator.quantization"
         ) from error
-    except _UNREADABLE as error:
+    except torch.AcceleratorError as error:
+        raise TransientError(
+            f"annotator.model {annotator.model!r}: a GPU failed as it was opened ({error!s:.200}); try again, or on "
+            "another machine"
+        ) from error
+    except Exception as error:  # of a file that is odd, the libraries raise whatever they stumble over
         whole = annotator.quantization is not None or path.is_file()
         fit = "; quantized weights and GGUF files must fit the GPUs or, without one, memory" if whole else ""
         raise ConfigError(f"annotator.model {annotator.model!r}: {_does_not_open(path, error)}{fit}") from error
@@ -68,7 +69,7 @@ def unpack(file: Path, folder: Path) -> None:
         raise ConfigError(f"{folder}: is there already; remove it, or name another folder")
     try:
         model, tokenizer = _load(file, torch.float32)
-    except _UNREADABLE as error:
+    except Exception as error:  # as above
         raise ConfigError(_does_not_open(file, error)) from error
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
@@ -98,9 +99,11 @@ def _load(path: Path, precision: torch.dtype, **options: object) -> LanguageMode
     unpacked = {"quantization_config": GgufConfig(dequantize=True)} if gguf else {}
     safe = {"trust_remote_code": False, "local_files_only": True, **gguf}
     tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        folder, use_safetensors=True, dtype=precision, **safe, **unpacked, **options
+    model, found = AutoModelForCausalLM.from_pretrained(
+        folder, use_safetensors=True, dtype=precision, output_loading_info=True, **safe, **unpacked, **options
     )
+    if missing := sorted(found["missing_keys"]):  # they would be random numbers
+        raise ValueError(f"{len(missing)} weights are not in it, {missing[0]} among them")
     return LanguageModel(model, tokenizer)
 
 

@@ -11,7 +11,7 @@ import polars as pl
 from llambert_etl.annotation.backlog import Backlog, stop_signal
 from llambert_etl.annotation.sent import Desk, Sent, refuse_sent
 from llambert_etl.documents import as_of
-from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.lake import lake_faults
 from llambert_etl.llm.batch_files import Answered, read_results, refuse_foreign, request_line
 from llambert_etl.llm.chat import failed
@@ -129,7 +129,8 @@ def _settle(
 ) -> None:
     """Keep the results of a batch that is over, in one commit, and clear the desk.
 
-    Raise ConfigError after that where they say that another batch would fare no better.
+    Raise TransientError where there are fewer of them than the provider says, ConfigError after that where they say
+    that another batch would fare no better.
     """
     if batch.status == "failed":
         desk.clear()
@@ -147,6 +148,11 @@ def _settle(
                 f"batch {batch.id}: {error}; fetch its files, mend them and take them by `llambert batch read`, then "
                 f"remove {desk.place}"
             ) from error
+    if len(answers) < batch.answered:
+        raise TransientError(
+            f"server {annotator.name!r}: {batch.answered} requests of batch {batch.id} are answered, but its files "
+            f"hold {len(answers)} results; run the step again, it reads them again"
+        )
     asked = pl.DataFrame({"id": list(sent.documents.values()), "text_hash": list(sent.documents)})
     _keep(asked, answers, work)
     desk.clear()

@@ -1,5 +1,6 @@
 """Batches of a provider: sent once whatever is killed, waited for by whichever try, and joined by id."""
 
+import json
 import os
 import signal
 from collections.abc import Callable, Generator
@@ -163,6 +164,21 @@ def test_documents_without_a_result_fail_and_are_sent_again_by_the_next_run(
     provider.spoil, provider.end = lambda lines: lines, "completed"
     assert batches.annotate("r2").rows["labelled"] == 3
     assert len(provider.batches) == 2
+
+
+def test_results_that_are_not_all_there_yet_are_waited_for(batches: BatchHouse, provider: FakeProvider) -> None:
+    def count(method: str, path: str) -> None:
+        for batch in provider.batches.values():
+            batch["request_counts"] = {"total": DOCUMENTS, "completed": DOCUMENTS}
+
+    provider.before, provider.spoil = count, lambda lines: lines[1:]
+    with pytest.raises(TransientError, match="12 requests of batch batch_0 are answered, but .* 11 results"):
+        batches.annotate()
+    assert batches.rows() == []
+    requests = [json.loads(line) for line in provider.files["file-0"].splitlines()]
+    provider.files["file-1"] = jsonl([provider.result(request) for request in requests])
+    assert batches.annotate().rows["labelled"] == DOCUMENTS
+    assert provider.answered == ASKED_ONCE
 
 
 def test_requests_that_no_batch_can_have_answered_are_sent_once_and_said(

@@ -32,7 +32,17 @@ def test_address_and_key_come_from_variables_and_mounted_files_and_the_key_is_ne
     [
         *(
             ("LLAMBERT_SERVERS__GPT__URL", url)
-            for url in ("file:///etc/passwd", "https://user:secret@host/v1", "https://host/v1?key=x", "host")
+            for url in (
+                "file:///etc/passwd",
+                "https://user:secret@host/v1",
+                "https://host/v1?key=x",
+                "host",
+                "http://host:99999/v1",
+                "http://host:port/v1",
+                "http://[::1/v1",
+                "http://host..example/v1",
+                "http://snow☃man/v1",
+            )
         ),
         ("LLAMBERT_S3_ENDPOINT", "localhost:9000"),
         ("LLAMBERT_MLFLOW_URI", "mlruns"),
@@ -48,11 +58,12 @@ def test_an_address_that_is_none_or_holds_a_secret_is_refused(
     assert url not in str(refused.value)
 
 
-def test_a_key_that_no_header_can_hold_is_refused_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["LLAMBERT_SERVERS__GPT__API_KEY", "LLAMBERT_HUB_TOKEN"])
+def test_a_key_that_no_header_can_hold_is_refused_unseen(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("LLAMBERT_LAKE", "/lake")
     monkeypatch.setenv("LLAMBERT_SERVERS__GPT__URL", "https://api.openai.com/v1")
-    monkeypatch.setenv("LLAMBERT_SERVERS__GPT__API_KEY", "hunter2\r\nX-Evil: 1")
-    with pytest.raises(ConfigError, match="LLAMBERT_SERVERS__GPT__API_KEY: .*printable ASCII") as refused:
+    monkeypatch.setenv(name, "hunter2\r\nX-Evil: 1")
+    with pytest.raises(ConfigError, match=f"{name}: .*printable ASCII") as refused:
         load_settings()
     assert "hunter2" not in str(refused.value)
 

@@ -115,6 +115,13 @@ def test_a_file_that_is_cut_off_is_transient_and_another_one_is_refused(hub: Fak
         read(hub, name)
 
 
+def test_a_file_that_comes_packed_is_not_unpacked(hub: FakeHub) -> None:
+    hub.publish(NAME, FILES)
+    hub.packs = True
+    with pytest.raises(TransientError, match=r"the hub sent \d\d of 7000 bytes"):
+        read(hub, "model.safetensors")
+
+
 def test_a_file_that_is_longer_than_the_hub_lists_is_not_read_on() -> None:
     check = Check(HubFile("file.json", 5, "0" * 40))
     assert list(check.follow(itertools.repeat(b"more", 100))) == [b"more"]

@@ -1,5 +1,6 @@
 """Token ids of prompts: a document is plain text, whatever it says."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,12 @@ def test_odd_text_is_encoded(tokenizer: PreTrainedTokenizerBase, text: str) -> N
     assert _build(tokenizer, CHAT).documents([text])[0].ids
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("begin", ["", "[", "<<"], ids=["spaces", "bracket", "brackets"])
+def test_a_long_run_of_spaces_holds_nothing_up(tokenizer: PreTrainedTokenizerBase, begin: str) -> None:
+    assert _build(tokenizer, LINES).documents([f"dull {begin}{' ' * 200_000}x"])[0].truncated
+
+
 def test_a_long_document_loses_its_end_and_never_the_instruction(tokenizer: PreTrainedTokenizerBase) -> None:
     encoding = _build(tokenizer, LINES)
     short, long = encoding.documents(["dull", "dull " * 400])
@@ -123,6 +130,36 @@ def test_a_chat_needs_a_chat_format(tmp_path: Path) -> None:
     bare = AutoTokenizer.from_pretrained(save_tiny_llama(tmp_path, chat=False))
     with pytest.raises(ConfigError, match="without blocks"):
         _build(bare, CHAT)
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ 1 / 0 }}", "does not take it"),
+        ("{{ messages | sum }}", "does not take it"),
+        ("{{ ''.__class__.__mro__ }}", "does not take it"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "does not take it"),
+        ("Hello", "shows the document 0 times"),
+        ("{{ messages[1].content }}{{ messages[1].content }}", "shows the document 2 times"),
+    ],
+)
+def test_a_chat_format_that_cannot_show_the_document_once_is_refused(
+    tokenizer: PreTrainedTokenizerBase, template: str, said: str
+) -> None:
+    odd = copy.deepcopy(tokenizer)
+    odd.chat_template = template
+    with pytest.raises(ConfigError, match=said):
+        _build(odd, CHAT)
+
+
+def test_a_chat_format_is_told_the_same_date_every_day_and_not_to_think(tokenizer: PreTrainedTokenizerBase) -> None:
+    dated = copy.deepcopy(tokenizer)
+    dated.chat_template = (
+        "{{ strftime_now('%d %b %Y') }} {{ messages[1].content }}{% if enable_thinking is false %}</think>{% endif %}"
+    )
+    encoding = _build(dated, CHAT)
+    assert dated.decode(encoding.prefix).startswith("26 Jul 2024")
+    assert dated.decode(encoding.suffix) == "</think>"
 
 
 def test_a_label_follows_with_a_space_only_where_none_is_there(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -1,6 +1,7 @@
 """LocalAnnotator on a tiny Llama of its own: both methods, and every way in which a model can be absent or wrong."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,30 @@ def test_generation_is_greedy_and_strictly_parsed(tmp_path: Path, folder: Path) 
         assert reply.status == (AnnotationStatus.UNPARSED if reply.label is None else AnnotationStatus.LABELLED)
         assert reply.probabilities is None
         assert ids.shape[1] < reply.tokens <= ids.shape[1] + 4
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"do_sample": True, "temperature": 5.0},
+        {"min_new_tokens": 40},
+        {"suppress_tokens": list(range(200))},
+        {"return_dict_in_generate": True},
+        {"stop_strings": ["x"]},
+        {"prompt_lookup_num_tokens": 3},
+        {"dola_layers": "high"},
+    ],
+    ids=lambda setting: next(iter(setting)),
+)
+def test_a_model_s_own_settings_for_writing_change_no_reply(
+    tmp_path: Path, folder: Path, setting: dict[str, Any]
+) -> None:
+    odd = shutil.copytree(folder, tmp_path / "model")
+    own = json.loads((odd / "generation_config.json").read_text())
+    (odd / "generation_config.json").write_text(json.dumps(own | setting))
+    task = make_task(annotator={"method": "generate", "max_new_tokens": 4})
+    plain, changed = (LocalAnnotator.load(task, _settings(tmp_path, model)).annotate(TEXTS) for model in (folder, odd))
+    assert changed == plain
 
 
 def test_a_reply_to_lines_ends_with_its_line(tmp_path: Path, folder: Path) -> None:
@@ -140,6 +165,25 @@ def test_an_incomplete_folder_is_refused_with_its_name(tmp_path: Path, missing: 
         LocalAnnotator.load(make_task(), _settings(tmp_path, folder)).annotate(["dull"])
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("config.json", {"num_hidden_layers": 3}),
+        ("config.json", {"hidden_size": "many"}),
+        ("config.json", {"num_attention_heads": 0}),
+        ("config.json", {"attn_implementation": "somebody/kernels"}),
+        ("tokenizer_config.json", {"eos_token": 7}),
+        ("tokenizer_config.json", {"added_tokens_decoder": "x"}),
+    ],
+    ids=["weights missing", "no number", "divided by zero", "code of the hub", "token", "tokens"],
+)
+def test_a_folder_whose_files_do_not_go_together_is_refused(tmp_path: Path, name: str, change: dict[str, Any]) -> None:
+    folder = save_tiny_llama(tmp_path / "model")
+    (folder / name).write_text(json.dumps({**json.loads((folder / name).read_text()), **change}))
+    with pytest.raises(ConfigError, match=r"tests/tiny-llama.*does not open"):
+        LocalAnnotator.load(make_task(), _settings(tmp_path, folder)).annotate(["dull"])
+
+
 def test_half_a_weights_file_is_refused(tmp_path: Path) -> None:
     folder = save_tiny_llama(tmp_path / "model")
     weights = (folder / "model.safetensors").read_bytes()
@@ -148,18 +192,32 @@ def test_half_a_weights_file_is_refused(tmp_path: Path) -> None:
         LocalAnnotator.load(make_task(), _settings(tmp_path, folder)).annotate(["dull"])
 
 
-class _FullDevice(TorchFunctionMode):
-    """Has no room for a single tensor."""
+class _BadDevice(TorchFunctionMode):
+    """Fails at the first tensor."""
+
+    def __init__(self, error: RuntimeError) -> None:
+        super().__init__()
+        self._error = error
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func == torch.empty:
-            raise torch.OutOfMemoryError("no room")
+            raise self._error
         return func(*args, **(kwargs or {}))
 
 
-def test_a_device_without_room_for_the_weights_is_transient_and_says_what_to_set(tmp_path: Path, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("no room"), "LLAMBERT_LLM_MEMORY or annotator.quantization"),
+        (torch.AcceleratorError("CUDA error: ECC"), "a GPU failed as it was opened .CUDA error: ECC."),
+    ],
+    ids=["no room", "broken"],
+)
+def test_a_device_that_cannot_take_the_weights_is_transient_and_says_what_to_do(
+    tmp_path: Path, folder: Path, error: RuntimeError, said: str
+) -> None:
     annotator = LocalAnnotator.load(make_task(), _settings(tmp_path, folder))
-    with pytest.raises(TransientError, match="LLAMBERT_LLM_MEMORY or annotator.quantization"), _FullDevice():
+    with pytest.raises(TransientError, match=said), _BadDevice(error):
         annotator.annotate(["dull"])
     assert annotator.annotate(["dull"])[0].label
 

@@ -58,6 +58,11 @@ REPLIES = [
     ("There is not a finding", FINDINGS, "ambiguous"),
     ("No finding? Not quite", FINDINGS, "ambiguous"),
     ("No finding, or a finding", FINDINGS, "ambiguous"),
+    # what was thought before it
+    ("<think>\n\n</think>\n\npositive", SENTIMENT, "positive"),
+    ("<think>Is it positive or not?</think> Negative.", SENTIMENT, "negative"),
+    ("<think>\nOkay, the user asks whether the review is positive", SENTIMENT, "not_a_label"),
+    ("<think>It is positive.</think>", SENTIMENT, "not_a_label"),
     # nothing
     ("", SENTIMENT, "empty"),
     ("   \n\t ", SENTIMENT, "empty"),
@@ -74,6 +79,8 @@ REPLIES = [
     ("neither positive", SENTIMENT, "ambiguous"),
     ("No, it is positive", SENTIMENT, "ambiguous"),
     ("hardly positive", SENTIMENT, "ambiguous"),
+    ("There is nothing positive about it", SENTIMENT, "ambiguous"),
+    ("It is unlikely to be positive", SENTIMENT, "ambiguous"),
     ("yes and no", YES_NO, "ambiguous"),
     ("Yes, no doubt", YES_NO, "ambiguous"),
     ("Yes. No.", YES_NO, "ambiguous"),

@@ -1,10 +1,12 @@
 """Label scores: in fp32 the shared prefix and the batches change nothing against one full prompt at a time."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from torch.overrides import TorchFunctionMode
+from transformers import AutoModelForCausalLM, Gemma3Config, LlamaConfig, LlamaForCausalLM
 
 from llambert_etl.errors import ConfigError
 from llambert_etl.llm.scoring import Scorer
@@ -81,8 +83,40 @@ def test_a_label_that_begins_another_is_refused(model: LlamaForCausalLM) -> None
         Scorer(model, PREFIX, {"short": [50], "long": [50, 60]})
 
 
-def test_a_model_that_alters_its_logits_is_refused(tmp_path: Path) -> None:
+class _Casts(TorchFunctionMode):
+    """Counts the numbers that become fp32, and the most of them at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = self.most = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func == torch.Tensor.float:
+            self.numbers += args[0].numel()
+            self.most = max(self.most, args[0].numel())
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_large_head_is_read_once_a_batch_and_never_whole() -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    large = LlamaForCausalLM(LlamaConfig(vocab_size=20_000, initializer_range=0.3, **sizes)).eval()
+    labels = {"a": [50, 19_999], "b": [9_000, 60, 61], "c": [50, 52]}
+    scorer = Scorer(large, PREFIX, labels)
+    with _Casts() as casts:
+        found = scorer.score(DOCUMENTS)
+    for document, scores in zip(DOCUMENTS, found, strict=True):
+        assert scores == pytest.approx(_by_full_prompts(large, PREFIX, document, labels), abs=1e-5)
+    head = 20_000 * 32
+    assert casts.most < head / 2
+    assert casts.numbers < 1.1 * head
+
+
+@pytest.mark.parametrize("of_text", [False, True], ids=["text", "text and images"])
+def test_a_model_that_alters_its_logits_is_refused(tmp_path: Path, of_text: bool) -> None:
     capped = AutoModelForCausalLM.from_pretrained(save_tiny_llama(tmp_path))
     capped.config.final_logit_softcapping = 30.0
+    if of_text:
+        capped.config = Gemma3Config(text_config={"final_logit_softcapping": 30.0})
     with pytest.raises(ConfigError, match="final_logit_softcapping"):
         Scorer(capped, PREFIX, LABEL_SETS["single tokens"])

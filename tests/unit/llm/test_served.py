@@ -2,7 +2,11 @@
 
 import datetime
 import email.utils
+import gzip
+import json
+import threading
 import time
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +15,11 @@ import pytest
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.llm import HalfAnsweredError, HalfRefusedError
 from llambert_etl.llm.annotators import open_annotator
-from llambert_etl.llm.served import ServedAnnotator
+from llambert_etl.llm.served import ServedAnnotator, ping
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Settings
 from tests.fake_llm import (
     ANSWER_TOKENS,
-    ENDLESS,
     FINGERPRINT,
     HALF,
     HTML,
@@ -27,8 +30,8 @@ from tests.fake_llm import (
     chat_answer,
     error,
 )
-from tests.fake_server import Answer
-from tests.served import served, served_task, write_template
+from tests.fake_server import Answer, LoopbackServer
+from tests.served import served, served_task, server, write_template
 
 LABELLED, FAILED = AnnotationStatus.LABELLED, AnnotationStatus.FAILED
 
@@ -87,6 +90,11 @@ def test_a_server_is_asked_by_its_own_name_for_the_limit_of_an_answer(llm: FakeL
         ("[ inst ]", "( inst )"),
         ("<</SYS>>", "((/SYS))"),
         ("<end_of_turn>", "(end_of_turn)"),
+        ("<|turn>", "(|turn)"),
+        ("<turn|>", "(turn|)"),
+        ("<eos>", "(eos)"),
+        ("[SYSTEM_PROMPT]", "(SYSTEM_PROMPT)"),
+        ("[/TOOL_RESULTS]", "(/TOOL_RESULTS)"),
     ],
 )
 def test_a_mark_of_a_chat_format_in_a_document_is_plain_text(
@@ -113,10 +121,23 @@ def test_no_more_requests_are_under_way_than_the_server_is_given(llm: FakeLlm, t
         error(503),
         HTML,
         HALF,
-        ENDLESS,
         (200, {}, b"{}"),
+        (200, {}, json.dumps(chat_answer("positive" + " " * 5_000_000)).encode()),
+        (200, {"Content-Encoding": "gzip"}, gzip.compress(json.dumps(chat_answer("positive")).encode())),
     ],
-    ids=["429", "429 now", "429 nonsense", "429 in a far year", "500", "503", "html", "half", "endless", "no choices"],
+    ids=[
+        "429",
+        "429 now",
+        "429 nonsense",
+        "429 in a far year",
+        "500",
+        "503",
+        "html",
+        "half",
+        "no choices",
+        "endless",
+        "packed",
+    ],
 )
 def test_a_fault_that_passes_is_tried_again_for_its_document_alone(
     annotator: ServedAnnotator, llm: FakeLlm, answer: Answer
@@ -165,6 +186,31 @@ def test_a_server_that_hangs_is_given_up(llm: FakeLlm, tmp_path: Path) -> None:
     llm.pause = 5.0
     with pytest.raises(TransientError, match="too_slow"):
         served(llm, tmp_path, timeout_seconds=0.1).annotate(texts(2))
+
+
+class _Dripping(BaseHTTPRequestHandler):
+    """Sends a byte now and then, for minutes."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "10000")
+        self.end_headers()
+        for _ in range(10_000):
+            self.wfile.write(b" ")
+            time.sleep(0.02)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_server_that_answers_byte_by_byte_is_given_up() -> None:
+    with LoopbackServer(("127.0.0.1", 0), _Dripping) as dripping:
+        threading.Thread(target=dripping.serve_forever, args=(0.01,), daemon=True).start()
+        started = time.monotonic()
+        with pytest.raises(TransientError, match="server 'fake': ReadTimeout"):
+            ping("fake", server(f"http://127.0.0.1:{dripping.server_port}/v1", timeout_seconds=0.3))
+        assert time.monotonic() - started < 5.0
+        dripping.shutdown()
 
 
 def test_what_was_answered_before_the_server_went_down_is_handed_over_for_it_is_paid(
@@ -252,10 +298,25 @@ def test_an_answer_without_a_label_is_unparsed_and_kept(
     assert (reply.status, reply.reason, reply.raw) == (AnnotationStatus.UNPARSED, reason, said or "")
 
 
-def test_tokens_are_guessed_where_the_server_does_not_count_them(annotator: ServedAnnotator, llm: FakeLlm) -> None:
-    llm.say = lambda text: {**chat_answer("positive"), "usage": None}
-    (reply,) = annotator.annotate(["x" * 4000])
+@pytest.mark.parametrize(
+    "usage",
+    [
+        None,
+        {},
+        [],
+        {"prompt_tokens": None, "completion_tokens": 1},
+        {"prompt_tokens": -1, "completion_tokens": 1},
+        {"prompt_tokens": 10**20, "completion_tokens": 1},  # more than a column holds
+    ],
+    ids=["none", "empty", "a list", "null", "negative", "endless"],
+)
+def test_tokens_are_guessed_where_the_server_does_not_count_them(
+    annotator: ServedAnnotator, llm: FakeLlm, usage: Any
+) -> None:
+    llm.say = lambda text: {**chat_answer("positive"), "usage": usage}
+    (reply,) = annotator.annotate(["x" * 4000 + " 2"])
     assert 1000 < reply.tokens < 1050
+    assert llm.asked.total() == 1
 
 
 def logprobs(*tops: dict[str, float], chosen: str = "positive") -> dict[str, Any]:
@@ -274,11 +335,22 @@ def logprobs(*tops: dict[str, float], chosen: str = "positive") -> dict[str, Any
         (logprobs({"positive": -0.1, "The": -5.0}), None),
         (logprobs({"The": -0.1, "positive": -2.0, "negative": -3.0}, chosen="The"), None),
         (logprobs({"positive": -2.3, "negative": -0.1}), None),
+        (logprobs({"positive": float("nan"), "negative": -2.3}), None),
         ({"content": None}, None),
         ({"tokens": ["positive"], "token_logprobs": [-0.1]}, None),
         (None, None),
     ],
-    ids=["two labels", "pieces", "one label", "a sentence", "not the likeliest", "none", "another shape", "null"],
+    ids=[
+        "two labels",
+        "pieces",
+        "one label",
+        "a sentence",
+        "not the likeliest",
+        "not a number",
+        "none",
+        "another shape",
+        "null",
+    ],
 )
 def test_probabilities_are_those_of_the_first_token_or_none(
     annotator: ServedAnnotator, llm: FakeLlm, given: Any, expected: float | None
