@@ -27,7 +27,7 @@ class Generator:
         self._ends = set(ends if isinstance(ends, list) else [] if ends is None else [ends])
         self._padding = next(iter(self._ends), 0)
         # In place of the model's own, which may sample, search in beams, or ask for code of the hub.
-        model.generation_config = GenerationConfig(
+        model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=max_new_tokens,
             do_sample=False,
             eos_token_id=sorted(self._ends) or None,

@@ -86,7 +86,7 @@ class Scorer:
         states = states.to(self._head.weight.device).float()
         logits = self._logits(states, torch.tensor(tokens, device=states.device))
         if not self._single:
-            slices = torch.arange(len(self._head.weight), device=states.device).split(_SLICE)
+            slices = torch.arange(len(self._head.weight), device=states.device).split(_SLICE)  # type: ignore[no-untyped-call]
             sums = [self._logits(states, each).logsumexp(dim=-1) for each in slices]
             logits = logits - torch.stack(sums).logsumexp(dim=0)[:, None]
         return [dict(zip(tokens, row, strict=True)) for row in logits.tolist()]

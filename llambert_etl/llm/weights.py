@@ -3,7 +3,7 @@
 import logging
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from transformers import (
@@ -99,9 +99,10 @@ def _load(path: Path, precision: torch.dtype, **options: object) -> LanguageMode
     unpacked = {"quantization_config": GgufConfig(dequantize=True)} if gguf else {}
     safe = {"trust_remote_code": False, "local_files_only": True, **gguf}
     tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
-    model, found = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         folder, use_safetensors=True, dtype=precision, output_loading_info=True, **safe, **unpacked, **options
     )
+    model, found = loaded
     if missing := sorted(found["missing_keys"]):  # they would be random numbers
         raise ValueError(f"{len(missing)} weights are not in it, {missing[0]} among them")
     return LanguageModel(model, tokenizer)
