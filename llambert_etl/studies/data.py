@@ -32,7 +32,9 @@ def read_pools(task: LabellingTask, partition: Partition, lake: Lake, prompt_has
     test = gold.filter(pl.col("split") == "test")
     with lake_faults(f"annotations {task.name}"):
         said = labelled_answers(task, lake, prompt_hash).select("text_hash", "label", "probabilities").collect()
-        documents = as_of(lake, task.name, partition).join(said.lazy(), on="text_hash").collect()
+        # A filter reaches the files; a join alone would hold the texts of the whole corpus.
+        asked = as_of(lake, task.name, partition).filter(pl.col("text_hash").is_in(said["text_hash"].implode()))
+        documents = asked.join(said.lazy(), on="text_hash").collect()
     tested = pl.col("text_hash").is_in(test["text_hash"].to_list()) | pl.col("id").is_in(test["id"].to_list())
     return Pools(
         gold=_rows(gold.filter(pl.col("split") == "train")),
