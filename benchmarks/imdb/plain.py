@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import torch
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -92,6 +93,7 @@ def _trainer(
         per_device_eval_batch_size=64,
         train_sampling_strategy="group_by_length",  # for speed alone
         bf16=native_bf16(),
+        use_cpu=not torch.cuda.is_available(),
         logging_steps=50,
         save_strategy="no",
         report_to=[],
