@@ -9,7 +9,7 @@ import polars as pl
 from scipy.stats import binomtest, bootstrap
 
 from llambert_etl.config import LabellingTask
-from llambert_etl.documents import of_ids
+from llambert_etl.documents import among
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.metrics import Evaluation, evaluate
 from llambert_etl.lake import Lake, lake_faults
@@ -113,8 +113,8 @@ def _changes(task: LabellingTask, encoder: Encoder, lake: Lake, sample: int) -> 
         texts = accepted.select("partition", "id", "text_hash", "text")
         rows = (
             chosen.lazy()
-            .join(of_ids(served, chosen["id"]), on=["partition", "id"])
-            .join(of_ids(texts, chosen["id"]), on=["partition", "id", "text_hash"])
+            .join(among(served, chosen["id"]), on=["partition", "id"])
+            .join(among(texts, chosen["id"]), on=["partition", "id", "text_hash"])
             .sort("partition", "id")
             .collect()
         )

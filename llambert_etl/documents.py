@@ -24,9 +24,12 @@ def as_of(lake: Lake, task: str, upto: Partition) -> pl.LazyFrame:
     return accepted.select("id", "partition", "text", "text_hash").join(latest, on=["id", "partition"])
 
 
-def of_ids(rows: pl.LazyFrame, ids: pl.Series) -> pl.LazyFrame:
-    """Choose the rows of these ids. A filter reaches the files; a join would hold the texts of the whole corpus."""
-    return rows.filter(pl.col("id").is_in(ids.implode()))
+def among(rows: pl.LazyFrame, values: pl.Series) -> pl.LazyFrame:
+    """Choose the rows that have one of these values in the column of the series' name.
+
+    A filter reaches the files; a join would hold the texts of the whole corpus.
+    """
+    return rows.filter(pl.col(values.name).is_in(values.implode()))
 
 
 def in_shard(shard: int, shards: int) -> pl.Expr:
@@ -44,7 +47,7 @@ def sample(documents: pl.LazyFrame, n: int, seed: int | str) -> pl.DataFrame:
     distinct = documents.select("id", "text_hash").sort("id").unique("text_hash", keep="first", maintain_order=True)
     ranked = draw(distinct.collect(), n, seed)
     # Texts are read for the chosen rows only, so memory follows the sample and not the corpus.
-    texts = of_ids(documents, ranked["id"]).select("id", "partition", "text").collect()
+    texts = among(documents, ranked["id"]).select("id", "partition", "text").collect()
     return ranked.join(texts, on="id", maintain_order="left")
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llambert_etl.config import LabellingTask, fingerprint
-from llambert_etl.documents import as_of, hash_text, of_ids
+from llambert_etl.documents import among, as_of, hash_text
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.gold import refuse_other_source, split_of
 from llambert_etl.lake import Lake, lake_faults
@@ -252,9 +252,9 @@ def _moment(value: object, where: str) -> datetime.datetime | None:
 
 
 def _add_texts(rows: list[GoldRow], task: LabellingTask, name: str, partition: Partition, lake: Lake) -> None:
-    wanted = pl.Series([row["id"] for row in rows if row["text"] is None], dtype=pl.String)
+    wanted = pl.Series("id", [row["id"] for row in rows if row["text"] is None], dtype=pl.String)
     with lake_faults("documents"):
-        found = of_ids(as_of(lake, task.name, partition), wanted).select("id", "text").collect()
+        found = among(as_of(lake, task.name, partition), wanted).select("id", "text").collect()
     texts = dict(found.iter_rows())
     for number, row in enumerate(rows, 1):
         if row["text"] is None:

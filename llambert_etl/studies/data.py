@@ -6,7 +6,7 @@ import polars as pl
 
 from llambert_etl.annotation.answers import labelled_answers
 from llambert_etl.config import LabellingTask
-from llambert_etl.documents import as_of
+from llambert_etl.documents import among, as_of
 from llambert_etl.gold import gold_as_of
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.partition import Partition
@@ -32,8 +32,7 @@ def read_pools(task: LabellingTask, partition: Partition, lake: Lake, prompt_has
     test = gold.filter(pl.col("split") == "test")
     with lake_faults(f"annotations {task.name}"):
         said = labelled_answers(task, lake, prompt_hash).select("text_hash", "label", "probabilities").collect()
-        # A filter reaches the files; a join alone would hold the texts of the whole corpus.
-        asked = as_of(lake, task.name, partition).filter(pl.col("text_hash").is_in(said["text_hash"].implode()))
+        asked = among(as_of(lake, task.name, partition), said["text_hash"])
         documents = asked.join(said.lazy(), on="text_hash").collect()
     tested = pl.col("text_hash").is_in(test["text_hash"].to_list()) | pl.col("id").is_in(test["id"].to_list())
     return Pools(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from llambert_etl.documents import as_of, of_ids, sample
+from llambert_etl.documents import among, as_of, sample
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -21,7 +21,7 @@ def growing(uri: str) -> Generator[None, None, int]:
     yield
     before = peak()
     chosen = sample(as_of(lake, TASK, LAST), 3, 1)
-    assert of_ids(as_of(lake, TASK, LAST), chosen["id"]).collect().height == 3
+    assert among(as_of(lake, TASK, LAST), chosen["id"]).collect().height == 3
     return peak() - before
 
 
