@@ -19,13 +19,14 @@ _STUDIES: tuple[StudyKind, ...] = ("strategies", "size", "mislabelling")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.imdb", description=__doc__)
     parser.add_argument("studies", nargs="*", default=_STUDIES, help=f"of {', '.join(_STUDIES)}")
+    parser.add_argument("--seeds", type=int, nargs="+", help="(default: those of study.yaml)")
     parser.add_argument("--out", type=Path, default=EVIDENCE / "imdb")
     parser.add_argument("--anew", action="store_true", help="measure again what points.json in that folder has")
     arguments = parser.parse_args()
     if unknown := set(arguments.studies) - set(_STUDIES):
         parser.error(f"no such studies: {', '.join(sorted(unknown))}; there are {', '.join(_STUDIES)}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M")
-    subject = open_subject()
+    subject = open_subject(arguments.seeds)
     points = arguments.out / "points.json"
     if arguments.anew:
         shutil.rmtree(_POINTS, ignore_errors=True)

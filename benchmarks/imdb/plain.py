@@ -43,10 +43,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=EVIDENCE / "imdb", help="folder of plain.json, which is added to")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M")
-    subject, file = open_subject(), arguments.out / "plain.json"
+    subject, file = open_subject(arguments.seeds), arguments.out / "plain.json"
     measured = json.loads(file.read_text(encoding="utf-8"))["results"]["measured"] if file.exists() else []
     pools = read_pools(subject.task, subject.partition, subject.lake, subject.prompt_hash)
-    for seed in arguments.seeds or subject.plan.seeds:
+    for seed in subject.plan.seeds:
         measured = [found for found in measured if found["seed"] != seed] + list(_train(subject, pools, seed))
         write(
             "plain",

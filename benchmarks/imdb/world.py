@@ -27,8 +27,8 @@ _DAY = Partition("2026-11-01")
 _TESTED, _JUDGED = 4_000, 2_000  # gold rows to test on, and to learn from or to hold the LLM against
 
 
-def open_subject() -> Subject:
-    """Ingest, import and annotate what was not done before; return what study.yaml varies of it."""
+def open_subject(seeds: list[int] | None = None) -> Subject:
+    """Ingest, import and annotate what was not done before; return what study.yaml, with these seeds, varies of it."""
     include, landing = STATE / "include", STATE / "drops"
     for folder in (include / "prompts", landing / _DAY):
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,6 +59,8 @@ def open_subject() -> Subject:
     everything = documents.height
     annotate(task, _DAY, run="benchmarks", lake=lake, annotator=annotator, prompt_hash=hashed, sample=everything)
     plan = read_yaml(_HERE / "study.yaml", StudyPlan)
+    if seeds:
+        plan = plan.model_copy(update={"seeds": seeds})
     return Subject(
         task=task, partition=_DAY, run="benchmarks", plan=plan, prompt_hash=hashed, lake=lake, settings=settings
     )
