@@ -28,10 +28,11 @@ from tests.hub import FakeHub
 from tests.postgres import Database, Postgres
 from tests.webhook import Webhook
 
-# Before anything reads them: no telemetry, no model hub, and nothing of the developer's own deployments.
+# Before anything reads them: no telemetry, no model hub, nothing of the developer's own deployments, and no GPU, which
+# would hold what tests want to see on disk, and round otherwise.
 for name in [name for name in os.environ if name.startswith(FOREIGN)]:
     del os.environ[name]
-os.environ |= QUIET
+os.environ |= QUIET | {"CUDA_VISIBLE_DEVICES": ""}
 
 faulthandler.enable()
 

@@ -42,7 +42,7 @@ def main() -> None:
         results = json.loads(study_file.read_text(encoding="utf-8"))
         study_file.unlink()
         command = f"LLAMBERT_BENCH_DATA=FOLDER python -m benchmarks.imdb {kind}"
-        write(f"imdb/{kind}", seeds=subject.plan.seeds, results=results, out=arguments.out.parent, command=command)
+        write(kind, seeds=subject.plan.seeds, results=results, out=arguments.out, command=command)
         print(done.model_dump_json(indent=2), flush=True)
 
 

@@ -36,14 +36,13 @@ def open_subject(seeds: list[int] | None = None) -> Subject:
     reviews = pl.read_parquet(_corpus()).sample(fraction=1.0, shuffle=True, seed=1)
     gold, rest = reviews.head(_TESTED + _JUDGED), reviews.slice(_TESTED + _JUDGED)
     split = pl.when(pl.int_range(pl.len()) < _TESTED).then(pl.lit("test")).otherwise(pl.lit("train"))
-    gold.select("id", "text", label="gold", split=split).write_parquet(include / "gold.parquet")
-    replies = reviews.select("text", "llama2_70b").unique("text", maintain_order=True)
-    replies.write_parquet(include / "replies.parquet")
+    _write(gold.select("id", "text", label="gold", split=split), include / "gold.parquet")
+    _write(reviews.select("text", "llama2_70b").unique("text", maintain_order=True), include / "replies.parquet")
     drop = landing / _DAY / "reviews.parquet"
     # With the gold to learn from among them: the LLM's errors on it are what a study of wrong labels copies.
     documents = pl.concat([gold.slice(_TESTED), rest]).select("id", "text")
     if not drop.exists():
-        documents.write_parquet(drop)
+        _write(documents, drop)
     task = read_yaml(_HERE / "task.yaml", LabellingTask)
     task = task.model_copy(update={"source": task.source.model_copy(update={"uri": f"{landing}/{{partition}}/*"})})
     models = model_paths(REPOSITORY)
@@ -64,6 +63,13 @@ def open_subject(seeds: list[int] | None = None) -> Subject:
     return Subject(
         task=task, partition=_DAY, run="benchmarks", plan=plan, prompt_hash=hashed, lake=lake, settings=settings
     )
+
+
+def _write(frame: pl.DataFrame, path: Path) -> None:
+    """Write a file that another process may be reading, or writing too."""
+    whole = path.with_name(f".{os.getpid()}.{path.name}")
+    frame.write_parquet(whole)
+    whole.rename(path)
 
 
 def _corpus() -> Path:

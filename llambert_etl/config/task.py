@@ -106,7 +106,9 @@ class Encoder(Part):
     soft_labels: bool = Field(
         default=False, description="learn from the annotator's probabilities where it gives them, not from its label"
     )
-    frozen: bool = Field(default=False, description="train the head alone; set a learning_rate of about 1e-3 with it")
+    frozen: bool = Field(
+        default=False, description="train only what follows the last layer; set a learning_rate of about 1e-3 with it"
+    )
     attention_dropout: float = Field(default=0.0, ge=0, lt=1, description="above 0, long texts train slowly on a CPU")
     average_stages: bool = Field(
         default=True,

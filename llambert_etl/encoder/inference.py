@@ -22,6 +22,7 @@ from llambert_etl.encoder.precision import device, native_bf16, room_on_device
 from llambert_etl.errors import DataError
 
 _WINDOW = 8_192  # texts tokenised at once, so that memory does not follow the length of the list
+_REMEDY = "give the step a larger one"
 _BATCH_TOKENS = {"cpu": 512, "cuda": 32_768}  # on a processor, what the cache of one core holds
 
 
@@ -31,7 +32,8 @@ class Encoder:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: Card) -> None:
         self.labels = card.labels
         self._card, self._tokenizer, self._device = card, tokenizer, device()
-        self._model = model.to(self._device).eval()  # type: ignore[arg-type]
+        with room_on_device(_REMEDY):
+            self._model = model.to(self._device).eval()  # type: ignore[arg-type]
         self._bf16 = native_bf16()
 
     @classmethod
@@ -69,7 +71,7 @@ class Encoder:
     def _forward(self, rows: list[list[int]]) -> npt.NDArray[np.float64]:
         padded = self._tokenizer.pad({"input_ids": rows}, return_tensors="pt")
         with (
-            room_on_device("give the step a larger one"),
+            room_on_device(_REMEDY),
             torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16),
         ):
             logits = self._model(**padded.to(self._device)).logits

@@ -84,6 +84,7 @@ def _packed(quantization: str | None, path: Path, precision: torch.dtype) -> dic
         return {}
     if path.is_file():
         raise ConfigError(f"annotator.quantization: {path} is a GGUF file, which has its own; leave it out")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of every product that it casts its operands
     packed = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_8bit=quantization == "int8",
         load_in_4bit=quantization == "nf4",

@@ -59,7 +59,7 @@ class Mislabelling(Part):
         default=["uniform"], description="which rows err, and how"
     )
     bodies: Annotated[list[Literal["trained", "frozen"]], _SOME, _ONCE] = Field(
-        default=["trained", "frozen"], description="the whole encoder learns, or its head alone"
+        default=["trained", "frozen"], description="the whole encoder learns, or only what follows its last layer"
     )
     frozen_learning_rate: float = Field(default=1e-3, gt=0, lt=1, description="for the head alone: it starts random")
 

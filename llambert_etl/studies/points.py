@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from llambert_etl.encoder.inference import Encoder
 
 # Part of every key: change it with any change of what the same rows and recipe would give.
-_VERSION = 3
+_VERSION = 4
 
 
 @dataclass(frozen=True)

@@ -97,18 +97,32 @@ def test_a_checkpoint_in_16_bits_is_trained_in_32(tmp_path: Path) -> None:
     assert load_pretrained(recipe, LABELS, settings)[0].dtype == torch.float32
 
 
-def test_a_device_without_room_is_worth_another_try(tmp_path: Path) -> None:
-    def full(*_: object) -> None:
+@pytest.mark.parametrize("full", ["a batch", "the weights"])
+def test_a_device_without_room_is_worth_another_try(full: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError
 
     settings = Settings(lake=str(tmp_path), model_paths={"tests/bert": pretrained(tmp_path / "bert")})
     recipe = Recipe(model="tests/bert", revision=REVISION, max_length=LONGEST, learning_rate=0.01)
     model, tokenizer = load_pretrained(recipe, LABELS, settings)
-    model.register_forward_pre_hook(full)
+    if full == "the weights":
+        monkeypatch.setattr(model, "to", refuse)
+    model.register_forward_pre_hook(refuse)
     with pytest.raises(TransientError, match="lower encoder.max_length"):
         list(run_stages(model, tokenizer, [Stage(ROWS, ROWS)], recipe))
     with pytest.raises(TransientError, match="give the step a larger one"):
         Encoder(model, tokenizer, Card(LABELS, LONGEST)).predict(["good"])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_frozen_body_keeps_its_weights_and_all_that_follows_it_learns(tmp_path: Path, architecture: str) -> None:
+    settings = Settings(lake=str(tmp_path), model_paths={"tests/own": pretrained(tmp_path / "own", architecture)})
+    recipe = Recipe(model="tests/own", revision=REVISION, frozen=True, max_length=LONGEST, learning_rate=0.01)
+    model, tokenizer = load_pretrained(recipe, LABELS, settings)
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    list(run_stages(model, tokenizer, [Stage(ROWS, ROWS)], recipe))
+    kept = {name for name, weight in model.named_parameters() if torch.equal(weight, before[name])}
+    assert kept == {name for name in before if ".embeddings." in name or ".layer." in name}
 
 
 def test_training_leaves_no_pickle(tmp_path: Path) -> None:

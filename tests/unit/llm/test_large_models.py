@@ -89,12 +89,15 @@ def test_memory_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.usefixtures("four_threads")
 @pytest.mark.parametrize("method", ["score", "generate"])
 @pytest.mark.parametrize("quantization", ["int8", "nf4"])
-def test_quantized_weights_answer_always_alike(tmp_path: Path, folder: Path, quantization: str, method: str) -> None:
+def test_quantized_weights_answer_always_alike(
+    tmp_path: Path, folder: Path, quantization: str, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
     task = make_task(annotator={"quantization": quantization, "method": method})
     settings = _settings(tmp_path, folder)
     replies = _replies(task, settings)
     assert replies == _replies(task, settings)
     assert replies != _replies(make_task(annotator={"method": method}), settings)
+    assert "MatMul8bitLt" not in caplog.text  # a line for each product would bury all others
 
 
 @pytest.mark.parametrize(("quantization", "share"), [("int8", 0.8), ("nf4", 0.6)])
