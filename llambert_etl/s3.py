@@ -19,6 +19,10 @@ _BOUNDED = Config(
 )
 
 
+# What stores answer to a conditional put when another writer was first.
+LOST = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409"})
+
+
 def s3_client(settings: Settings) -> "S3Client":
     """Return a client with the settings' credentials, or AWS's own chain where they hold none."""
     # A bucket is a host name on AWS only; elsewhere it is the first part of the path.

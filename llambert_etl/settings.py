@@ -133,7 +133,7 @@ class Settings(BaseSettings):
     s3_endpoint: str | None = Field(
         default=None, pattern=_ADDRESS, description="address of the S3 service; AWS where left out"
     )
-    s3_region: str = Field(default="us-east-1", description="region of the S3 service")
+    s3_region: str = Field(default="us-east-1", pattern=r"^[A-Za-z0-9-]{1,63}$", description="region of the S3 service")
     s3_access_key_id: SecretStr | None = Field(
         default=None, description="where left out, AWS's own chain is asked, a pod's role among it"
     )

@@ -1,6 +1,7 @@
 """Opens the model that training starts from."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from transformers import (
@@ -39,22 +40,38 @@ def load_pretrained(
         for name in _ATTENTION_DROPOUT:
             if hasattr(config, name):
                 setattr(config, name, recipe.attention_dropout)
-        model = AutoModelForSequenceClassification.from_pretrained(
+        loaded: Any = AutoModelForSequenceClassification.from_pretrained(
             where,
             config=config,
             use_safetensors=True,
             dtype=torch.float32,  # not the checkpoint's own: in 16 bits most steps of fine-tuning round away
             ignore_mismatched_sizes=True,  # a classifier with other classes gives its body; its head is replaced
+            output_loading_info=True,
             **options,
         )
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{recipe.model}: {where} is not an encoder with safetensors weights") from error
+    except Exception as error:  # of a folder that is odd, the libraries raise whatever they stumble over
+        told = " ".join(str(error).split())
+        raise ConfigError(
+            f"encoder.model {recipe.model!r}: {where} is not an encoder with safetensors weights ({told:.300})"
+        ) from error
+    model, found = loaded
+    _check_body(recipe, model, {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])})
     longest = _longest(model, tokenizer)
     if recipe.max_length > longest:
         raise ConfigError(
             f"encoder.max_length: {recipe.max_length} exceeds what {recipe.model} reads, {longest} tokens"
         )
     return model, tokenizer
+
+
+def _check_body(recipe: Recipe, model: PreTrainedModel, absent: set[str]) -> None:
+    """Raise ConfigError where a layer would be random numbers. Heads are new, and a pooler may be: many have none."""
+    body = f"{model.base_model_prefix}."
+    if missing := sorted(name for name in absent if name.startswith(body) and not name.startswith(f"{body}pooler.")):
+        raise ConfigError(
+            f"encoder.model {recipe.model!r}: {len(missing)} weights that its config.json asks for are not in its "
+            f"safetensors file, {missing[0]} among them; mirror the model again"
+        )
 
 
 def _longest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

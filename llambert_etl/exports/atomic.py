@@ -10,11 +10,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from llambert_etl.errors import TransientError
 from llambert_etl.lake import lake_faults
 from llambert_etl.lake.storage import safe_key
-from llambert_etl.s3 import s3_client
+from llambert_etl.s3 import LOST, s3_client
 from llambert_etl.settings import Settings
 
 _ATTEMPTS = 200
-_LOST = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409"})
 
 # Makes the new content of the old, of which there is none at first. May be called again.
 Edit = Callable[[bytes | None], bytes]
@@ -49,7 +48,7 @@ def _edit_object(key: str, edit: Edit, settings: Settings) -> bytes:
             return new
         except ClientError as error:
             # Another writer was first, or our reply was lost and the content is ours already: look again.
-            if error.response["Error"]["Code"] not in _LOST:
+            if error.response["Error"]["Code"] not in LOST:
                 raise OSError(str(error)) from error
         except BotoCoreError as error:
             raise OSError(str(error)) from error

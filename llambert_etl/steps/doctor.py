@@ -15,7 +15,7 @@ from llambert_etl.errors import LlambertError
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.llm.served import ping
 from llambert_etl.registry import Registry
-from llambert_etl.s3 import s3_client
+from llambert_etl.s3 import LOST, s3_client
 from llambert_etl.settings import Settings
 from llambert_etl.sql import connect
 
@@ -96,7 +96,9 @@ def _one_writer_wins(settings: Settings) -> Finding:
             try:
                 body = f"{round} {writer}".encode()
                 return client.put_object(Bucket=bucket, Key=key, Body=body, **condition)["ETag"]  # type: ignore[arg-type]
-            except ClientError:
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in LOST:
+                    raise OSError(str(error)) from error
                 return None
             except BotoCoreError as error:
                 raise OSError(str(error)) from error

@@ -109,12 +109,12 @@ class _Desk:
             return kept | {"candidate": None, "metrics": {"champion": None, "candidate": None}}
         self._check_labels(candidate)
         before = self.champion.before(candidate)
-        scores = self._scores(candidate, before)
-        metrics = {name: _shown(score) for name, score in scores.items()}
+        own, other = self._scores(candidate, before)
+        metrics = {"champion": None if other is None else asdict(other), "candidate": asdict(own)}
         facts: dict[str, object] = {"candidate": candidate.version, "metrics": metrics}
         if self.champion.stands(candidate.version):
             return facts | self._repeated(candidate.version)
-        refusal, keep, reason = self._verdict(candidate, before, scores)
+        refusal, keep, reason = self._verdict(candidate, before, own, other)
         if refusal:
             self._note(candidate, f"refused: {reason}")
             self._kept(candidate, reason)
@@ -160,11 +160,10 @@ class _Desk:
         return {"decision": _DECISIONS[last.by], "reason": last.reason, "champion": version}
 
     def _verdict(
-        self, candidate: ModelVersion, before: ModelVersion | None, scores: "dict[str, _Score | None]"
+        self, candidate: ModelVersion, before: ModelVersion | None, own: _Score, other: _Score | None
     ) -> tuple[bool, bool, str]:
         """Return (refused, kept, reason)."""
-        gates, own, other = self.task.gates, scores["candidate"], scores["champion"]
-        assert own is not None  # noqa: S101 - the candidate is always measured
+        gates = self.task.gates
         if own.gold_f1_macro < gates.min_gold_f1:
             return True, False, f"gold macro F1 is {own.gold_f1_macro:.4f}, expected {gates.min_gold_f1} or more"
         if collapsed := self._collapsed(own.shares):
@@ -192,12 +191,15 @@ class _Desk:
             return "it gives one label to all of gold, expected two or more"
         return None
 
-    def _scores(self, candidate: ModelVersion, before: ModelVersion | None) -> "dict[str, _Score | None]":
-        """Measure both on the same gold rows; one that was trained when gold was the same has been measured already."""
+    def _scores(self, candidate: ModelVersion, before: ModelVersion | None) -> tuple[_Score, _Score | None]:
+        """Measure both on the same gold rows; one that was trained when gold was the same has been measured already.
+
+        There is no champion's score where there is no champion, or where its labels are others.
+        """
         gold = self._gold()
         comparable = before is not None and before.labels == self.task.label_names
         champion = self._score(before, gold) if before is not None and comparable else None
-        return {"champion": champion, "candidate": self._score(candidate, gold)}
+        return self._score(candidate, gold), champion
 
     def _compared(self, candidate: ModelVersion, before: ModelVersion | None) -> dict[str, object]:
         from llambert_etl.comparison import compare
@@ -235,10 +237,6 @@ class _Desk:
     def _remember(self) -> None:
         if not self.dry_run:
             self.registry.set_decided_upto(self.task.name, self.partition)
-
-
-def _shown(score: _Score | None) -> dict[str, object] | None:
-    return None if score is None else asdict(score)
 
 
 def _measured(version: ModelVersion) -> _Score:

@@ -107,3 +107,11 @@ def test_a_store_that_cannot_be_reached_is_a_finding(tmp_path: Path) -> None:
     found = {each.what: each for each in doctor(gone)}
     for what in ("lake", "one writer wins"):
         assert (found[what].ok, "127.0.0.1:1" in found[what].seen) == (False, True), found[what]
+
+
+def test_a_store_that_refuses_the_key_is_not_called_one_that_cannot_hold_a_lake(settings: Settings) -> None:
+    refused = settings.model_copy(update={"s3_secret_access_key": SecretStr("hunter2")})
+    found = {each.what: each for each in doctor(refused)}
+    for what in ("lake", "one writer wins"):
+        assert (found[what].ok, "LLAMBERT_S3_SECRET_ACCESS_KEY" in found[what].seen) == (False, True), found[what]
+    assert "hunter2" not in str(found)

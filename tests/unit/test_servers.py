@@ -46,6 +46,7 @@ def test_address_and_key_come_from_variables_and_mounted_files_and_the_key_is_ne
         ),
         ("LLAMBERT_S3_ENDPOINT", "localhost:9000"),
         ("LLAMBERT_MLFLOW_URI", "mlruns"),
+        ("LLAMBERT_S3_REGION", "us east 1"),
     ],
 )
 def test_an_address_that_is_none_or_holds_a_secret_is_refused(

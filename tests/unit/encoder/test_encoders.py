@@ -1,6 +1,7 @@
 """Three architectures are trained, saved, loaded and asked; what disagrees with its card is refused."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForSequenceClassification, TrainerControl, TrainerState, TrainingArguments
 
 from llambert_etl.config import Encoder as Recipe
@@ -189,6 +190,29 @@ def test_a_pretrained_encoder_that_cannot_be_used_is_refused(
     recipe = Recipe(model="tests/bert", revision=REVISION)
     with pytest.raises(ConfigError, match=message):
         load_pretrained(recipe, LABELS, Settings(lake=str(tmp_path), **settings))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_an_encoder_whose_file_lacks_a_layer_is_refused(tmp_path: Path, architecture: str) -> None:
+    folder = pretrained(tmp_path / "own", architecture)
+    weights = load_file(folder / "model.safetensors")
+    lost = next(name for name in weights if ".layer.0." in name)
+    kept = {name: weight for name, weight in weights.items() if name != lost}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    recipe = Recipe(model="tests/own", revision=REVISION, max_length=LONGEST)
+    with pytest.raises(ConfigError, match=f"1 weights that its config.json asks for .* {re.escape(lost)} among them"):
+        load_pretrained(recipe, LABELS, Settings(lake=str(tmp_path), model_paths={"tests/own": folder}))
+
+
+@pytest.mark.parametrize(
+    "written", ["[]", '{"model_type": "bert", "hidden_size": "wide"}', '{"model_type": "bert", "hidden_size": 24}']
+)
+def test_an_odd_encoder_folder_is_refused(tmp_path: Path, written: str) -> None:
+    folder = pretrained(tmp_path / "own")
+    (folder / "config.json").write_text(written)
+    recipe = Recipe(model="tests/own", revision=REVISION, max_length=LONGEST)
+    with pytest.raises(ConfigError, match="encoder.model 'tests/own': "):
+        load_pretrained(recipe, LABELS, Settings(lake=str(tmp_path), model_paths={"tests/own": folder}))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
