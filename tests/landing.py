@@ -32,8 +32,8 @@ class Landing:
         path.write_bytes(content)
         return path
 
-    def ingest(self, day: Partition = DAY, run: str = "r1") -> Manifest:
-        return ingest(self.task, day, run=run, lake=self.lake, settings=self.settings)
+    def ingest(self, day: Partition = DAY, run: str = "r1", *, missed: bool = False) -> Manifest:
+        return ingest(self.task, day, run=run, lake=self.lake, settings=self.settings, missed=missed)
 
     def rows(self, day: Partition = DAY) -> pl.DataFrame:
         return self.lake.scan("documents", self.task.name, day).collect()

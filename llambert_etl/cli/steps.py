@@ -15,12 +15,21 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
 @app.command()
-def ingest(task: Task, partition: Day, run: Run = "cli", expect: Expect = None) -> None:
-    """Read the day's landing files into `documents`."""
+def ingest(
+    task: Task,
+    partition: Day,
+    run: Run = "cli",
+    expect: Expect = None,
+    missed: Annotated[
+        bool,
+        typer.Option("--missed", help="and the days of the week before on which no run has, though one had before"),
+    ] = False,
+) -> None:
+    """Read the day's landing files into `documents`, and past days' whose files have changed."""
     from llambert_etl.steps.ingest import ingest
 
     found, day, clients = open_step(task, partition, expect)
-    done(ingest(found, day, run=run, lake=clients.lake, settings=clients.settings))
+    done(ingest(found, day, run=run, lake=clients.lake, settings=clients.settings, missed=missed))
 
 
 @app.command()

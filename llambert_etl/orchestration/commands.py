@@ -18,6 +18,9 @@ FORCED = (
     "or triggering_asset_events.values() | sum(start=[]) | selectattr('extra.forced') | list else '' }}"
 )
 
+# A night looks for the days on which nothing ran; whoever asks for certain days gets those.
+MISSED = "{{ '--missed' if dag_run.run_type == 'scheduled' else '' }}"
+
 # `--soft-labels` or `--hard-labels`, or nothing while the trigger form leaves it to the task.
 LABELS = "{{ '--' ~ params.labels ~ '-labels' if params.labels is not none else '' }}"
 

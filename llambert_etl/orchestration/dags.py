@@ -50,7 +50,7 @@ def build_ingest(labelling: LabellingTask, settings: Settings) -> DAG:
             own, run = parse_partition(str(context["partition_key"])), str(context["run_id"])
             return commands.document_checks(labelling, [own, *days_in(facts_of(manifest), "late_partitions")], run)
 
-        ingest = steps.light("ingest", commands.step("ingest", labelling))
+        ingest = steps.light("ingest", commands.step("ingest", labelling, commands.MISSED))
         chain(
             steps.mapped_light(
                 "check_documents", days(ingest.output), outlets=[assets.documents], post_execute=announce

@@ -39,24 +39,25 @@ Row = dict[str, str | None]
 
 
 def ingest(
-    task: LabellingTask, partition: Partition, *, run: str, lake: Lake, settings: Settings, late_days: int = LATE_DAYS
+    task: LabellingTask, partition: Partition, *, run: str, lake: Lake, settings: Settings, missed: bool = False
 ) -> Manifest:
     """Ingest the partition, then each past day whose landing files have changed since it was ingested.
 
-    The manifest is the partition's own. `facts.late_partitions` names the past days that this run has replaced, in an
-    earlier try too, and `facts.late_refused` those that could not be, with the reason: they keep what they held.
+    With `missed` also the past days on which no run has ingested. The manifest is the partition's own.
+    `facts.late_partitions` names the past days that this run has replaced, in an earlier try too, and
+    `facts.late_refused` those that could not be, with the reason: they keep what they held.
     """
     started = datetime.datetime.now(datetime.UTC)
     manifest = ingest_partition(task, partition, run=run, lake=lake, settings=settings)
     refused: dict[str, str] = {}
-    for day in late_partitions(task, lake=lake, settings=settings, before=partition, days=late_days):
+    for day in late_partitions(task, lake=lake, settings=settings, before=partition, missed=missed):
         try:
             ingest_partition(task, day, run=run, lake=lake, settings=settings, late_for=partition)
         except DataError as error:
             # A past day that is broken must not keep tonight's documents from being labelled.
             logger.warning("%s %s: late files refused: %s", task.name, day, error)
             refused[day] = str(error)
-    replaced = _replaced(task, partition, run, lake, late_days)
+    replaced = _replaced(task, partition, run, lake)
     return manifest.finished(started, facts={**manifest.facts, "late_partitions": replaced, "late_refused": refused})
 
 
@@ -108,37 +109,43 @@ def ingest_partition(
 
 
 def late_partitions(
-    task: LabellingTask, *, lake: Lake, settings: Settings, before: Partition, days: int
+    task: LabellingTask, *, lake: Lake, settings: Settings, before: Partition, missed: bool = False
 ) -> list[Partition]:
-    """Return the days, of the `days` before `before`, whose landing files changed since they were ingested.
+    """Return the days, of the week before `before`, whose landing files changed since they were ingested.
 
-    Reads listings only. A day that was never ingested is a backfill's affair; one whose files are all gone has expired.
-    A table has no listing: whether a day of it has changed shows when it is read again, by a backfill.
+    With `missed` also the days behind an ingested one that never were, as when nothing ran for some nights. Reads
+    listings only: a day without files is as good as expired. A table has none, so whether an ingested day of it has
+    changed shows when it is read again, by a backfill.
     """
-    if isinstance(task.source, TableSource):
-        return []
+    ingested = _ingested(task, lake, before)
     late = []
-    for day in _ingested(task, lake, before, days):
+    for day in _past_days(before):
+        if day not in ingested and not (missed and ingested and day > min(ingested)):
+            continue
+        if isinstance(task.source, TableSource):
+            late += [day] if day not in ingested else []
+            continue
         drop = find_drop(task.source, day, settings)
         if drop.objects and not lake.holds("documents", task.name, day, drop_key(task, drop)):
             late.append(day)
     return late
 
 
-def _ingested(task: LabellingTask, lake: Lake, before: Partition, days: int) -> list[Partition]:
+def _past_days(before: Partition) -> list[Partition]:
     end = datetime.date.fromisoformat(before)
-    found = [Partition((end - datetime.timedelta(days=back)).isoformat()) for back in range(days, 0, -1)]
-    return [day for day in found if lake.commit_key("documents", task.name, day) is not None]
+    return [Partition((end - datetime.timedelta(days=back)).isoformat()) for back in range(LATE_DAYS, 0, -1)]
 
 
-def _replaced(task: LabellingTask, partition: Partition, run: str, lake: Lake, days: int) -> list[str]:
+def _ingested(task: LabellingTask, lake: Lake, before: Partition) -> set[Partition]:
+    return {day for day in _past_days(before) if lake.commit_key("documents", task.name, day) is not None}
+
+
+def _replaced(task: LabellingTask, partition: Partition, run: str, lake: Lake) -> list[str]:
     """Return the past days that this run of the partition was the last to replace.
 
     The log says so, not this try: one that was cut off has committed days which are checked and labelled all the same.
     """
-    if isinstance(task.source, TableSource):
-        return []
-    left, replaced = set(_ingested(task, lake, partition, days)), []
+    left, replaced = _ingested(task, lake, partition), []
     for commit in lake.commits("documents", task.name):
         if not left:
             break

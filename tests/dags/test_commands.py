@@ -12,7 +12,7 @@ from tests.dags.deployed import build, films
 WHO_AND_WHEN = "--task films --expect HASH --partition {{ partition_key }} --run {{ run_id }}"
 
 GOLDEN = {
-    ("ingest", "ingest"): f"ingest {WHO_AND_WHEN}",
+    ("ingest", "ingest"): f"ingest {WHO_AND_WHEN} {commands.MISSED}",
     ("ingest", "training_due"): f"training-due {WHO_AND_WHEN} {{{{ '--force' if params.force_retrain else '' }}}}",
     ("retrain", "still_due"): f"training-due {WHO_AND_WHEN} {commands.FORCED}",
     ("retrain", "gold_import"): f"gold import INCLUDE/gold/films.parquet {WHO_AND_WHEN}",

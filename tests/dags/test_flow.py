@@ -68,6 +68,13 @@ def test_a_retrain_asks_for_reasons_unless_somebody_wanted_it(kind: str, forced:
     assert rendered == ("--force" if passed else "")
 
 
+@pytest.mark.parametrize(("kind", "looks"), [("scheduled", True), ("backfill", False), ("manual", False)])
+def test_only_a_night_looks_for_days_that_were_missed(kind: str, looks: bool) -> None:
+    context = {"dag_run": SimpleNamespace(run_type=kind)}
+    rendered = BaseOperator(task_id="any").render_template(commands.MISSED, context)
+    assert rendered == ("--missed" if looks else "")
+
+
 def test_refused_documents_stop_the_run_and_announce_nothing(cli: Any, run_dag: RunDag) -> None:
     cli.reply(check_documents={"exit": 65, "reason": "gate: 80 % of the rows were rejected"})
     run = run_dag("ingest", DAY)

@@ -162,8 +162,29 @@ def test_a_day_that_was_never_ingested_or_has_expired_is_not_late(landing: Landi
     landing.drop("a.jsonl", jsonl(*reviews(3)), NEXT)
     landing.ingest()
     path.unlink()
-    found = late_partitions(landing.task, lake=landing.lake, settings=landing.settings, before=LATER, days=7)
-    assert found == []
+    assert late_partitions(landing.task, lake=landing.lake, settings=landing.settings, before=LATER) == []
+
+
+def test_a_night_takes_in_the_days_since_the_last_on_which_nothing_ran(landing: Landing) -> None:
+    for number in range(8, 15):
+        if number != 12:
+            landing.drop("a.jsonl", jsonl(*reviews(number)), Partition(f"2026-11-{number:02}"))
+    landing.ingest(Partition("2026-11-09"))
+    manifest = landing.ingest(Partition("2026-11-14"), missed=True)
+    assert manifest.facts["late_partitions"] == ["2026-11-10", "2026-11-11", "2026-11-13"]
+    assert [len(landing.accepted(Partition(f"2026-11-{number:02}"))) for number in (8, 9, 10, 12, 13)] == [
+        0,
+        9,
+        10,
+        0,
+        13,
+    ]
+
+
+def test_the_first_night_of_a_task_takes_in_no_day_before_it(landing: Landing) -> None:
+    landing.drop("a.jsonl", jsonl(*reviews(3)))
+    landing.drop("a.jsonl", jsonl(*reviews(3)), NEXT)
+    assert landing.ingest(NEXT, missed=True).facts["late_partitions"] == []
 
 
 def test_a_late_file_with_another_schema_does_not_hold_up_the_night(landing: Landing) -> None:

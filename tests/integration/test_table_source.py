@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from llambert_etl.config.connections import TableSource
 from llambert_etl.errors import ConfigError, DataError, TransientError
+from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
 from llambert_etl.sources.table import TableDrop
 from tests.landing import DAY, Landing
@@ -86,6 +87,16 @@ def test_a_past_day_is_read_again_by_its_own_run_alone(table: Table) -> None:
     assert table.accepted() == ["a"]
     table.ingest()
     assert table.accepted() == ["a", "late"]
+
+
+def test_a_night_reads_the_days_since_the_last_on_which_nothing_ran(table: Table) -> None:
+    days = [Partition(f"2026-11-{number:02}") for number in (9, 10, 11, 12)]
+    table.write(*((str(day), "Good.", str(day)) for day in days if day != "2026-11-11"))
+    table.ingest(days[0])
+    manifest = table.ingest(days[-1], missed=True)
+    assert manifest.facts["late_partitions"] == ["2026-11-10", "2026-11-11"]
+    assert [table.accepted(day) for day in days] == [["2026-11-09"], ["2026-11-10"], [], ["2026-11-12"]]
+    assert table.ingest(days[-1], missed=True, run="again").facts["late_partitions"] == []
 
 
 def test_a_day_whose_rows_are_all_gone_keeps_its_documents(table: Table) -> None:
