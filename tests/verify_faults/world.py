@@ -97,7 +97,7 @@ class World:
         fields = task_fields(name)
         fields["source"]["uri"] = f"s3://{self.bucket}/landing/{{partition}}/*.jsonl"
         fields["annotator"] |= {"model": _ANNOTATOR, "sample": 30}
-        steps = {"epochs": 12, "patience": 12, "batch_size": 8, "learning_rate": 0.005, "average_stages": False}
+        steps = {"epochs": 12, "patience": 12, "batch_size": 8, "learning_rate": 0.002, "average_stages": False}
         fields["encoder"] |= {"model": _ENCODER, "strategy": "combined", **steps}
         fields["gates"] = {"max_unparsed": 1.0, "min_label_share": 0.0, "max_drift": 100.0, "min_gold_f1": 0.0}
         (include / "tasks").mkdir()
