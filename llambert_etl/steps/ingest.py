@@ -118,17 +118,15 @@ def late_partitions(
     changed shows when it is read again, by a backfill.
     """
     ingested = _ingested(task, lake, before)
-    late = []
-    for day in _past_days(before):
-        if day not in ingested and not (missed and ingested and day > min(ingested)):
-            continue
-        if isinstance(task.source, TableSource):
-            late += [day] if day not in ingested else []
-            continue
-        drop = find_drop(task.source, day, settings)
-        if drop.objects and not lake.holds("documents", task.name, day, drop_key(task, drop)):
-            late.append(day)
-    return late
+    days = sorted(ingested)
+    if missed:
+        days = [day for day in _past_days(before) if ingested and day >= min(ingested)]
+    if isinstance(task.source, TableSource):
+        return [day for day in days if day not in ingested]
+    drops = ((day, find_drop(task.source, day, settings)) for day in days)
+    return [
+        day for day, drop in drops if drop.objects and not lake.holds("documents", task.name, day, drop_key(task, drop))
+    ]
 
 
 def _past_days(before: Partition) -> list[Partition]:
