@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 # How many days back late files are looked for. Keep landing files longer than this: a day whose files have partly
 # expired looks like one whose producer took documents back.
-LATE_DAYS = 7
+_LATE_DAYS = 7
 
 _CHUNK_ROWS = 20_000
 _CHUNK_BYTES = 32 << 20
@@ -131,7 +131,7 @@ def late_partitions(
 
 def _past_days(before: Partition) -> list[Partition]:
     end = datetime.date.fromisoformat(before)
-    return [Partition((end - datetime.timedelta(days=back)).isoformat()) for back in range(LATE_DAYS, 0, -1)]
+    return [Partition((end - datetime.timedelta(days=back)).isoformat()) for back in range(_LATE_DAYS, 0, -1)]
 
 
 def _ingested(task: LabellingTask, lake: Lake, before: Partition) -> set[Partition]:

@@ -61,7 +61,9 @@ class Mislabelling(Part):
     bodies: Annotated[list[Literal["trained", "frozen"]], _SOME, _ONCE] = Field(
         default=["trained", "frozen"], description="the whole encoder learns, or only what follows its last layer"
     )
-    frozen_learning_rate: float = Field(default=1e-3, gt=0, lt=1, description="for the head alone: it starts random")
+    frozen_learning_rate: float = Field(
+        default=1e-3, gt=0, lt=1, description="of a frozen body: what follows it starts random"
+    )
 
     @field_validator("shares")
     @classmethod

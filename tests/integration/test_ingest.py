@@ -19,13 +19,13 @@ from llambert_etl.partition import Partition
 from llambert_etl.s3 import s3_client
 from llambert_etl.settings import Settings
 from llambert_etl.sources.objects import find_drop, list_drop
-from llambert_etl.steps.ingest import ingest, late_partitions
+from llambert_etl.steps.ingest import ingest
 from tests.faults import Proxy
 from tests.landing import DAY, Landing
 from tests.poison import jsonl, parquet, reviews
 from tests.tasks import make_task
 
-NEXT, LATER = Partition("2026-11-11"), Partition("2026-11-12")
+NEXT = Partition("2026-11-11")
 
 
 @pytest.fixture
@@ -125,25 +125,6 @@ def test_the_same_content_written_again_is_said_to_be_unchanged(landing: Landing
     assert (manifest.facts["replayed"], manifest.facts["content_changed"]) == (False, False)
 
 
-def test_a_late_file_is_taken_in_by_the_next_night(landing: Landing) -> None:
-    landing.drop("a.jsonl", jsonl(*reviews(3)))
-    landing.ingest(), landing.ingest(NEXT)
-    landing.drop("late.jsonl", jsonl(*reviews(2, start=3)))
-    landing.drop("late.jsonl", jsonl(*reviews(1)), NEXT)
-    assert landing.ingest(LATER).facts["late_partitions"] == [DAY, NEXT]
-    assert (len(landing.accepted()), len(landing.accepted(NEXT))) == (5, 1)
-    assert landing.ingest(LATER, run="r2").facts["late_partitions"] == []
-
-
-def test_a_night_that_is_tried_again_names_the_late_days_of_the_first_try_too(landing: Landing) -> None:
-    landing.drop("a.jsonl", jsonl(*reviews(3)))
-    landing.ingest(), landing.ingest(NEXT)
-    landing.drop("late.jsonl", jsonl(*reviews(2, start=3)))
-    landing.ingest(LATER)
-    landing.drop("late.jsonl", jsonl(*reviews(1)), NEXT)
-    assert landing.ingest(LATER).facts["late_partitions"] == [DAY, NEXT]
-
-
 def test_what_a_restore_undid_is_taken_in_again(landing: Landing) -> None:
     landing.drop("a.jsonl", jsonl(*reviews(3)))
     landing.ingest()
@@ -155,46 +136,6 @@ def test_what_a_restore_undid_is_taken_in_again(landing: Landing) -> None:
     manifest = landing.ingest(run="r3")
     assert (manifest.facts["replayed"], manifest.facts["accepted_before"]) == (False, 3)
     assert len(landing.accepted()) == 5
-
-
-def test_a_day_that_was_never_ingested_or_has_expired_is_not_late(landing: Landing) -> None:
-    path = landing.drop("a.jsonl", jsonl(*reviews(3)))
-    landing.drop("a.jsonl", jsonl(*reviews(3)), NEXT)
-    landing.ingest()
-    path.unlink()
-    assert late_partitions(landing.task, lake=landing.lake, settings=landing.settings, before=LATER) == []
-
-
-def test_a_night_takes_in_the_days_since_the_last_on_which_nothing_ran(landing: Landing) -> None:
-    for number in range(8, 15):
-        if number != 12:
-            landing.drop("a.jsonl", jsonl(*reviews(number)), Partition(f"2026-11-{number:02}"))
-    landing.ingest(Partition("2026-11-09"))
-    manifest = landing.ingest(Partition("2026-11-14"), missed=True)
-    assert manifest.facts["late_partitions"] == ["2026-11-10", "2026-11-11", "2026-11-13"]
-    assert [len(landing.accepted(Partition(f"2026-11-{number:02}"))) for number in (8, 9, 10, 12, 13)] == [
-        0,
-        9,
-        10,
-        0,
-        13,
-    ]
-
-
-def test_the_first_night_of_a_task_takes_in_no_day_before_it(landing: Landing) -> None:
-    landing.drop("a.jsonl", jsonl(*reviews(3)))
-    landing.drop("a.jsonl", jsonl(*reviews(3)), NEXT)
-    assert landing.ingest(NEXT, missed=True).facts["late_partitions"] == []
-
-
-def test_a_late_file_with_another_schema_does_not_hold_up_the_night(landing: Landing) -> None:
-    landing.drop("a.jsonl", jsonl(*reviews(3)))
-    landing.ingest()
-    landing.drop("late.csv", b"other,columns\n1,2\n")
-    landing.drop("a.jsonl", jsonl(*reviews(1)), NEXT)
-    facts = landing.ingest(NEXT).facts
-    assert list(facts["late_refused"]) == [DAY]  # type: ignore[arg-type]
-    assert (len(landing.accepted()), len(landing.accepted(NEXT))) == (3, 1)
 
 
 def test_a_changed_schema_leaves_the_day_as_it_was(landing: Landing) -> None:

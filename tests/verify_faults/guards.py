@@ -264,7 +264,7 @@ GUARDS = (
         "llambert_etl/steps/ingest.py",
         'if (made.run, made.facts.get("late_for")) == (run, partition):',
         "if False:",
-        "tests/integration/test_ingest.py::test_a_night_that_is_tried_again_names_the_late_days_of_the_first_try_too",
+        "tests/integration/test_late_days.py::test_a_night_that_is_tried_again_names_the_late_days_of_the_first_try_too",
     ),
     Guard(
         "a restored table forgets the keys of what was undone",

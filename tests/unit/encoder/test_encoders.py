@@ -1,15 +1,13 @@
 """Three architectures are trained, saved, loaded and asked; what disagrees with its card is refused."""
 
 import json
-import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import BertConfig, BertForSequenceClassification, TrainerControl, TrainerState, TrainingArguments
 
 from llambert_etl.config import Encoder as Recipe
@@ -91,13 +89,6 @@ def test_calibration_looks_at_texts_that_nothing_was_learnt_from(tmp_path: Path)
     assert unseen([Stage(first, NONE), Stage(NONE, first)]) == first
 
 
-def test_a_checkpoint_in_16_bits_is_trained_in_32(tmp_path: Path) -> None:
-    settings = Settings(lake=str(tmp_path), model_paths={"tests/bert": pretrained(tmp_path / "bert")})
-    BertForSequenceClassification.from_pretrained(tmp_path / "bert").half().save_pretrained(tmp_path / "bert")
-    recipe = Recipe(model="tests/bert", revision=REVISION, max_length=LONGEST)
-    assert load_pretrained(recipe, LABELS, settings)[0].dtype == torch.float32
-
-
 @pytest.mark.parametrize("full", ["a batch", "the weights"])
 def test_a_device_without_room_is_worth_another_try(full: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -176,54 +167,6 @@ def test_a_stage_without_one_of_the_labels_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({}, "models of 'tests' are not allowed here.*LLAMBERT_MODEL_ORGS"),
-        ({"model_paths": {"tests/bert": Path("/nowhere/model")}}, "no /nowhere/model; mend LLAMBERT_MODEL_PATHS"),
-        ({"model_paths": {"tests/bert": Path(__file__).parent}}, "is not an encoder with safetensors weights"),
-    ],
-    ids=["not allowed", "no mirror", "no model in the mirror"],
-)
-def test_a_pretrained_encoder_that_cannot_be_used_is_refused(
-    tmp_path: Path, settings: dict[str, Any], message: str
-) -> None:
-    recipe = Recipe(model="tests/bert", revision=REVISION)
-    with pytest.raises(ConfigError, match=message):
-        load_pretrained(recipe, LABELS, Settings(lake=str(tmp_path), **settings))
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_an_encoder_whose_file_lacks_a_layer_is_refused(tmp_path: Path, architecture: str) -> None:
-    folder = pretrained(tmp_path / "own", architecture)
-    weights = load_file(folder / "model.safetensors")
-    lost = next(name for name in weights if ".layer.0." in name)
-    kept = {name: weight for name, weight in weights.items() if name != lost}
-    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
-    recipe = Recipe(model="tests/own", revision=REVISION, max_length=LONGEST)
-    with pytest.raises(ConfigError, match=f"1 weights that its config.json asks for .* {re.escape(lost)} among them"):
-        load_pretrained(recipe, LABELS, Settings(lake=str(tmp_path), model_paths={"tests/own": folder}))
-
-
-@pytest.mark.parametrize(
-    "written", ["[]", '{"model_type": "bert", "hidden_size": "wide"}', '{"model_type": "bert", "hidden_size": 24}']
-)
-def test_an_odd_encoder_folder_is_refused(tmp_path: Path, written: str) -> None:
-    folder = pretrained(tmp_path / "own")
-    (folder / "config.json").write_text(written)
-    recipe = Recipe(model="tests/own", revision=REVISION, max_length=LONGEST)
-    with pytest.raises(ConfigError, match="encoder.model 'tests/own': "):
-        load_pretrained(recipe, LABELS, Settings(lake=str(tmp_path), model_paths={"tests/own": folder}))
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_more_tokens_than_an_encoder_has_positions_for_are_refused(architecture: str, tmp_path: Path) -> None:
-    settings = Settings(lake=str(tmp_path), model_paths={"tests/tiny": pretrained(tmp_path / "tiny", architecture)})
-    recipe = Recipe(model="tests/tiny", revision=REVISION, max_length=LONGEST + 1)
-    with pytest.raises(ConfigError, match=rf"encoder\.max_length: {LONGEST + 1} exceeds .* {LONGEST} tokens"):
-        load_pretrained(recipe, LABELS, settings)
-
-
-@pytest.mark.parametrize(
     ("width", "rows", "rate"),
     [
         (16, 1_000, 1e-4),
@@ -282,30 +225,12 @@ def test_batches_of_like_length_come_in_no_order_and_leave_nothing_out() -> None
     assert abs(np.corrcoef(means[1:], means[:-1])[0, 1]) < 0.3, "what comes next is like what came before"
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_attention_is_dropped_out_as_the_recipe_says(architecture: str, tmp_path: Path) -> None:
-    pretrained(tmp_path / architecture, architecture)
-    settings = Settings(lake=str(tmp_path), model_paths={"tests/encoder": tmp_path / architecture})
-    recipe = Recipe(model="tests/encoder", revision=REVISION, max_length=LONGEST, attention_dropout=0.25)
-    model, _ = load_pretrained(recipe, LABELS, settings)
-    attentions = [module for module in model.modules() if type(module).__name__.endswith("SelfAttention")]
-    assert attentions
-    assert {module.dropout.p for module in attentions} == {0.25}
-
-
 @pytest.mark.parametrize(("batch", "count"), [(16, 3), (1, 2)])
 def test_a_batch_that_several_processes_cannot_share_is_refused(tmp_path: Path, batch: int, count: int) -> None:
     recipe = Recipe(model="tests/bert", revision=REVISION, batch_size=batch)
     settings = Settings(lake=str(tmp_path), train_processes=count)
     with pytest.raises(ConfigError, match=rf"{batch} rows cannot be dealt out evenly to {count} processes"):
         fine_tune(recipe, LABELS, [ROWS], NONE, settings, tmp_path / "out")
-
-
-def test_a_mirrored_encoder_needs_no_allowed_organisation(tmp_path: Path) -> None:
-    settings = Settings(lake=str(tmp_path), model_orgs=[], model_paths={"tests/bert": pretrained(tmp_path / "bert")})
-    recipe = Recipe(model="tests/bert", revision=REVISION, max_length=32)
-    model, _ = load_pretrained(recipe, LABELS, settings)
-    assert model.config.num_labels == len(LABELS)
 
 
 def test_answers_do_not_depend_on_what_else_is_asked(tmp_path: Path) -> None:
