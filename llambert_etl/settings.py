@@ -5,7 +5,6 @@ import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -15,7 +14,6 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
-    field_validator,
     model_validator,
 )
 from pydantic_settings import (
@@ -26,13 +24,11 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from llambert_etl.config.addresses import HttpAddress, Place
 from llambert_etl.config.connections import ConnectionName, ConnectionUri
 from llambert_etl.errors import ConfigError
 
 _COMPUTING = tuple("PATH HOME TMPDIR LANG LC_ PYTHON PYTORCH_ LD_ CUDA_ NVIDIA_ NCCL_ OMP_ MKL_".split())
-
-# Empty is as good as left out.
-_ADDRESS = r"^(https?://\S+)?$"
 
 
 class Kubernetes(BaseModel):
@@ -75,7 +71,7 @@ class Server(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    url: str = Field(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$", description="up to /v1; without user or password")
+    url: HttpAddress = Field(min_length=1, description="up to /v1; without user or password")
     api_key: BearerToken | None = Field(default=None, description="sent as a bearer token")
     concurrency: int = Field(default=16, gt=0, le=256, description="requests at a time")
     timeout_seconds: float = Field(default=60.0, gt=0, description="seconds for one request")
@@ -88,18 +84,6 @@ class Server(BaseModel):
     batch_wait_seconds: float = Field(
         default=8 * 3600.0, gt=0, description="seconds to wait for a batch; then the step fails and may try again"
     )
-
-    @field_validator("url")
-    @classmethod
-    def _of_a_host(cls, value: str) -> str:
-        try:
-            at = urlsplit(value)
-            good = at.hostname and at.hostname.isascii() and at.hostname.encode("idna") and at.port != 0
-        except ValueError:  # of a port, an IPv6 address or a name that is none
-            good = False
-        if not good:
-            raise ValueError("must name a host, in ASCII, and perhaps a port")
-        return value
 
 
 class Price(BaseModel):
@@ -117,21 +101,23 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LLAMBERT_", env_nested_delimiter="__", frozen=True, extra="ignore")
 
-    lake: str = Field(description="`s3://bucket/prefix` or a local folder")
+    lake: Place = Field(description="`s3://bucket/prefix` or a local folder")
     include: Path = Field(default=Path("include"), description="folder of tasks/, prompts/, studies/ and gold/")
     state: Path = Field(default=Path(".state"), description="local folder for scratch files and caches")
-    sources: list[str] = Field(
+    sources: list[Place] = Field(
         default_factory=list,
         description="URI prefixes from which tasks may read; `sql://name` for a connection's tables",
     )
     connections: dict[ConnectionName, ConnectionUri] = Field(
         default_factory=dict, description="name -> URI of a database that tasks may name"
     )
-    mlflow_uri: str = Field(default="", pattern=_ADDRESS, description="address of the MLflow server")
+    mlflow_uri: HttpAddress = Field(
+        default="", description="address of the MLflow server, `https://host` with a port where needed"
+    )
     mlflow_username: SecretStr | None = Field(default=None, description="its login")
     mlflow_password: SecretStr | None = Field(default=None, description="its password")
-    s3_endpoint: str | None = Field(
-        default=None, pattern=_ADDRESS, description="address of the S3 service; AWS where left out"
+    s3_endpoint: HttpAddress | None = Field(
+        default=None, description="address of the S3 service, written alike; AWS where left out"
     )
     s3_region: str = Field(default="us-east-1", pattern=r"^[A-Za-z0-9-]{1,63}$", description="region of the S3 service")
     s3_access_key_id: SecretStr | None = Field(
@@ -147,7 +133,9 @@ class Settings(BaseSettings):
     )
     servers: dict[str, Server] = Field(default_factory=dict, description="name -> server that tasks may ask")
     prices: dict[str, Price] = Field(default_factory=dict, description="annotator model -> what its tokens cost")
-    hub_endpoint: str = Field(default="https://huggingface.co", description="the model hub, or a mirror of it")
+    hub_endpoint: HttpAddress = Field(
+        min_length=1, default="https://huggingface.co", description="the model hub, or a mirror of it"
+    )
     hub_hosts: list[str] = Field(
         default_factory=lambda: ["huggingface.co", "hf.co"],
         description="to which the hub may send a download, subdomains included",

@@ -78,14 +78,12 @@ class Hub:
     """One hub. Whatever its answers say, nothing is asked of a host that the settings do not allow."""
 
     def __init__(self, settings: Settings, what: str) -> None:
-        """Raise ConfigError, which begins with `what`, where the hub is not to be asked or its address is none."""
+        """Raise ConfigError, which begins with `what`, where the hub is not to be asked."""
         if is_offline_mode():
             raise ConfigError(f"{what}, and the hub is not asked where HF_HUB_OFFLINE is set")
         at = urlsplit(settings.hub_endpoint)
-        if at.scheme not in ("http", "https") or not at.hostname or at.username is not None:
-            raise ConfigError("LLAMBERT_HUB_ENDPOINT must be https://host; a token goes into LLAMBERT_HUB_TOKEN")
         self._endpoint, self._scheme = settings.hub_endpoint.rstrip("/"), at.scheme
-        self._hosts = [at.hostname, *settings.hub_hosts]
+        self._hosts = [str(at.hostname), *settings.hub_hosts]
         # False: a token that lies somewhere on this machine is nobody's consent to send it.
         token = settings.hub_token.get_secret_value() if settings.hub_token else False
         self._headers = {"Accept-Encoding": "identity", **({"Authorization": f"Bearer {token}"} if token else {})}

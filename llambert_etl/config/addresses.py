@@ -1,0 +1,42 @@
+"""Addresses in settings: what has a host, and nothing beside it that may be a secret. A refused one is never shown."""
+
+import re
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator
+
+from llambert_etl.config.connections import holds_secret
+
+_ADDRESS = re.compile(r"https?://[^\s/@?#]+(/[^\s@?#]*)?")
+
+
+def _http(value: str) -> str:
+    """Empty is as good as left out."""
+    if value and not (_ADDRESS.fullmatch(value) and _has_host(value)):
+        raise ValueError(
+            "must be http://host or https://host, in ASCII, with a port and a path where needed, and without a user, a "
+            "password or a query: those have settings of their own"
+        )
+    return value
+
+
+def _has_host(value: str) -> bool:
+    try:
+        at = urlsplit(value)
+        return bool(at.hostname and at.hostname.isascii() and at.hostname.encode("idna") and at.port != 0)
+    except ValueError:  # of a port, an IPv6 address or a name that is none
+        return False
+
+
+def _place(value: str) -> str:
+    if holds_secret(value):
+        raise ValueError(
+            "must not name a user or a password, nor be a database's URI: those have settings of their own"
+        )
+    return value
+
+
+HttpAddress = Annotated[str, AfterValidator(_http)]
+# A bucket, a folder, a data set: where files or tables lie, by a URI or a path.
+Place = Annotated[str, AfterValidator(_place)]
