@@ -168,11 +168,16 @@ def _translated(name: str, error: adbc.Error) -> LlambertError:
     if code is None or code[:2] in _PASSING:
         return TransientError(f"{where}: {said}; run it again")
     if code[:2] in _UNFIT:
+        # Such a sentence may quote the very value.
+        said = re.sub(r'".*("|$)', '"..."', said)
         return DataError(f"{where}: the table does not take these rows: {said}")
     return ConfigError(f"{where}: {said} (SQLSTATE {code}); mend the task file, the table or the user's rights")
 
 
 def _said(error: Exception) -> str:
-    """Return the server's own sentence, or the driver's first one: what follows may hold a row's values."""
+    """Return the server's own sentence, or the driver's first one: what follows may hold a row's values.
+
+    So may the sentence itself, behind its colon or in quotes, where it is a row that the server complains of.
+    """
     found = re.search(r"(?:ERROR|FATAL):\s+(.*)", str(error))
     return (found[1] if found else str(error).strip().partition("\n")[0])[:_MAX_MESSAGE]

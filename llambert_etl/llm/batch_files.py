@@ -10,6 +10,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from llambert_etl.errors import DataError
 from llambert_etl.llm import Reply
 from llambert_etl.llm.chat import Questions, failed, refusal
+from llambert_etl.wording import shown
 
 
 class _Response(BaseModel):
@@ -51,8 +52,8 @@ def read_results(paths: Iterable[Path], questions: Questions) -> dict[str, Answe
                 known = answers.setdefault(result.custom_id, Answered(reply, place))
                 if known.reply != reply:
                     raise DataError(
-                        f"{place}: custom_id {result.custom_id!r:.80} has another result in {known.place}; keep one of "
-                        "the two"
+                        f"{place}: custom_id {shown(result.custom_id)} has another result in {known.place}; keep "
+                        "one of the two"
                     )
     return answers
 
@@ -62,7 +63,7 @@ def refuse_foreign(answers: Mapping[str, Answered], known: Container[str]) -> No
     for key, answer in answers.items():
         if key not in known:
             raise DataError(
-                f"{answer.place}: custom_id {key!r:.80} is the text hash of no document that was asked about; remove "
+                f"{answer.place}: custom_id {shown(key)} is the text hash of no document that was asked about; remove "
                 "the line, or name the task and the partition that the file belongs to"
             )
 

@@ -14,6 +14,7 @@ from llambert_etl.llm import Reply
 from llambert_etl.llm.parsing import read_reply
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Settings
+from llambert_etl.wording import listed, told
 
 _READERS: Mapping[str, Callable[[Path], pl.DataFrame]] = {
     ".parquet": pl.read_parquet,
@@ -55,12 +56,11 @@ def _read(path: Path, recorded: Recorded) -> pl.DataFrame:
     try:
         found = reader(path)
     except (OSError, pl.exceptions.PolarsError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise ConfigError(f"annotator.recorded.file {path}: cannot be read: {said}") from error
+        raise ConfigError(f"annotator.recorded.file {path}: cannot be read: {told(error)}") from error
     for column in (recorded.text, recorded.reply):
         if column not in found.columns:
             raise ConfigError(
-                f"annotator.recorded: {path} has no column {column!r}, only {found.columns}; name the right one"
+                f"annotator.recorded: {path} has no column {column!r}, only {listed(found.columns)}; name the right one"
             )
     return found.select(text=recorded.text, reply=recorded.reply)
 

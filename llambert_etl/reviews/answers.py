@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, Valid
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.reviews.files import unharmed
 from llambert_etl.reviews.rows import UNCLEAR
+from llambert_etl.wording import heading, short, shown, told
 
 MAX_BYTES = 1 << 28
 # Under these names the others are compared with people.
@@ -86,18 +87,18 @@ def read_answers(files: Sequence[Path], labels: Sequence[str]) -> Reply:
 def _given(place: str, row: dict[str, Any], choices: dict[str, str]) -> Given | str:
     """Return the answer, or what is wrong with it."""
     try:
-        read = _Answer.model_validate({name: value for name, value in row.items() if value not in (None, "")})
+        read = _Answer.model_validate({name: given for name, given in row.items() if given not in (None, "")})
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         name = fault["loc"][0]
-        return f"{place}: {name} {row.get(str(name))!r:.80}: {_RULES.get(str(name), fault['msg'])}"
+        return f"{place}: {name} {shown(row.get(str(name)))}: {_RULES.get(str(name), fault['msg'])}"
     answer = choices.get(read.label.strip().casefold())
     if answer is None:
         return (
-            f"{place}: label {read.label!r:.80} is not one of {sorted({*choices.values()})}; mend it or leave it empty"
+            f"{place}: label {shown(read.label)} is not one of {sorted({*choices.values()})}; mend it or leave it empty"
         )
     if read.annotator.casefold() in MACHINES:
-        return f"{place}: annotator {read.annotator!r} is a name that a report uses for itself; give the person's"
+        return f"{place}: annotator {shown(read.annotator)} is a name that a report uses for itself; give the person's"
     return Given(place, read.id, read.text_hash, read.annotator, answer, read.labelled_at)
 
 
@@ -113,7 +114,7 @@ def _find_doubles(reply: Reply) -> None:
     for given in reply.answers:
         first = seen.setdefault((given.id, given.annotator), given)
         if first is not given:
-            twice = f"{given.annotator!r} has answered {given.id!r:.80} in {first.place} too"
+            twice = f"{shown(given.annotator)} has answered {short(given.id)} in {first.place} too"
             reply.faults.append(f"{given.place}: {twice}; keep one answer")
 
 
@@ -139,13 +140,13 @@ def _csv(file: Path, content: str) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         columns, names = list(reader.fieldnames or ()), (*_NEEDED, "labelled_at", "text_hash")
         if absent := [name for name in _NEEDED if name not in columns]:
-            raise DataError(f"review {str(file)!r}: columns {absent} are missing, found {columns[:20]}")
+            raise DataError(f"review {str(file)!r}: columns {absent} are missing, {heading(columns, _NEEDED)}")
         if twice := [name for name in names if columns.count(name) > 1]:
             raise DataError(f"review {str(file)!r}: columns {twice} stand there twice; keep one of each")
         for number, row in enumerate(reader, 1):
             yield f"{file.name!r} row {number}", {name: unharmed(row.get(name) or "") for name in names}
     except csv.Error as error:
-        raise DataError(f"review {str(file)!r} is not a readable .csv file: {error}; save it again") from error
+        raise DataError(f"review {str(file)!r} is not a readable .csv file: {told(error)}; save it again") from error
 
 
 class _Result(BaseModel):
@@ -181,7 +182,7 @@ def _label_studio(file: Path, content: str, reply: Reply) -> Iterator[tuple[str,
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"review {str(file)!r} is not readable JSON: {str(error)[:200]}; export it again") from error
+        raise DataError(f"review {str(file)!r} is not readable JSON: {told(error)}; export it again") from error
     if not isinstance(found, list):
         raise DataError(f"review {str(file)!r}: expected a list of tasks; export as JSON, not as another format")
     for number, entry in enumerate(found, 1):

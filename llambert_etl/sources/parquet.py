@@ -11,6 +11,7 @@ from llambert_etl.config import Source
 from llambert_etl.errors import DataError
 from llambert_etl.sources.clean import MAX_ID_CHARS
 from llambert_etl.sources.rows import Limits, Reason, Record, Refusal, UnreadableError
+from llambert_etl.wording import listed
 
 _BATCH_ROWS = 2_048
 _BUFFER_BYTES = 1 << 20
@@ -45,7 +46,7 @@ def _opened(raw: io.RawIOBase, name: str, size: int, source: Source, limits: Lim
     for column, integers_too in ((source.id, True), (source.text, False)):
         if schema.names.count(column) != 1:
             raise DataError(
-                f"{name!r}: column {column!r} expected once, columns found {schema.names[:50]}; "
+                f"{name!r}: column {column!r} expected once, columns found {listed(schema.names)}; "
                 "mend the file, or source.id and source.text in the task file"
             )
         kind = schema.field(column).type

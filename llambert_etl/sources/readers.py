@@ -11,6 +11,7 @@ from llambert_etl.errors import DataError
 from llambert_etl.sources.parquet import read_parquet
 from llambert_etl.sources.rows import MISSING, Limits, Reason, Record, Refusal, UnreadableError
 from llambert_etl.sources.streams import Line, split_lines, text_pieces
+from llambert_etl.wording import heading
 
 Rows = Iterator[Record | Refusal]
 
@@ -87,7 +88,7 @@ def read_csv(lines: Iterator[Line], name: str, source: Source, limit: int) -> Ro
             if isinstance(fields, Refusal):
                 yield fields
             elif columns is None:
-                columns = _column(fields, source.id, name), _column(fields, source.text, name)
+                columns = _column(fields, source.id, source, name), _column(fields, source.text, source, name)
             else:
                 yield Record(place, fields[columns[0]], fields[columns[1]])
     except UnreadableError as error:
@@ -180,10 +181,10 @@ class _CsvRecords:
         return line
 
 
-def _column(header: list[str], wanted: str, name: str) -> int:
-    if header.count(wanted) != 1:
+def _column(found: list[str], wanted: str, source: Source, name: str) -> int:
+    if found.count(wanted) != 1:
         raise DataError(
-            f"{name!r}: column {wanted!r} expected once, columns found {header[:50]}; "
+            f"{name!r}: column {wanted!r} expected once, {heading(found, (source.id, source.text))}; "
             "mend the file, or source.id and source.text in the task file"
         )
-    return header.index(wanted)
+    return found.index(wanted)

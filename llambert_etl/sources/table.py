@@ -9,6 +9,7 @@ from llambert_etl.settings import Settings
 from llambert_etl.sources.location import allowed_table
 from llambert_etl.sources.rows import Record
 from llambert_etl.sql import Column, Session, connect, quoted, quoted_table
+from llambert_etl.wording import listed
 
 _READ_ONLY = ("SET TRANSACTION READ ONLY", "SET LOCAL timezone TO 'UTC'")
 _STRING = "S"  # a category: text, varchar, char and what is made of them
@@ -65,7 +66,7 @@ class TableDrop:
     ) -> None:
         if column not in found:
             raise DataError(
-                f"{self.location}: no column {column!r}, columns found {list(found)[:50]}; mend the table, or "
+                f"{self.location}: no column {column!r}, columns found {listed(found)}; mend the table, or "
                 f"source.{field} in the task file"
             )
         if not set(found[column]) & set(kinds):

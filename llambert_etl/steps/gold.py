@@ -25,6 +25,7 @@ from llambert_etl.settings import Settings
 from llambert_etl.sources.clean import CLEANER_VERSION, clean
 from llambert_etl.sources.objects import list_drop
 from llambert_etl.sources.rows import MISSING, Reason, Record
+from llambert_etl.wording import heading, short, shown, told
 
 logger = logging.getLogger(__name__)
 
@@ -136,8 +137,7 @@ def _parse(content: bytes, name: str) -> list[GoldRow]:
         else:
             raise DataError(f"gold {name!r}: expected a .parquet, .csv or .jsonl file")
     except (ValueError, RecursionError, OSError, csv.Error, pa.ArrowException) as error:
-        said = " ".join(str(error).split())[:200]
-        raise DataError(f"gold {name!r} is not a readable {suffix} file: {said}; write it again") from error
+        raise DataError(f"gold {name!r} is not a readable {suffix} file: {told(error)}; write it again") from error
     for number, row in enumerate(found, 1):
         if not isinstance(row, dict):
             raise DataError(f"gold {name!r} row {number}: expected an object with id and label")
@@ -154,7 +154,7 @@ def _parquet(content: bytes, name: str) -> list[GoldRow]:
         except (ValueError, OverflowError, LookupError) as error:
             # A year or a time zone that Python does not know, among others.
             raise DataError(
-                f"gold {name!r}: column {column!r} cannot be read: {error!s:.80}; write it again"
+                f"gold {name!r}: column {shown(column)} cannot be read: {error!s:.80}; write it again"
             ) from error
     return [dict(zip(table.column_names, row, strict=True)) for row in zip(*values, strict=True)]
 
@@ -190,7 +190,7 @@ class _Rows:
         for column in ("id", "label"):
             if column not in found[0]:
                 raise DataError(
-                    f"gold {self._name!r}: column {column!r} is missing, columns found {sorted(found[0])[:50]}"
+                    f"gold {self._name!r}: column {column!r} is missing, {heading(found[0], ('id', 'label', 'text'))}"
                 )
         rows = [self._row(number, row) for number, row in enumerate(found, 1)]
         self._check_ids(rows)
@@ -206,11 +206,11 @@ class _Rows:
         label = row.get("label")
         if label not in self._task.label_names:
             raise DataError(
-                f"{where}: label {label!r:.80} is not one of {list(self._task.labels)}; mend it or the task file"
+                f"{where}: label {shown(label)} is not one of {list(self._task.labels)}; mend it or the task file"
             )
         split = given.get("split", split_of(cleaned.id))
         if split not in SPLITS:
-            raise DataError(f"{where}: split {split!r:.80} is not one of {list(SPLITS)}; mend it or leave it out")
+            raise DataError(f"{where}: split {shown(split)} is not one of {list(SPLITS)}; mend it or leave it out")
         annotator = given.get("annotator")
         if annotator is not None and not isinstance(annotator, str):
             raise DataError(f"{where}: annotator must be a string, found {type(annotator).__name__}")
@@ -228,7 +228,9 @@ class _Rows:
         for key, count in Counter(str(row["id"]) for row in rows).items():
             if count > 1:
                 numbers = [number for number, row in enumerate(rows, 1) if row["id"] == key][:5]
-                raise DataError(f"gold {self._name!r}: id {key!r} stands in rows {numbers}; keep one label for each id")
+                raise DataError(
+                    f"gold {self._name!r}: id {short(key)} stands in rows {numbers}; keep one label for each id"
+                )
 
     def _check_labels(self, rows: list[GoldRow]) -> None:
         given = {row["label"] for row in rows}
@@ -238,17 +240,17 @@ class _Rows:
             )
 
 
-def _moment(value: object, where: str) -> datetime.datetime | None:
+def _moment(given: object, where: str) -> datetime.datetime | None:
     """Parse a moment with its zone: a local time means another instant on every machine."""
-    if value is None:
+    if given is None:
         return None
     try:
-        moment = value if isinstance(value, datetime.datetime) else datetime.datetime.fromisoformat(str(value))
+        moment = given if isinstance(given, datetime.datetime) else datetime.datetime.fromisoformat(str(given))
         if moment.tzinfo is not None:
             return moment.astimezone(datetime.UTC)
     except (ValueError, OverflowError) as error:
-        raise DataError(f"{where}: labelled_at {value!r:.80} is no moment; write 2026-11-10T09:30:00Z") from error
-    raise DataError(f"{where}: labelled_at {value!r:.80} has no time zone; write 2026-11-10T09:30:00Z")
+        raise DataError(f"{where}: labelled_at {shown(given)} is no moment; write 2026-11-10T09:30:00Z") from error
+    raise DataError(f"{where}: labelled_at {shown(given)} has no time zone; write 2026-11-10T09:30:00Z")
 
 
 def _add_texts(rows: list[GoldRow], task: LabellingTask, name: str, partition: Partition, lake: Lake) -> None:
@@ -261,7 +263,7 @@ def _add_texts(rows: list[GoldRow], task: LabellingTask, name: str, partition: P
             row["text"] = texts.get(row["id"])
         if row["text"] is None:
             raise DataError(
-                f"gold {name!r} row {number}: no text, and no document {row['id']!r:.80} as of {partition}; "
+                f"gold {name!r} row {number}: no text, and no document {short(str(row['id']))} as of {partition}; "
                 "add a text column, or ingest the document first"
             )
 

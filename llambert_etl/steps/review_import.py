@@ -21,6 +21,7 @@ from llambert_etl.reviews.agreement import report
 from llambert_etl.reviews.answers import Given, Reply, read_answers
 from llambert_etl.reviews.rows import Key, Reviewed, Stratum, reviewed_as_of
 from llambert_etl.schemas import TABLES
+from llambert_etl.wording import short, shown
 
 logger = logging.getLogger(__name__)
 
@@ -97,15 +98,17 @@ class _Matcher:
         asked = self._asked.get(given.id, [])
         fits = [each for each in asked if given.text_hash in (None, each.key.text_hash)]
         if current is None:
-            return f"no document {given.id!r:.80} as of {self._partition}; give the id as exported, or remove the row"
+            return f"no document {short(given.id)} as of {self._partition}; give the id as exported, or remove the row"
         if not asked:
-            return f"document {given.id!r:.80} was never exported as of {self._partition}; export it, or remove the row"
+            return (
+                f"document {short(given.id)} was never exported as of {self._partition}; export it, or remove the row"
+            )
         if not fits or fits[0].key.text_hash != current:
-            return f"the text of {given.id!r:.80} is not the one that was exported; remove the row and export again"
+            return f"the text of {short(given.id)} is not the one that was exported; remove the row and export again"
         held = next((each for each in fits[0].answers if each.annotator == given.annotator), None)
         if held is not None and held.partition == self._partition and held.answer != given.answer:
             return (
-                f"{given.annotator!r} answered {given.id!r:.80} with {held.answer!r} on this day before; "
+                f"{shown(given.annotator)} answered {short(given.id)} with {held.answer!r} on this day before; "
                 "import a changed mind under a later day"
             )
         return fits[0]
