@@ -32,6 +32,7 @@ _REACHED = re.compile(r'connection to server (at|on socket) "[^"]*".*? failed: (
 # The first two characters of an SQLSTATE.
 _PASSING = {"08", "40", "53", "55", "57", "58"}  # connection, deadlock, resources, lock, shutdown or time limit, disk
 _UNFIT = {"22", "23"}  # values that the table cannot take
+_UNREADABLE = re.compile(r"ERROR:\s+(invalid (input|byte)|division by zero|[^\n]*out of range)")
 
 
 _COLUMNS = """
@@ -159,7 +160,11 @@ def _faults(name: str) -> Iterator[None]:
         yield
     except adbc.Error as error:
         raise _translated(name, error) from error
-    except OSError as error:  # from Arrow, while rows are read
+    except OSError as error:  # from Arrow, while rows are read; it brings no SQLSTATE
+        if _UNREADABLE.search(str(error)):
+            raise DataError(
+                f"connection {name!r}: a row cannot be read: {_without_value(_said(error))}; mend the row, or the view"
+            ) from error
         raise TransientError(f"connection {name!r}: broke off: {_said(error)}; run it again") from error
 
 
@@ -168,9 +173,7 @@ def _translated(name: str, error: adbc.Error) -> LlambertError:
     if code is None or code[:2] in _PASSING:
         return TransientError(f"{where}: {said}; run it again")
     if code[:2] in _UNFIT:
-        # Such a sentence may quote the very value.
-        said = re.sub(r'".*("|$)', '"..."', said)
-        return DataError(f"{where}: the table does not take these rows: {said}")
+        return DataError(f"{where}: the table does not take these rows: {_without_value(said)}")
     return ConfigError(f"{where}: {said} (SQLSTATE {code}); mend the task file, the table or the user's rights")
 
 
@@ -181,3 +184,8 @@ def _said(error: Exception) -> str:
     """
     found = re.search(r"(?:ERROR|FATAL):\s+(.*)", str(error))
     return (found[1] if found else str(error).strip().partition("\n")[0])[:_MAX_MESSAGE]
+
+
+def _without_value(said: str) -> str:
+    """Cut what a sentence about a row's value quotes of it."""
+    return re.sub(r'".*("|$)', '"..."', said)

@@ -160,6 +160,18 @@ def test_the_statement_can_change_nothing_and_ends_in_time(table: Table) -> None
     }
 
 
+@pytest.mark.parametrize("text", ["told in confidence", 'told "in" confidence,\nover two lines'])
+def test_a_database_that_fails_at_a_row_does_not_show_it(table: Table, text: str) -> None:
+    table.database.run(
+        'CREATE VIEW numbers AS SELECT review, "Body"::int::text AS "Body", written FROM reviews',
+        f"INSERT INTO reviews VALUES ('a', '{text}', '{DAY}')",
+    )
+    table.read_from(table="numbers")
+    with pytest.raises(DataError, match="invalid input syntax for type integer") as refusal:
+        table.ingest()
+    assert "confidence" not in str(refusal.value)
+
+
 def test_names_mean_only_themselves(table: Table) -> None:
     odd = "review'; DROP TABLE reviews; --"
     table.database.run(f'ALTER TABLE reviews RENAME review TO "{odd}"', "CREATE SCHEMA crm", "CREATE SCHEMA other")
