@@ -97,6 +97,36 @@ def export(task: Task, partition: Day, run: Run = "cli", expect: Expect = None) 
 
 
 @app.command()
+def forget(
+    task: Task,
+    ids: Annotated[list[str], typer.Option("--id", help="a document's id, as in `documents`; as often as needed")],
+    run: Run = "cli",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would go, and change nothing")] = False,
+) -> None:
+    """Take documents out of every table and export, and refuse them where they come again."""
+    from llambert_etl.steps.export import export
+    from llambert_etl.steps.forget import forget
+
+    clients = Clients()
+    found = clients.task(task)
+    removed = forget(found, ids, run=run, lake=clients.lake, dry_run=dry_run)
+    days = sorted({each.partition for each in removed if each.table in ("documents", "labels")}) if found.export else []
+    for day in [] if dry_run else days:
+        export(found, day, run=run, lake=clients.lake, settings=clients.settings)
+    emit(
+        json.dumps(
+            {
+                "removed": [each._asdict() for each in removed],
+                "exported_again": days,
+                "still_in": "older versions of tables and exports, until `llambert maintain` runs once they are older "
+                "than its retention; ids and hashes in the tables' logs, for a year; the landing files; exported "
+                "reviews; models that learnt from the text",
+            }
+        )
+    )
+
+
+@app.command()
 def maintain(
     retention_days: Annotated[int, typer.Option(min=7, help="how long old versions of the tables can be read")] = 7,
 ) -> None:

@@ -41,9 +41,9 @@ def key_number(commit_key: str) -> int:
     return int.from_bytes(hashlib.sha256(commit_key.encode()).digest()[:8]) >> 1
 
 
-def properties_of(manifest: Manifest, transaction: Transaction) -> CommitProperties:
+def properties_of(manifest: Manifest, *fences: Transaction) -> CommitProperties:
     carried = {_MANIFEST: _serialised(manifest)}
-    return CommitProperties(custom_metadata=carried, app_transactions=[transaction], max_commit_retries=10)
+    return CommitProperties(custom_metadata=carried, app_transactions=list(fences), max_commit_retries=10)
 
 
 def fences_at(storage: Storage, table: TableName, now: DeltaTable, then: DeltaTable) -> list[Transaction]:

@@ -1,7 +1,7 @@
 """Lake: reads, and the verbs that write. Each verb is keyed, so that a replay adds nothing."""
 
 import datetime
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import polars as pl
@@ -20,9 +20,10 @@ from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, TableName
 from llambert_etl.settings import Settings
 
-NoteFolder = Literal["_staging", "_batches"]
+NoteFolder = Literal["_staging", "_batches", "_forgotten"]
 
 _ATTEMPTS = 10
+_CHUNK_ROWS = 20_000
 # Manifests live in the log, so the log is kept for a year; the default of 30 days would forget them.
 _TABLE_PROPERTIES = {"delta.logRetentionDuration": "interval 365 days", "delta.checkpointInterval": "20"}
 
@@ -204,6 +205,39 @@ class Lake:
                 return Commit(version_of(self.storage, table, delta, manifest), manifest, replayed=False)
         raise TransientError(f"{table} {task} {partition}: {_ATTEMPTS} commits in a row lost to other writers")
 
+    def rewrite_partition(
+        self,
+        table: TableName,
+        task: str,
+        partition: Partition,
+        change: Callable[[pl.LazyFrame], pl.LazyFrame],
+        *,
+        commit_key: str | None,
+        manifest: Manifest,
+    ) -> Commit:
+        """Replace a partition's rows by what `change` makes of them, in one commit that carries `manifest`.
+
+        Nothing that is written beside it is lost: appends and replacements are fenced, and the change is made anew.
+        Without a `commit_key` the content counts as what it was.
+        """
+        append, replace = f"append/{task}", fence_of(task, partition)
+        with lake_faults(f"{self.table_uri(table)} {task} {partition}"):
+            for _ in range(_ATTEMPTS):
+                delta = self._open(table)
+                rows = change(self.scan(table, task, partition, version=delta.version()))
+                chunks = (_declared(table, frame) for frame in rows.collect_batches(chunk_size=_CHUNK_ROWS))
+                files = write_parquet(self.storage, table, task, partition, chunks, "rewritten")
+                held = delta.transaction_version(replace) if commit_key is None else key_number(commit_key)
+                fences = [Transaction(append, (delta.transaction_version(append) or 0) + 1)]
+                fences += [] if held is None else [Transaction(replace, held)]
+                adds = [add_action(file, task, partition) for file in files]
+                try:
+                    self._write(delta, table, adds, "overwrite", properties_of(manifest, *fences), task, partition)
+                except CommitFailedError:
+                    continue
+                return Commit(version_of(self.storage, table, delta, manifest), manifest, replayed=False)
+        raise TransientError(f"{table} {task} {partition}: {_ATTEMPTS} commits in a row lost to other writers")
+
     def compact(self, table: TableName, retention_hours: int) -> dict[str, int]:
         """Merge small files, then delete files that no version younger than the retention needs, committed or not."""
         with lake_faults(self.table_uri(table)):
@@ -237,6 +271,11 @@ class Lake:
         with lake_faults(f"{self.uri}/{folder}/{key}"):
             found = self.storage.read(safe_key(folder, key))
         return None if found is None else found.decode()
+
+    def note_names(self, folder: NoteFolder, prefix: str) -> set[str]:
+        """Return the names of the notes that lie in `prefix` of a folder."""
+        with lake_faults(f"{self.uri}/{folder}/{prefix}"):
+            return {info.base_name for info in self.storage.list(safe_key(folder, prefix))}
 
     def drop_notes(self, before: datetime.datetime) -> int:
         """Delete staging notes last written before a moment; return how many."""
@@ -290,6 +329,11 @@ class Lake:
         delta.create_write_transaction(
             list(adds), mode, TABLES[table].schema, PARTITION_COLUMNS, filters, commit_properties=properties
         )
+
+
+def _declared(table: TableName, frame: pl.DataFrame) -> pa.Table:
+    schema = TABLES[table].schema
+    return frame.select(schema.names).to_arrow().cast(schema)
 
 
 def _for_polars(options: Mapping[str, str]) -> dict[str, Any]:

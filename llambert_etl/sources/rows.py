@@ -52,6 +52,7 @@ class Reason(StrEnum):
     TEXT_MARK_RUN = "text_mark_run", "more than 10,000 combining marks in a row: normalising them takes seconds"
     DUPLICATE = "duplicate", "the id came before in this drop, with the same text"
     ID_CONFLICT = "id_conflict", "the id came before in this drop, with another text: the first wins"
+    FORGOTTEN = "forgotten", "its id was forgotten (`llambert forget`): neither id nor text is kept"
 
 
 class SourceObject(NamedTuple):

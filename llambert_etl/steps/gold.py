@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from llambert_etl.config import LabellingTask, fingerprint
 from llambert_etl.documents import among, as_of, hash_text
 from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.forgotten import Forgotten
 from llambert_etl.gold import refuse_other_source, split_of
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.manifest import Manifest
@@ -55,7 +56,10 @@ def import_gold(
     if (imported := _imported(task, lake, partition, key)) is not None:
         return imported
     refuse_other_source(task, lake, partition, _STEP)
-    rows = _Rows(task, name).checked(_parse(content, name))
+    forgotten = Forgotten(lake, task.name)
+    parsed = _parse(content, name)
+    found = [row for row in parsed if row.get("id") not in forgotten]
+    rows = _Rows(task, name).checked(found)
     versions = {}
     if any(row["text"] is None for row in rows):
         versions["documents"] = lake.version("documents")
@@ -72,6 +76,7 @@ def import_gold(
         facts={
             "file": Path(name).name,
             "labels": {label: sum(row["label"] == label for row in rows) for label in task.label_names},
+            "forgotten": len(parsed) - len(found),
             "replayed": False,
         },
     ).finished(started)

@@ -14,6 +14,7 @@ from llambert_etl.config import LabellingTask, Source, fingerprint
 from llambert_etl.config.connections import TableSource
 from llambert_etl.documents import hash_text
 from llambert_etl.errors import DataError
+from llambert_etl.forgotten import Forgotten
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -84,7 +85,7 @@ def ingest_partition(
     if key and last is not None and before is not None and lake.holds("documents", task.name, partition, key):
         return _replayed(before, last.version)
     logger.info("ingest %s %s: %s", task.name, partition, drop.location)
-    tally = _Tally(task, partition, run)
+    tally = _Tally(task, partition, run, Forgotten(lake, task.name))
     staged = lake.stage("documents", task.name, partition, tally.chunks(drop), name="documents")
     if isinstance(drop, Drop):
         drop.verify_unchanged()
@@ -194,10 +195,10 @@ def _replayed(manifest: Manifest, version: int) -> Manifest:
 class _Tally:
     """The rows of one drop on their way into the lake, and their count."""
 
-    def __init__(self, task: LabellingTask, partition: Partition, run: str) -> None:
+    def __init__(self, task: LabellingTask, partition: Partition, run: str, forgotten: Forgotten) -> None:
         self._source = task.source
         self._fixed: Row = {"task": task.name, "partition": str(partition), "run": run}
-        self._seen = SeenIds()
+        self._seen, self._forgotten = SeenIds(), forgotten
         self._content = 0
         self._rows_hash = hashlib.blake2b()
         self._bytes = 0
@@ -269,6 +270,8 @@ class _Tally:
             self._files_refused += found.reason.startswith("file_")
             return self._rejected(found.place, found.reason, None, None)
         key, text, reason = clean(found, self._source.max_chars)
+        if key in self._forgotten:
+            return self._rejected(found.place, Reason.FORGOTTEN, None, None)
         text_hash = None if text is None else hash_text(text)
         if reason is None and key is not None and text_hash is not None:
             reason = self._seen.claim(key, text_hash)

@@ -7,6 +7,7 @@ import pytest
 
 from llambert_etl.errors import ConfigError
 from llambert_etl.schemas import TableName
+from llambert_etl.stack.process import processes_under
 from tests.airflow_loop import (
     FIRST,
     FOURTH,
@@ -79,6 +80,23 @@ def test_the_question_has_both_versions_numbers_and_the_labels_that_would_change
     served = approved.tables["labels"].height
     assert f"**Labels that would change:** about 0 of {served} (0.0%)" in body
     assert any("required_actions" in text for text in channel.texts)
+
+
+def test_no_secret_and_no_text_is_in_airflow_s_database_its_logs_or_any_server_s_arguments(
+    loop: Loop, approved: Moment
+) -> None:
+    stack = loop.stack
+    secrets = [stack.s3.secret_key, stack.s3.reader_secret_key, stack.mlflow.password, PATH]
+    kept = {path: path.read_bytes() for path in stack.airflow.folder.rglob("*") if path.is_file()}
+    assert any(content.startswith(b"SQLite format 3") for content in kept.values())
+    assert any(b"Starting: llambert train" in content for content in kept.values())
+    texts = [text for text in approved.accepted()["text"] if len(text) > 40]
+    assert [
+        path for path, content in kept.items() if any(each.encode() in content for each in [*secrets, *texts])
+    ] == []
+    commands = [" ".join(process.cmdline()) for process in processes_under(stack.state)]
+    assert any("scheduler" in command for command in commands)
+    assert not any(secret in command for secret in secrets for command in commands)
 
 
 def test_every_example_of_the_document_was_run(loop: Loop, approved: Moment) -> None:
