@@ -82,6 +82,18 @@ def write_parquet(
     return tuple(staged)
 
 
+def missing(storage: Storage, table: TableName, staged: StagedFiles, oldest: int) -> list[str]:
+    """Return the files that no commit may name: gone, cut, or written before `oldest`, in milliseconds."""
+    folders = {file.key.rpartition("/")[0] for file in staged.files}
+    found = {info.path: info for folder in folders for info in storage.list(f"{table}/{folder}")}
+
+    def stands(file: StagedFile) -> bool:
+        info = found.get(storage.path(f"{table}/{file.key}"))
+        return info is not None and info.size == file.bytes and info.mtime.timestamp() * 1000 >= oldest
+
+    return [file.key for file in staged.files if not stands(file)]
+
+
 def _check_target(table: TableName, chunk: pa.Table, task: str, partition: Partition) -> None:
     for column, wanted in (("task", task), ("partition", str(partition))):
         found = chunk.column(column).unique().to_pylist()
