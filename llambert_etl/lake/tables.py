@@ -20,9 +20,10 @@ from llambert_etl.lake.commits import (
     read_commits,
     version_of,
 )
+from llambert_etl.lake.definitions import PARTITION_COLUMNS, add_columns, check_columns, create
 from llambert_etl.lake.faults import lake_faults
 from llambert_etl.lake.notes import Notes
-from llambert_etl.lake.staging import PARTITION_COLUMNS, StagedFiles, add_action, check_schema, missing, write_parquet
+from llambert_etl.lake.staging import StagedFiles, add_action, check_schema, missing, write_parquet
 from llambert_etl.lake.storage import Storage
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -30,8 +31,6 @@ from llambert_etl.schemas import TABLES, TableName
 from llambert_etl.settings import Settings
 
 _ATTEMPTS = 10
-# Manifests live in the log, so the log is kept for a year; the default of 30 days would forget them.
-_TABLE_PROPERTIES = {"delta.logRetentionDuration": "interval 365 days", "delta.checkpointInterval": "20"}
 
 
 class Lake(Notes):
@@ -51,31 +50,27 @@ class Lake(Notes):
 
     def create_tables(self) -> None:
         """Create what is absent. Racing callers all succeed: the losers find the winner's table."""
-        for table, declared in TABLES.items():
-            uri = self.table_uri(table)
-            with lake_faults(uri):
-                if DeltaTable.is_deltatable(uri, self._options):
-                    continue
-                try:
-                    DeltaTable.create(
-                        uri,
-                        declared.schema,
-                        mode="ignore",
-                        partition_by=PARTITION_COLUMNS,
-                        configuration=_TABLE_PROPERTIES,
-                        storage_options=self._options,
-                        # Tried again, a loser would lay a second definition over the winner's table.
-                        commit_properties=CommitProperties(max_commit_retries=0),
-                    )
-                except CommitFailedError:
-                    if not DeltaTable.is_deltatable(uri, self._options):
-                        raise
+        for table in TABLES:
+            with lake_faults(self.table_uri(table)):
+                create(self.table_uri(table), table, self._options)
+
+    def add_columns(self) -> None:
+        """Give tables that an older version has made the columns that are new; null in the rows that are there."""
+        for table in TABLES:
+            with lake_faults(self.table_uri(table)):
+                add_columns(table, DeltaTable(self.table_uri(table), storage_options=self._options))
 
     # Reading
 
     def open(self, table: TableName, version: int | None = None) -> DeltaTable:
-        """Return the table itself; for this package, and to be used within `lake_faults`."""
-        return DeltaTable(self.table_uri(table), version=version, storage_options=self._options)
+        """Return the table itself; for this package, and to be used within `lake_faults`.
+
+        Raise ConfigError where it lacks a column of this version of llambert, or has one of another type.
+        """
+        delta = DeltaTable(self.table_uri(table), version=version, storage_options=self._options)
+        if version is None:
+            check_columns(table, delta)
+        return delta
 
     def scan(
         self,
@@ -269,7 +264,13 @@ class Lake(Notes):
     ) -> None:
         filters = [("task", "=", task), ("partition", "=", str(partition))] if mode == "overwrite" else None
         delta.create_write_transaction(
-            list(adds), mode, TABLES[table].schema, PARTITION_COLUMNS, filters, commit_properties=properties
+            # Its own schema: Delta would take the declared one in its place, and with it a later version's columns.
+            list(adds),
+            mode,
+            delta.schema(),
+            PARTITION_COLUMNS,
+            filters,
+            commit_properties=properties,
         )
 
 

@@ -177,7 +177,7 @@ def test_a_replacement_beside_a_compaction_leaves_none_of_the_rows_that_it_repla
     for each in "abc":
         append(lake, each)
     with held_at_its_commit(proxy, lambda: replace(through, "new")) as writer:
-        assert merge_small_files(lake, "documents") == 3
+        assert lake.open("documents").optimize.compact()["numFilesRemoved"] == 3  # as any tool may do it
     assert writer.result() is False
     assert content(lake) == "enw"
 
