@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from llambert_etl.config import fingerprint
 from llambert_etl.errors import ConfigError, DataError
-from llambert_etl.lake import Lake, StagedFiles
+from llambert_etl.lake import RETENTION, Lake, StagedFiles
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion
@@ -69,7 +69,8 @@ def write_plan(lake: Lake, plan: Plan) -> None:
 
 
 def find_plan(lake: Lake, task: str, partition: Partition, run: str) -> Plan | None:
-    found = lake.read_note(f"{run_folder(task, partition, run)}/plan.json")
+    """Return the run's plan; None where it has none, or one so old that what it names may be deleted any day."""
+    found = lake.read_note(f"{run_folder(task, partition, run)}/plan.json", max_age=RETENTION)
     return None if found is None else Plan.model_validate_json(found)
 
 
@@ -78,7 +79,8 @@ def read_plan(lake: Lake, task: str, partition: Partition, run: str) -> Plan:
     plan = find_plan(lake, task, partition, run)
     if plan is None:
         raise ConfigError(
-            f"label run {run!r} of {task} {partition} has no plan: run `llambert plan` with the same --run first"
+            f"label run {run!r} of {task} {partition} has no plan of the last {RETENTION.days} days: run `llambert "
+            "plan` with the same --run first"
         )
     return plan
 
@@ -88,19 +90,28 @@ def write_shard(lake: Lake, plan: Plan, shard: int, note: ShardNote) -> None:
 
 
 def find_shard(lake: Lake, plan: Plan, shard: int) -> ShardNote | None:
+    """Return the note of a shard whose files are all there; else it is to be labelled again."""
     found = lake.read_note(f"{plan.folder}/shard-{shard}.json")
-    return None if found is None else ShardNote.model_validate_json(found)
+    note = None if found is None else ShardNote.model_validate_json(found)
+    return None if note is None or lake.missing("labels", note.staged) else note
 
 
 def read_shards(lake: Lake, plan: Plan) -> list[ShardNote]:
-    """Return every shard's note; raise DataError naming those that are not staged yet."""
+    """Return every shard's note; raise DataError naming those that are not staged, or not any more."""
     notes = [find_shard(lake, plan, shard) for shard in range(plan.shards)]
     missing = [shard for shard, note in enumerate(notes) if note is None]
     if missing:
         raise DataError(
-            f"labels {plan.task} {plan.partition}: shards {missing} are not staged; run `llambert label --shard`"
+            f"labels {plan.task} {plan.partition}: shards {missing} are not staged, or their files are gone; for each "
+            f"run `llambert label --shard` with --run {plan.run!r}, then `llambert check labels`"
         )
     return [note for note in notes if note is not None]
+
+
+def staged_keys(lake: Lake) -> set[str]:
+    """Return the files that shards of any run have staged and noted."""
+    notes = [ShardNote.model_validate_json(note) for note in lake.read_notes("shard-*.json")]
+    return {file.key for note in notes for file in note.staged.files}
 
 
 def merge(plan: Plan, notes: list[ShardNote]) -> StagedFiles:

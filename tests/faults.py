@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import datetime
 import http.client
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import re
 import signal
 import threading
 from collections.abc import Iterator
+from email.utils import format_datetime, parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler
 from multiprocessing.managers import BaseManager
 from typing import Any, Literal
@@ -32,6 +34,7 @@ Fault = Literal[
     "pause",  # SIGSTOP to `pid`, done once `release` is set
     "gather",  # held until `times` such requests are there: a race that always happens
     "strip",  # done without `header`, signed again with `keys`
+    "shift",  # done; the times of files in the answer are moved by `seconds`, as by a clock that is wrong
 ]
 DEADLINE = 120.0
 COMMIT = r"/_delta_log/\d+\.json"
@@ -136,6 +139,20 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _shifted(
+    headers: list[tuple[str, str]], content: bytes, by: datetime.timedelta
+) -> tuple[list[tuple[str, str]], bytes]:
+    def header(name: str, value: str) -> str:
+        return format_datetime(parsedate_to_datetime(value) + by, usegmt=True) if name == "last-modified" else value
+
+    def listed(found: re.Match[bytes]) -> bytes:
+        return (datetime.datetime.fromisoformat(found[0].decode()) + by).strftime("%Y-%m-%dT%H:%M:%S.000Z").encode()
+
+    length = "content-length" if content else ""  # of a HEAD it is all there is
+    found = [(name, header(name.lower(), value)) for name, value in headers if name.lower() != length]
+    return found, re.sub(rb"(?<=<LastModified>)[^<]+", listed, content)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     proxy: Proxy
@@ -175,6 +192,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif rule.fault == "strip":
             headers = self._signed_without(rule, headers, body)
         status, found, content = self._forward(body, headers)
+        if rule.fault == "shift":
+            found, content = _shifted(found, content, datetime.timedelta(seconds=rule.seconds))
         if rule.fault == "500_after":
             self._reply(500, [], b"<Error><Code>InternalError</Code></Error>")
         elif rule.fault == "drop_after":

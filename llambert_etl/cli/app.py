@@ -190,5 +190,7 @@ def doctor() -> None:
 
 @app.command()
 def init() -> None:
-    """Create the tables that are absent."""
-    emit(json.dumps({"lake": Clients().lake.uri, "tables": "ready"}))
+    """Create the tables that are absent, and add the columns that a new version has."""
+    lake = Clients().lake
+    lake.add_columns()
+    emit(json.dumps({"lake": lake.uri, "tables": "ready"}))

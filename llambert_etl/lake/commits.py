@@ -15,6 +15,8 @@ from llambert_etl.partition import Partition
 from llambert_etl.schemas import TableName
 
 _MANIFEST = "llambert.manifest"
+# The fence of all upkeep. Its number is a moment, in milliseconds: files written before it may be deleted already.
+UPKEEP = "upkeep"
 # A log holds a year of commits, each a file: most questions are answered by the newest few.
 _PAGES = (20, 500, None)
 
@@ -41,9 +43,14 @@ def key_number(commit_key: str) -> int:
     return int.from_bytes(hashlib.sha256(commit_key.encode()).digest()[:8]) >> 1
 
 
-def properties_of(manifest: Manifest, *fences: Transaction) -> CommitProperties:
+def horizon(delta: DeltaTable) -> int:
+    """Return the moment, in milliseconds, before which a file must have been written to be deleted by upkeep."""
+    return int(delta.transaction_version(UPKEEP) or 0)
+
+
+def properties_of(manifest: Manifest, *fences: Transaction, retries: int) -> CommitProperties:
     carried = {_MANIFEST: _serialised(manifest)}
-    return CommitProperties(custom_metadata=carried, app_transactions=list(fences), max_commit_retries=10)
+    return CommitProperties(custom_metadata=carried, app_transactions=list(fences), max_commit_retries=retries)
 
 
 def fences_at(storage: Storage, table: TableName, now: DeltaTable, then: DeltaTable) -> list[Transaction]:
@@ -53,6 +60,7 @@ def fences_at(storage: Storage, table: TableName, now: DeltaTable, then: DeltaTa
         with storage.open(f"{table}/_delta_log/{version:020d}.json") as log:
             actions = [json.loads(line) for line in log.readall().splitlines()]
         fences.update(action["txn"]["appId"] for action in actions if "txn" in action)
+    fences.discard(UPKEEP)  # what was deleted stays deleted
     # Delta knows no way to take a transaction back: a fence that was not there yet gets a number that no key has.
     none = key_number(f"restored at version {now.version()}")
     before = {fence: then.transaction_version(fence) for fence in sorted(fences)}

@@ -11,11 +11,10 @@ from deltalake.transaction import AddAction
 from pydantic import BaseModel, ConfigDict
 
 from llambert_etl.errors import DataError
+from llambert_etl.lake.definitions import PARTITION_COLUMNS
 from llambert_etl.lake.storage import Storage, safe_key
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, TableName
-
-PARTITION_COLUMNS = ["task", "partition"]
 
 # A file is closed at this size: large enough to scan well, small enough to upload again.
 _MAX_FILE_BYTES = 128 * 1024 * 1024
@@ -80,6 +79,18 @@ def write_parquet(
     if writer is not None:
         staged.append(writer.finish())
     return tuple(staged)
+
+
+def missing(storage: Storage, table: TableName, staged: StagedFiles, oldest: int) -> list[str]:
+    """Return the files that no commit may name: gone, cut, or written before `oldest`, in milliseconds."""
+    folders = {file.key.rpartition("/")[0] for file in staged.files}
+    found = {info.path: info for folder in folders for info in storage.list(f"{table}/{folder}")}
+
+    def stands(file: StagedFile) -> bool:
+        info = found.get(storage.path(f"{table}/{file.key}"))
+        return info is not None and info.size == file.bytes and info.mtime.timestamp() * 1000 >= oldest
+
+    return [file.key for file in staged.files if not stands(file)]
 
 
 def _check_target(table: TableName, chunk: pa.Table, task: str, partition: Partition) -> None:

@@ -1,5 +1,7 @@
 """Plain files beside the tables, on S3 or in a folder: staging notes, reports, models, Parquet parts."""
 
+import contextlib
+import datetime
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -11,6 +13,7 @@ from llambert_etl.errors import ConfigError, DataError
 
 # Where the options name no limits: pyarrow's own wait far too long on a store that hangs.
 _CONNECT_TIMEOUT, _TIMEOUT = "10s", "60s"
+_CLOCK = "_clock"
 
 
 def safe_key(*parts: str) -> str:
@@ -86,6 +89,19 @@ class Storage:
     def size(self, key: str) -> int:
         return int(self._filesystem.get_file_info(self.path(key)).size)
 
+    def written(self, key: str) -> datetime.datetime | None:
+        """Return when a file was last written, by the store's clock; None where there is none."""
+        found: datetime.datetime | None = self._filesystem.get_file_info(self.path(key)).mtime
+        return found
+
+    def now(self) -> datetime.datetime:
+        """Return the time by the store's clock: that of a file written now. This machine's may be wrong by days."""
+        self.write(_CLOCK, [b""])
+        found = self.written(_CLOCK)
+        if found is None:
+            raise OSError(f"{self.uri}/{_CLOCK}: written, but not found")
+        return found
+
     def list(self, prefix: str) -> list[pafs.FileInfo]:
         """Return the files below `prefix`, each with `.path` relative to the root's parent and `.mtime`."""
         try:
@@ -94,8 +110,17 @@ class Storage:
             return []
         return [info for info in found if info.type == pafs.FileType.File]
 
-    def delete(self, info: pafs.FileInfo) -> None:
-        self._filesystem.delete_file(info.path)
+    def below(self, prefix: str) -> dict[str, pafs.FileInfo]:
+        """Return the files below `prefix` by their keys there."""
+        start = len(self.path(prefix)) + 1
+        return {info.path[start:]: info for info in self.list(prefix)}
+
+    def delete(self, info: pafs.FileInfo) -> bool:
+        """Delete a file; tell whether it was still there."""
+        with contextlib.suppress(FileNotFoundError):
+            self._filesystem.delete_file(info.path)
+            return True
+        return False
 
 
 def _s3(options: Mapping[str, str]) -> pafs.S3FileSystem:

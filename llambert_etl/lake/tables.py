@@ -1,8 +1,7 @@
 """Lake: reads, and the verbs that write. Each verb is keyed, so that a replay adds nothing."""
 
-import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -11,31 +10,37 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, CommitProperties, Transaction
 
 from llambert_etl.errors import ConfigError, TransientError
-from llambert_etl.lake.commits import Commit, fence_of, fences_at, key_number, properties_of, read_commits, version_of
+from llambert_etl.lake.commits import (
+    Commit,
+    fence_of,
+    fences_at,
+    horizon,
+    key_number,
+    properties_of,
+    read_commits,
+    version_of,
+)
+from llambert_etl.lake.definitions import PARTITION_COLUMNS, add_columns, check_columns, create
 from llambert_etl.lake.faults import lake_faults
-from llambert_etl.lake.staging import PARTITION_COLUMNS, StagedFiles, add_action, check_schema, write_parquet
-from llambert_etl.lake.storage import Storage, safe_key
+from llambert_etl.lake.notes import Notes
+from llambert_etl.lake.staging import StagedFiles, add_action, check_schema, missing, write_parquet
+from llambert_etl.lake.storage import Storage
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, TableName
 from llambert_etl.settings import Settings
 
-NoteFolder = Literal["_staging", "_batches", "_forgotten"]
-
 _ATTEMPTS = 10
 _CHUNK_ROWS = 20_000
-# Manifests live in the log, so the log is kept for a year; the default of 30 days would forget them.
-_TABLE_PROPERTIES = {"delta.logRetentionDuration": "interval 365 days", "delta.checkpointInterval": "20"}
 
 
-class Lake:
+class Lake(Notes):
     """The tables under one root."""
 
     def __init__(self, uri: str, storage_options: Mapping[str, str] | None = None) -> None:
         self._options = dict(storage_options or {})
         self._polars_options = _for_polars(self._options)
-        self.storage = Storage(uri, self._options)
-        self.uri = self.storage.uri
+        super().__init__(Storage(uri, self._options))
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Lake":
@@ -46,27 +51,27 @@ class Lake:
 
     def create_tables(self) -> None:
         """Create what is absent. Racing callers all succeed: the losers find the winner's table."""
-        for table, declared in TABLES.items():
-            uri = self.table_uri(table)
-            with lake_faults(uri):
-                if DeltaTable.is_deltatable(uri, self._options):
-                    continue
-                try:
-                    DeltaTable.create(
-                        uri,
-                        declared.schema,
-                        mode="ignore",
-                        partition_by=PARTITION_COLUMNS,
-                        configuration=_TABLE_PROPERTIES,
-                        storage_options=self._options,
-                        # Tried again, a loser would lay a second definition over the winner's table.
-                        commit_properties=CommitProperties(max_commit_retries=0),
-                    )
-                except CommitFailedError:
-                    if not DeltaTable.is_deltatable(uri, self._options):
-                        raise
+        for table in TABLES:
+            with lake_faults(self.table_uri(table)):
+                create(self.table_uri(table), table, self._options)
+
+    def add_columns(self) -> None:
+        """Give tables that an older version has made the columns that are new; null in the rows that are there."""
+        for table in TABLES:
+            with lake_faults(self.table_uri(table)):
+                add_columns(table, DeltaTable(self.table_uri(table), storage_options=self._options))
 
     # Reading
+
+    def open(self, table: TableName, version: int | None = None) -> DeltaTable:
+        """Return the table itself; for this package, and to be used within `lake_faults`.
+
+        Raise ConfigError where it lacks a column of this version of llambert, or has one of another type.
+        """
+        delta = DeltaTable(self.table_uri(table), version=version, storage_options=self._options)
+        if version is None:
+            check_columns(table, delta)
+        return delta
 
     def scan(
         self,
@@ -79,7 +84,7 @@ class Lake:
     ) -> pl.LazyFrame:
         """Return the rows of one task: of one partition, of the partitions up to `upto`, or all."""
         with lake_faults(self.table_uri(table)):
-            frame = pl.scan_delta(self._open(table, version), storage_options=self._polars_options)
+            frame = pl.scan_delta(self.open(table, version), storage_options=self._polars_options)
         frame = frame.filter(pl.col("task") == task)
         if partition is not None:
             frame = frame.filter(pl.col("partition") == str(partition))
@@ -101,18 +106,18 @@ class Lake:
 
     def version(self, table: TableName) -> int:
         with lake_faults(self.table_uri(table)):
-            return self._open(table).version()
+            return self.open(table).version()
 
     def partitions(self, table: TableName, task: str) -> list[Partition]:
         """Return the partitions in which the task has rows, oldest first."""
         with lake_faults(self.table_uri(table)):
-            found = self._open(table).partitions()
+            found = self.open(table).partitions()
         return sorted(Partition(entry["partition"]) for entry in found if entry["task"] == task)
 
     def commit_key(self, table: TableName, task: str, partition: Partition) -> int | None:
         """Return the fingerprint of the commit key that last replaced this partition: its content's identity."""
         with lake_faults(self.table_uri(table)):
-            return self._open(table).transaction_version(fence_of(task, partition))
+            return self.open(table).transaction_version(fence_of(task, partition))
 
     def holds(self, table: TableName, task: str, partition: Partition, commit_key: str) -> bool:
         """Tell whether the partition holds what `commit_key` stands for."""
@@ -121,7 +126,7 @@ class Lake:
     def last_commit(self, table: TableName, task: str, partition: Partition) -> Commit | None:
         """Return the newest commit that replaced this partition, with its manifest."""
         with lake_faults(self.table_uri(table)):
-            delta = self._open(table)
+            delta = self.open(table)
             if delta.transaction_version(fence_of(task, partition)) is None:
                 return None
             found = read_commits(self.storage, table, delta)
@@ -130,7 +135,7 @@ class Lake:
     def commits(self, table: TableName, task: str) -> Iterator[Commit]:
         """Yield a task's commits, newest first, as far back as the log reaches (a year)."""
         with lake_faults(self.table_uri(table)):
-            for commit in read_commits(self.storage, table, self._open(table)):
+            for commit in read_commits(self.storage, table, self.open(table)):
                 if commit.manifest is not None and commit.manifest.task == task:
                     yield commit
 
@@ -145,6 +150,11 @@ class Lake:
             files = write_parquet(self.storage, table, task, partition, chunks, name)
         return StagedFiles(files=files, replaces=replaces)
 
+    def missing(self, table: TableName, staged: StagedFiles) -> list[str]:
+        """Return the staged files that no commit may name: gone, cut, or so old that upkeep may be deleting them."""
+        with lake_faults(self.table_uri(table)):
+            return missing(self.storage, table, staged, horizon(self.open(table)))
+
     def replace_partition(
         self,
         table: TableName,
@@ -158,21 +168,28 @@ class Lake:
         """Make the partition hold exactly the staged rows, in one commit that carries `manifest`.
 
         Repeating the call changes nothing. Raise TransientError when another writer has replaced the partition with
-        other rows since the work began.
+        other rows since the work began, or when a staged file is not there any more.
         """
         key, fence = key_number(commit_key), fence_of(task, partition)
-        properties = properties_of(manifest, Transaction(fence, key))
+        # Not one retry of Delta's: it would commit beside a compaction that has moved the rows which this replaces,
+        # and after upkeep has deleted what was looked at here.
+        properties = properties_of(manifest, Transaction(fence, key), retries=0)
         adds = [add_action(file, task, partition) for file in staged.files]
         where = f"{table} {task} {partition}"
         with lake_faults(f"{self.table_uri(table)} {task} {partition}"):
             for _ in range(_ATTEMPTS):
-                delta = self._open(table)
+                delta = self.open(table)
                 current = delta.transaction_version(fence)
                 if current == key:
                     return self._replayed(table, task, partition, delta)
                 if current != staged.replaces:
                     raise TransientError(
                         f"{where}: another writer replaced it since this work began; run the step again"
+                    )
+                if gone := missing(self.storage, table, staged, horizon(delta)):
+                    raise TransientError(
+                        f"{where}: {len(gone)} of {len(staged.files)} staged files are gone, such as {gone[0]!r}; "
+                        "nothing was committed; run the step again"
                     )
                 try:
                     self._write(delta, table, adds, "overwrite", properties, task, partition)
@@ -191,7 +208,7 @@ class Lake:
         fence = f"append/{task}"
         with lake_faults(f"{self.table_uri(table)} {task} {partition}"):
             for _ in range(_ATTEMPTS):
-                delta = self._open(table)
+                delta = self.open(table)
                 absent = self._absent(table, task, partition, rows, delta)
                 if absent.num_rows == 0:
                     return Commit(delta.version(), manifest, replayed=True)
@@ -199,7 +216,10 @@ class Lake:
                 turn = (delta.transaction_version(fence) or 0) + 1
                 adds = [add_action(file, task, partition) for file in files]
                 try:
-                    self._write(delta, table, adds, "append", properties_of(manifest, Transaction(fence, turn)))
+                    # Delta may put it after what others have committed meanwhile, but for upkeep's moving its horizon.
+                    self._write(
+                        delta, table, adds, "append", properties_of(manifest, Transaction(fence, turn), retries=10)
+                    )
                 except CommitFailedError:
                     continue  # look again which rows are absent: the reply may be lost, or another writer was first
                 return Commit(version_of(self.storage, table, delta, manifest), manifest, replayed=False)
@@ -223,7 +243,7 @@ class Lake:
         append, replace = f"append/{task}", fence_of(task, partition)
         with lake_faults(f"{self.table_uri(table)} {task} {partition}"):
             for _ in range(_ATTEMPTS):
-                delta = self._open(table)
+                delta = self.open(table)
                 rows = change(self.scan(table, task, partition, version=delta.version()))
                 chunks = (_declared(table, frame) for frame in rows.collect_batches(chunk_size=_CHUNK_ROWS))
                 files = write_parquet(self.storage, table, task, partition, chunks, "rewritten")
@@ -231,20 +251,13 @@ class Lake:
                 fences = [Transaction(append, (delta.transaction_version(append) or 0) + 1)]
                 fences += [] if held is None else [Transaction(replace, held)]
                 adds = [add_action(file, task, partition) for file in files]
+                properties = properties_of(manifest, *fences, retries=0)
                 try:
-                    self._write(delta, table, adds, "overwrite", properties_of(manifest, *fences), task, partition)
+                    self._write(delta, table, adds, "overwrite", properties, task, partition)
                 except CommitFailedError:
                     continue
                 return Commit(version_of(self.storage, table, delta, manifest), manifest, replayed=False)
         raise TransientError(f"{table} {task} {partition}: {_ATTEMPTS} commits in a row lost to other writers")
-
-    def compact(self, table: TableName, retention_hours: int) -> dict[str, int]:
-        """Merge small files, then delete files that no version younger than the retention needs, committed or not."""
-        with lake_faults(self.table_uri(table)):
-            delta = self._open(table)
-            merged = delta.optimize.compact()
-            removed = delta.vacuum(retention_hours=retention_hours, dry_run=False, full=True)
-        return {"merged": int(merged["numFilesRemoved"]), "removed": len(removed)}
 
     def restore(self, table: TableName, version: int) -> None:
         """Make the table what it was at an older version, commit keys included: steps do again what was undone.
@@ -252,54 +265,13 @@ class Lake:
         Raise ConfigError where the version is not there, or no longer.
         """
         with lake_faults(self.table_uri(table)):
-            delta = self._open(table)
+            delta = self.open(table)
             if not 0 <= version < delta.version():
                 raise ConfigError(
                     f"{table}: version {version} is not before {delta.version()}, the one that it has now"
                 )
-            fences = fences_at(self.storage, table, delta, self._open(table, version))
+            fences = fences_at(self.storage, table, delta, self.open(table, version))
             delta.restore(version, commit_properties=CommitProperties(app_transactions=fences))
-
-    # Small files beside the tables
-
-    def write_note(self, key: str, content: str, *, folder: NoteFolder = "_staging") -> None:
-        """Write a small file. What lies in `_staging` is dropped when it is old, what lies elsewhere is kept."""
-        with lake_faults(f"{self.uri}/{folder}/{key}"):
-            self.storage.write(safe_key(folder, key), [content.encode()])
-
-    def read_note(self, key: str, *, folder: NoteFolder = "_staging") -> str | None:
-        with lake_faults(f"{self.uri}/{folder}/{key}"):
-            found = self.storage.read(safe_key(folder, key))
-        return None if found is None else found.decode()
-
-    def note_names(self, folder: NoteFolder, prefix: str) -> set[str]:
-        """Return the names of the notes that lie in `prefix` of a folder."""
-        with lake_faults(f"{self.uri}/{folder}/{prefix}"):
-            return {info.base_name for info in self.storage.list(safe_key(folder, prefix))}
-
-    def drop_notes(self, before: datetime.datetime) -> int:
-        """Delete staging notes last written before a moment; return how many."""
-        with lake_faults(f"{self.uri}/_staging"):
-            old = [info for info in self.storage.list("_staging") if info.mtime is not None and info.mtime < before]
-            for info in old:
-                self.storage.delete(info)
-        return len(old)
-
-    def write_report(self, task: str, partition: Partition, name: str, html: str) -> str:
-        """Keep a page and return its address."""
-        key = safe_key("_reports", task, str(partition), name)
-        with lake_faults(f"{self.uri}/{key}"):
-            self.storage.write(key, [html.encode()])
-        return f"{self.uri}/{key}"
-
-    def read_report(self, task: str, partition: Partition, name: str) -> str | None:
-        key = safe_key("_reports", task, str(partition), name)
-        with lake_faults(f"{self.uri}/{key}"):
-            found = self.storage.read(key)
-        return None if found is None else found.decode()
-
-    def _open(self, table: TableName, version: int | None = None) -> DeltaTable:
-        return DeltaTable(self.table_uri(table), version=version, storage_options=self._options)
 
     def _replayed(self, table: TableName, task: str, partition: Partition, delta: DeltaTable) -> Commit:
         found = self.last_commit(table, task, partition)
@@ -327,7 +299,13 @@ class Lake:
     ) -> None:
         filters = [("task", "=", task), ("partition", "=", str(partition))] if mode == "overwrite" else None
         delta.create_write_transaction(
-            list(adds), mode, TABLES[table].schema, PARTITION_COLUMNS, filters, commit_properties=properties
+            # Its own schema: Delta would take the declared one in its place, and with it a later version's columns.
+            list(adds),
+            mode,
+            delta.schema(),
+            PARTITION_COLUMNS,
+            filters,
+            commit_properties=properties,
         )
 
 

@@ -1,29 +1,30 @@
 """Keep the lake, and this machine's state folder, small: merge small files, delete what nothing can need any more."""
 
-import datetime
 import logging
 
 from llambert_etl import copies
 from llambert_etl.exports.snapshots import drop_old_snapshots
-from llambert_etl.lake import Lake
+from llambert_etl.labelling import staged_keys
+from llambert_etl.lake import RETENTION, Lake
+from llambert_etl.lake.upkeep import delete_old_files, drop_notes, merge_small_files, oldest_kept
 from llambert_etl.models import drop_unused
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-# Never less: a running night's staged files are younger than this, and a vacuum would take them.
-RETENTION_DAYS = 7
 
-
-def maintain(*, lake: Lake, settings: Settings, days: int = RETENTION_DAYS) -> dict[str, dict[str, int]]:
+def maintain(*, lake: Lake, settings: Settings, days: int = RETENTION.days) -> dict[str, dict[str, int]]:
     """Compact and vacuum every table, drop old notes, exports and models; return what was merged and removed."""
-    done: dict[str, dict[str, int]] = {}
+    oldest = oldest_kept(lake, days)
+    # Notes before files: a run whose files go has no plan any more, and those of the others stay.
+    done = {"staging notes": {"merged": 0, "removed": drop_notes(lake, oldest)}}
+    named = {"labels": staged_keys(lake)}
     for table in TABLES:
-        done[table] = lake.compact(table, days * 24)
-        logger.info("%s: %s files merged, %s removed", table, done[table]["merged"], done[table]["removed"])
-    oldest = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
-    done["staging notes"] = {"merged": 0, "removed": lake.drop_notes(oldest)}
+        merged = merge_small_files(lake, table)
+        removed = delete_old_files(lake, table, oldest, named.get(table, set()))
+        done[table] = {"merged": merged, "removed": removed}
+        logger.info("%s: %s files merged, %s removed", table, merged, removed)
     done["exports"] = {"merged": 0, "removed": drop_old_snapshots(lake, oldest)}
     done["models"] = {"merged": 0, "removed": drop_unused(lake, oldest)}
     local = sum(copies.drop_unused(root, oldest) for root in (settings.model_cache, settings.candidates))

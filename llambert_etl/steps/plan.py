@@ -45,7 +45,8 @@ def plan(
     """
     started = datetime.datetime.now(datetime.UTC)
     manifest = Manifest(step="plan", task=task.name, partition=partition, run=run, config_hash=task.config_hash)
-    made = _unfinished(lake, task, partition, run, model_version) or _make(
+    earlier = _unfinished(lake, task, partition, run, model_version)
+    made = earlier or _make(
         task, partition, run, lake, *_pin(task, partition, run, lake, registry, model_version), settings
     )
     moved = found_by_hand(lake, task.name, partition, run)
@@ -58,7 +59,8 @@ def plan(
     fresh = lake.holds("labels", task.name, partition, made.commit_key)
     if not fresh:
         keep(lake, made.model, registry.download)
-        write_plan(lake, made)
+        if made is not earlier:  # an unfinished plan keeps its age: what it names is as old as that
+            write_plan(lake, made)
     facts |= {
         "shards": 0 if fresh else made.shards,
         "model_name": made.model.name,

@@ -14,6 +14,7 @@ from deltalake import DeltaTable
 from llambert_etl.cli import run
 from llambert_etl.documents import hash_text
 from llambert_etl.exports.snapshots import drop_old_snapshots, read_latest
+from llambert_etl.lake.upkeep import drop_notes
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, TableName
@@ -183,7 +184,7 @@ def test_it_leaves_the_exports_with_the_command_and_the_files_once_they_are_old(
         old = DeltaTable(archive.lake.table_uri(table))
         old.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False, full=True)
     drop_old_snapshots(archive.lake, LATER)
-    archive.lake.drop_notes(LATER)
+    drop_notes(archive.lake, LATER)
     assert archive.files() == []
 
 

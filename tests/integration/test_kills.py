@@ -6,10 +6,12 @@ from collections.abc import Generator
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from llambert_etl.errors import TransientError
 from llambert_etl.lake import Lake
+from llambert_etl.lake.definitions import PARTITION_COLUMNS, TABLE_PROPERTIES
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
@@ -258,14 +260,18 @@ def test_an_append_paused_at_its_commit_adds_only_what_its_successor_left_out(
 # R12: the first run of all
 
 
-def test_six_processes_may_create_the_tables_at_once(
+def test_six_processes_may_create_the_tables_at_once_and_each_is_defined_once(
     bucket: str, settings: Settings, proxied: dict[str, str], proxy: Proxy
 ) -> None:
     uri = f"s3://{bucket}/fresh"
     proxy.rule("gather", "PUT", r"/documents/_delta_log/0+\.json", times=6)
     assert all(isinstance(outcome, int) and outcome != TRANSIENT for outcome in run([(creating, uri, proxied)] * 6))
     lake = Lake(uri, settings.storage_options)
-    assert {table: lake.version(table) for table in TABLES if table != "documents"} == dict.fromkeys(
-        [table for table in TABLES if table != "documents"], 0
-    )
+    for table, declared in TABLES.items():
+        delta = lake.open(table)
+        assert [entry["operation"] for entry in delta.history()].count("CREATE TABLE") == 1
+        assert pa.schema(delta.schema().to_arrow()) == declared.schema
+        assert delta.metadata().partition_columns == PARTITION_COLUMNS
+        assert delta.metadata().configuration == TABLE_PROPERTIES
+        assert delta.version() == (1 if table == "documents" else 0)
     assert content(lake) == "a"

@@ -93,9 +93,10 @@ def test_concurrent_appends_all_land(uri: str, options: dict[str, str], proxy: P
     assert ids(uri, options) == [f"{name}0" for name in "abcdefgh"] + ["seed0"]
 
 
-def test_some_racing_creators_of_a_table_fail_but_none_that_landed_is_lost(
+def test_of_racing_creators_of_a_table_each_has_landed_or_is_told(
     bucket: str, options: dict[str, str], proxy: Proxy
 ) -> None:
+    # How many land is luck: a loser is put after the winner, unless a commit new to it defines the table too.
     uri = f"s3://{bucket}/absent"
     proxy.rule("gather", "PUT", FIRST_COMMIT, times=6)
     outcomes = at_once(
@@ -104,8 +105,9 @@ def test_some_racing_creators_of_a_table_fail_but_none_that_landed_is_lost(
             for name in "abcdef"
         ]
     )
-    assert set(failures(outcomes)) == {"CommitFailedError"}
-    assert len(ids(uri, options)) == 6 - len(failures(outcomes)) > 0
+    assert set(failures(outcomes)) <= {"CommitFailedError"}
+    landed = [name for name, outcome in zip("abcdef", outcomes, strict=True) if outcome is None]
+    assert ids(uri, options) == [f"{name}0" for name in landed] != []
 
 
 @pytest.mark.parametrize("day", [DAY, DAYS[1]], ids=["full", "empty"])

@@ -1,9 +1,6 @@
 """The lake on a store that refuses, hangs, cuts short, takes rights away or lost a part of a table."""
 
-import json
-import os
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +10,7 @@ from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.settings import Settings
 from llambert_etl.stack.seaweed import SeaweedFS
 from tests.faults import COMMIT, Fault, Proxy
-from tests.lake_writers import DAY, NEXT, TASK, append, content, documents, manifest, replace
+from tests.lake_writers import DAY, TASK, append, content, documents, manifest, replace
 
 # R16, R17, R18: a store that refuses, hangs or cuts short
 
@@ -104,52 +101,6 @@ def test_wrong_credentials_are_refused_at_once_without_being_shown(
         Lake(lake.uri, {**proxied, name: "canary0123456789"}).version("documents")
     assert "canary0123456789" not in str(error.value)
     assert proxy.seen(asked) <= 2
-
-
-# R22: leftovers. In a folder, where a file can be given an age.
-
-WEEK = 7 * 24
-
-
-def test_compaction_removes_old_leftovers_and_nothing_that_is_live_or_young(tmp_path: Path) -> None:
-    lake = Lake(str(tmp_path / "lake"))
-    lake.create_tables()
-    replace(lake, "old")
-    replaced = parquet(lake)
-    replace(lake, "new")
-    lake.stage("documents", TASK, NEXT, [documents("x", NEXT)], name="dead")
-    dead = parquet(lake, "dead")
-    for path in parquet(lake):
-        grow_old(path)
-    young = lake.stage("documents", TASK, NEXT, [documents("y", NEXT)], name="young")
-    lake.compact("documents", retention_hours=WEEK)
-    assert not dead & parquet(lake)
-    assert replaced <= parquet(lake), "a file is kept for as long after its replacement as readers may need it"
-    lake.replace_partition("documents", TASK, NEXT, young, commit_key="y", manifest=manifest("r1", NEXT))
-    assert (content(lake, DAY), content(lake, NEXT)) == ("enw", "y")
-    assert "".join(sorted(lake.scan("documents", TASK, version=1).collect()["id"])) == "dlo"
-    age_the_log(lake)
-    lake.compact("documents", retention_hours=WEEK)
-    assert not replaced & parquet(lake)
-    assert (content(lake, DAY), content(lake, NEXT)) == ("enw", "y")
-
-
-def parquet(lake: Lake, name: str = "") -> set[Path]:
-    return set(Path(lake.table_uri("documents")).glob(f"task=*/partition=*/{name}*.parquet"))
-
-
-def grow_old(path: Path) -> None:
-    os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 2 * WEEK * 3600))
-
-
-def age_the_log(lake: Lake) -> None:
-    """Move every removal in the log two weeks back."""
-    for path in Path(lake.table_uri("documents")).glob("_delta_log/*.json"):
-        actions = [json.loads(line) for line in path.read_text().splitlines()]
-        for action in actions:
-            if "remove" in action:
-                action["remove"]["deletionTimestamp"] -= 2 * WEEK * 3600 * 1000
-        path.write_text("".join(json.dumps(action) + "\n" for action in actions))
 
 
 # R24: a damaged log

@@ -1,0 +1,110 @@
+"""Keeps the lake small: merges small files, and deletes what no reader and no run can need any more."""
+
+import datetime
+import math
+import uuid
+from collections.abc import Collection
+
+import polars as pl
+import pyarrow.fs as pafs
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
+from deltalake.transaction import CommitProperties, Transaction
+
+from llambert_etl.errors import TransientError
+from llambert_etl.lake.commits import UPKEEP, horizon
+from llambert_etl.lake.faults import lake_faults
+from llambert_etl.lake.tables import Lake
+from llambert_etl.schemas import TableName
+
+# Never less: readers may hold old versions, and runs that are not published yet files that no version names.
+RETENTION = datetime.timedelta(days=7)
+
+_ATTEMPTS = 3
+_TARGET_BYTES = 100 * 1024 * 1024
+# Its value means nothing; that it changes is what other commits run into.
+_PROPERTY = "llambert.upkeep"
+
+
+def merge_small_files(lake: Lake, table: TableName) -> int:
+    """Merge small files of each partition into large ones; return how many were merged."""
+    with lake_faults(lake.table_uri(table)):
+        for _ in range(_ATTEMPTS):
+            delta = lake.open(table)
+            if not _scattered(delta):
+                return 0
+            try:
+                # Delta takes two compactions at once for no conflict, and each row is there twice. Of several here only
+                # the one whose turn came last can commit.
+                _take_turn(delta, horizon(delta))
+                return int(lake.open(table).optimize.compact(target_size=_TARGET_BYTES)["numFilesRemoved"])
+            except CommitFailedError:
+                continue  # a writer has replaced what was being merged, or another compaction runs: look again
+    raise TransientError(f"{table}: {_ATTEMPTS} times another writer was first; run the step again")
+
+
+def delete_old_files(lake: Lake, table: TableName, before: datetime.datetime, named: Collection[str] = ()) -> int:
+    """Delete files written before a moment that no version needs which was current since; return how many.
+
+    Those that `named` has, of runs that may still be published, stay, and so does whatever is younger than them.
+    """
+    with lake_faults(lake.table_uri(table)):
+        before = min([before, *(info.mtime for key, info in lake.storage.below(table).items() if key in named)])
+        delta = lake.open(table)
+        if not _needless(lake, table, delta, before):
+            return 0
+        if horizon(delta) < _milliseconds(before):
+            # No writer commits files older than this from here on, and one that is about to is put off. What was
+            # committed until here is live in the version that is looked at below.
+            _take_turn(delta, _milliseconds(before))
+        return sum(lake.storage.delete(info) for info in _needless(lake, table, lake.open(table), before))
+
+
+def drop_notes(lake: Lake, before: datetime.datetime) -> int:
+    """Delete staging notes last written before a moment, and all notes of the runs planned before it; return how many.
+
+    To be called before files are deleted: no note may name a file that is gone.
+    """
+    with lake_faults(f"{lake.uri}/_staging"):
+        notes = lake.storage.list("_staging")
+        runs = tuple(_folder(info) for info in notes if info.base_name == "plan.json" and info.mtime < before)
+        old = [info for info in notes if info.mtime < before or info.path.startswith(runs)]
+        # A run without its plan is none: cut off half-way, what is left of it does not count.
+        return sum(lake.storage.delete(info) for info in sorted(old, key=lambda info: info.base_name != "plan.json"))
+
+
+def oldest_kept(lake: Lake, days: int) -> datetime.datetime:
+    """Return the moment before which things are old by the store's clock and by this machine's: one may be wrong."""
+    with lake_faults(lake.uri):
+        now = min(lake.storage.now(), datetime.datetime.now(datetime.UTC))
+    return now - datetime.timedelta(days=days)
+
+
+def _scattered(delta: DeltaTable) -> bool:
+    """Tell whether some partition has several small files."""
+    files = pl.DataFrame(delta.get_add_actions(flatten=True)).filter(pl.col("size_bytes") < _TARGET_BYTES)
+    return bool(files.select("partition.task", "partition.partition").is_duplicated().any())
+
+
+def _take_turn(delta: DeltaTable, until: int) -> None:
+    """Make a commit that is a conflict for every commit begun before it, and whose fence says what may be deleted."""
+    delta.alter.set_table_properties(
+        {_PROPERTY: uuid.uuid4().hex},
+        raise_if_not_exists=False,
+        commit_properties=CommitProperties(app_transactions=[Transaction(UPKEEP, until)]),
+    )
+
+
+def _needless(lake: Lake, table: TableName, delta: DeltaTable, before: datetime.datetime) -> list[pafs.FileInfo]:
+    # Delta counts back from this machine's clock, and names again what is deleted already, as long as its log does.
+    hours = math.ceil((datetime.datetime.now(datetime.UTC) - before) / datetime.timedelta(hours=1))
+    named = set(delta.vacuum(hours, dry_run=True, full=True))
+    return [info for key, info in lake.storage.below(table).items() if key in named and info.mtime < before]
+
+
+def _folder(info: pafs.FileInfo) -> str:
+    return f"{info.path.rpartition('/')[0]}/"
+
+
+def _milliseconds(moment: datetime.datetime) -> int:
+    return int(moment.timestamp() * 1000)
