@@ -16,6 +16,7 @@ class Plan(BaseModel):
     """What one run labels, with what. Written once, so that every shard and every retry uses the same model version.
 
     `move` is the number of the promotion that made the model champion; None where it is no champion, or nobody knows.
+    `doubt` is what a gate, or somebody in MLflow, has said against the model, where another has asked for it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,6 +26,7 @@ class Plan(BaseModel):
     run: str
     model: ModelVersion
     move: int | None = None
+    doubt: str | None = None
     documents_version: int
     documents_key: int | None
     labels_key: int | None

@@ -9,12 +9,13 @@ import datetime
 import json
 import logging
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import polars as pl
 import pyarrow as pa
 
-from llambert_etl.errors import TransientError
+from llambert_etl.config import LabellingTask
+from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -39,6 +40,48 @@ class Entry:
     run: str
 
 
+class Standing(NamedTuple):
+    """The version that the alias names. `doubt`: why it must not label, or why there is none though the log names one.
+
+    Neither: nothing was promoted yet.
+    """
+
+    version: ModelVersion | None
+    doubt: str | None
+
+    def ensure(self, task: str) -> None:
+        """Raise ConfigError for a doubt: nobody stands behind the version, so nothing may be labelled with it."""
+        if self.doubt:
+            raise ConfigError(
+                f"champion of {task}: {self.doubt}; nothing is labelled until `llambert promote --task {task} "
+                "--partition DAY --to VERSION` names a version, or a retrain has made one that passes its gates"
+            )
+
+
+def standing(task: str, lake: Lake, registry: Registry) -> Standing:
+    with lake_faults("promotions"):
+        entered = lake.scan("promotions", task).sort("number").select("to_version").collect().to_series()
+    return _standing(task, None if entered.is_empty() else entered[-1], registry)
+
+
+def _standing(task: str, logged: int | None, registry: Registry) -> Standing:
+    version = registry.champion(task)
+    number = logged if version is None else version.version
+    doubt = None if number is None else registry.unfit(task, number)
+    if version is None and number is not None:
+        doubt = doubt or f"the alias of version {number} was removed"
+    return Standing(version, doubt)
+
+
+def ensure_labels(task: LabellingTask, version: ModelVersion) -> None:
+    """Raise ConfigError for a version of other labels, or of another order of them."""
+    if version.labels != task.label_names:
+        raise ConfigError(
+            f"{version} labels {list(version.labels)}, the task file says {list(task.label_names)}: train again, or "
+            "put the task file's labels back"
+        )
+
+
 class Champion:
     """What alias and log of a task say at the start of one decision, and how that decision changes them.
 
@@ -50,11 +93,12 @@ class Champion:
     ) -> None:
         self._task, self._partition, self._run, self._dry_run = task, partition, run, dry_run
         self._lake, self._registry = lake, registry
-        self.version = registry.champion(task)
         with lake_faults("promotions"):
             self._log = lake.scan("promotions", task).sort("number").collect()
         self._moves = self._log.height
         self.last = None if self._log.is_empty() else _entry(self._log.row(-1, named=True))
+        self.standing = _standing(task, self._logged, registry)
+        self.version = self.standing.version
         self._unfinished = self._is_unfinished()
 
     @property
@@ -74,19 +118,23 @@ class Champion:
         """Return the number of the move that made this version champion; None while it is not entered."""
         return self._moves if self.number is not None and self.stands(self.number) else None
 
+    def withdrawn(self, version: int) -> bool:
+        """Tell whether somebody has removed the alias from this very version."""
+        return self.number is None and version == self._logged
+
     def made_by_this_run(self) -> bool:
         """Tell whether the last entry is this very run's: it is asked a second time."""
         return self.last is not None and (self.last.partition, self.last.run) == (self._partition, self._run)
 
     def before(self, target: ModelVersion) -> ModelVersion | None:
-        """Return the champion that `target` is to be compared with: the one before it, where it is champion by us."""
-        if self.number != target.version:
-            return self.version
+        """Return the champion that `target` is to be compared with: the one before it, where it is champion by us.
+
+        There is none to compare with where the version is gone; where its alias alone is, the version still counts.
+        """
+        if self.number is None or (self._unfinished and self.number == target.version):
+            return self._lookup(self._logged)
         if self.stands(target.version):
-            earlier = self._log.filter(pl.col("to_version") == target.version)["from_version"][-1]
-            return None if earlier is None else self._registry.version(self._task, earlier)
-        if self._unfinished:
-            return None if self.last is None else self._registry.version(self._task, self.last.to)
+            return self._lookup(self._log.filter(pl.col("to_version") == target.version)["from_version"][-1])
         return self.version
 
     def move(self, target: ModelVersion, by: MovedBy, reason: str, evidence: dict[str, object]) -> None:
@@ -95,7 +143,7 @@ class Champion:
         Raise TransientError where another promotion or a person was faster.
         """
         own = self._unfinished and self.number == target.version
-        before = self._logged if own else self.number
+        before = self._logged if own or self.number is None else self.number
         logger.info("%s: champion %s -> %s, %s", by, before, target.version, reason)
         if self._dry_run:
             return
@@ -113,10 +161,11 @@ class Champion:
         if target is None or self.number != target.version or not self._unfinished:
             self._enter_found()
         else:
-            logger.info("champion %s of an unfinished move: back to %s", self.number, self._logged)
+            earlier = self.before(target)
+            logger.info("champion %s of an unfinished move: back to %s", self.number, earlier)
             self._ensure_unmoved()
-            self._registry.set_champion(self._task, self._logged)
-            self.version = self.before(target)
+            self._registry.set_champion(self._task, None if earlier is None else earlier.version)
+            self.version = earlier
         if target is not None and target.version != self.number and self._registry.announced_move(target) is not None:
             self._registry.announce_move(target, None)  # a person's move to it must not look like ours
 
@@ -124,6 +173,9 @@ class Champion:
         """Enter a move by hand that nobody has entered yet. A rival that is faster has entered it for both."""
         if self.number is not None and self.number != self._logged and not self._unfinished:
             self._append(self._logged, self.number, "by hand", _FOUND_MOVED, {"seen_by": self._run})
+
+    def _lookup(self, version: int | None) -> ModelVersion | None:
+        return None if version is None else self._registry.lookup(self._task, version)
 
     def _is_unfinished(self) -> bool:
         """Tell whether the alias is where a move of ours put it that was cut off before its row, or lost to another."""
@@ -185,6 +237,15 @@ def found_by_hand(lake: Lake, task: str, partition: Partition, run: str) -> bool
     with lake_faults("promotions"):
         log = lake.scan("promotions", task, partition).filter(pl.col("run") == run, pl.col("moved_by") == "by hand")
         return not log.collect().is_empty()
+
+
+def highest_version(lake: Lake, task: str) -> int:
+    """Return the highest number of a version that the log or a label names; 0 where none is named."""
+    with lake_faults("promotions"):
+        moves = lake.scan("promotions", task).select(pl.col("to_version").max()).collect().item()
+    with lake_faults("labels"):
+        labels = lake.scan("labels", task).select(pl.col("model_version").max()).collect().item()
+    return max(moves or 0, labels or 0)
 
 
 def _entry(row: dict[str, object]) -> Entry:

@@ -37,6 +37,12 @@ class Shelf:
             raise TransientError("registry: no answer")
         return None if self.now is None else self.version(self.task.name, self.now)
 
+    def unfit(self, _: str, number: int) -> str | None:
+        return None
+
+    def decision(self, _: ModelVersion) -> str:
+        return ""
+
     def announced_move(self, _: ModelVersion) -> int | None:
         return None
 

@@ -13,6 +13,7 @@ from llambert_etl.gold import gold_as_of, gold_hash
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.promotions import highest_version
 from llambert_etl.registry import Registry
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
@@ -74,6 +75,7 @@ class House:
             metrics=measured or {"gold.macro_f1": 0.5, "gold.accuracy": 0.5},
             gold_hash="" if test is None else gold_hash(test),
             config_hash=self.task.config_hash,
+            used=highest_version(self.lake, self.task.name),
         ).version
 
     def promote(

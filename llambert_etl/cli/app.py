@@ -147,7 +147,7 @@ def predict(
         raise DataError(f"predict: stdin is not {error.encoding}; convert it first") from error
     if not given:
         raise DataError("predict: no texts; give them as arguments or as lines on stdin")
-    for text, label, probabilities in predict(found, given, registry=clients.registry):
+    for text, label, probabilities in predict(found, given, lake=clients.lake, registry=clients.registry):
         emit(json.dumps({"text": text, "label": label, "probabilities": probabilities}, ensure_ascii=False))
 
 

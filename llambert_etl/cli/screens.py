@@ -131,7 +131,10 @@ def _exported(snapshots: Snapshots) -> str:
 def _champion(status: Status) -> str:
     if status.outage:
         return f"not known: {status.outage}"
-    return "none yet" if status.champion is None else _version(status.champion)
+    known = "" if status.champion is None else _version(status.champion)
+    if status.doubt:
+        return f"{known}{': ' if known else 'none: '}{status.doubt}; nothing is labelled"
+    return known or "none yet"
 
 
 def _version(version: ModelVersion) -> str:

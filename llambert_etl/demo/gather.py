@@ -50,7 +50,7 @@ def gather(
     champion = registry.champion(task.name)
     if champion is None:
         raise DataError(f"{task.name}: the demo ended without a champion")
-    predictions = predict(task, questions, registry=registry)
+    predictions = predict(task, questions, lake=lake, registry=registry)
     return Summary(
         task=task.name,
         annotator=task.annotator.model,

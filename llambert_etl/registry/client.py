@@ -15,12 +15,14 @@ from llambert_etl.copies import cached, sha256
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.partition import Partition, parse_partition
 from llambert_etl.registry.faults import Absent, registry_faults
+from llambert_etl.registry.models import ensure_model, use_up_numbers
 from llambert_etl.registry.packaging import ARTIFACT, PLACE, package
-from llambert_etl.registry.runs import EXISTS, Measurement, find_run, log_run
+from llambert_etl.registry.runs import Measurement, find_run, log_run
 from llambert_etl.registry.versions import (
     CARD,
     RUN_KEY,
     ModelVersion,
+    blemish,
     by_run_key,
     encoder_files,
     model_name,
@@ -85,13 +87,29 @@ class Registry:
         return None if number is None else self.version(task, int(number))
 
     def version(self, task: str, version: int) -> ModelVersion:
+        found = self.lookup(task, version)
+        if found is None:
+            raise ConfigError(f"{model_name(task)} has no version {version}: see the versions in the MLflow UI")
+        return found
+
+    def lookup(self, task: str, version: int) -> ModelVersion | None:
+        """Return the version, or None where there is none of this number."""
         try:
-            with registry_faults(f"{model_name(task)} version {version}"):
-                return parse(self._client.get_model_version(model_name(task), str(version)))
-        except Absent as error:
-            raise ConfigError(
-                f"{model_name(task)} has no version {version}: see the versions in the MLflow UI"
-            ) from error
+            return parse(self._get(task, version))
+        except Absent:
+            return None
+
+    def unfit(self, task: str, version: int) -> str | None:
+        """Say why a version must not label: it or its model is gone, or it is archived or not ready. None: it may."""
+        try:
+            return blemish(self._get(task, version))
+        except Absent:
+            try:
+                with registry_faults(model_name(task)):
+                    self._client.get_registered_model(model_name(task))
+            except Absent:
+                return f"the registered model {model_name(task)} was deleted or renamed"
+            return f"version {version} was deleted"
 
     def set_champion(self, task: str, version: int | None) -> None:
         """Move the alias (None: remove it) and read it back: another writer may have come between."""
@@ -114,8 +132,7 @@ class Registry:
 
     def announced_move(self, version: ModelVersion) -> int | None:
         """Return the number of the move that was announced last."""
-        with registry_faults(str(version)):
-            tags = self._client.get_model_version(version.name, str(version.version)).tags
+        tags = self._get(version.task, version.version).tags
         return int(tags[_MOVE]) if tags.get(_MOVE) else None
 
     def decided_upto(self, task: str) -> Partition | None:
@@ -128,10 +145,8 @@ class Registry:
         return parse_partition(tags[_DECIDED]) if _DECIDED in tags else None
 
     def set_decided_upto(self, task: str, partition: Partition) -> None:
-        """Remember the decision. A backfill of an earlier partition does not move it back."""
-        if (self.decided_upto(task) or "") < partition:
-            with registry_faults(model_name(task)):
-                self._client.set_registered_model_tag(model_name(task), _DECIDED, partition)
+        with registry_faults(model_name(task)):
+            self._client.set_registered_model_tag(model_name(task), _DECIDED, partition)
 
     def register(
         self,
@@ -147,10 +162,12 @@ class Registry:
         gold_hash: str = "",
         artifacts: Mapping[str, Path] = MappingProxyType({}),
         manifest: str = "",
+        used: int = 0,
     ) -> ModelVersion:
         """Store an encoder folder and make it a version; the same run key gives the version that is there already.
 
-        The version comes last, in one request with the sha256 of its files: killed before it, there is no version.
+        A new one has a number above `used`, the highest that the lake knows. The version comes last, in one request
+        with the sha256 of its files: killed before it, there is no version.
         Simultaneous callers with one run key make twins, and all of them return the same one.
         """
         if (found := self.find(task, run_key)) is not None:
@@ -170,8 +187,9 @@ class Registry:
             partition=partition,
         )
         with registry_faults(name):
-            self._ensure_model(name)
             source = f"{self._client.get_run(run_id).info.artifact_uri}/{ARTIFACT}"
+            ensure_model(self._client, name)
+            use_up_numbers(self._client, name, self._search(task), used, source, run_id)
             tags = {CARD: card.card(), RUN_KEY: run_key}
             made = self._client.create_model_version(name, source, run_id, tags=tags)
         logger.info("registered %s version %s", name, made.version)
@@ -218,6 +236,10 @@ class Registry:
             self._client.set_model_version_tag(version.name, str(version.version), _DECISION, decision)
             self._client.set_tag(version.run_id, _DECISION, decision)
 
+    def decision(self, version: ModelVersion) -> str:
+        """Return a gate's decision on the version, empty where none has been made."""
+        return self._get(version.task, version.version).tags.get(_DECISION, "")
+
     def download(self, version: ModelVersion) -> Path:
         """Return a folder with the encoder's files, each verified. Asks the server only for what is not cached."""
         mend = "it was changed in the artifact store, so promote another version or train again"
@@ -239,6 +261,10 @@ class Registry:
             place = f"{source}/{PLACE}/{name}"
             with registry_faults(f"{where}: {name}"):
                 download_artifacts(place, dst_path=str(folder), tracking_uri=self._client.tracking_uri)
+
+    def _get(self, task: str, version: int) -> "MlflowVersion":
+        with registry_faults(f"{model_name(task)} version {version}"):
+            return self._client.get_model_version(model_name(task), str(version))
 
     def _search(self, task: str) -> "list[MlflowVersion]":
         found: list[MlflowVersion] = []
@@ -270,12 +296,3 @@ class Registry:
                 (Path(scratch) / "manifest.json").write_text(manifest, encoding="utf-8")
             measured = [Measurement(key, value) for key, value in metrics.items()]
             return log_run(self._client, name, {RUN_KEY: run_key}, run_key, params, measured, Path(scratch))
-
-    def _ensure_model(self, name: str) -> None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self._client.create_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != EXISTS:
-                raise

@@ -85,6 +85,13 @@ def parse(found: "MlflowVersion") -> ModelVersion:
     return version
 
 
+def blemish(found: "MlflowVersion") -> str | None:
+    """Say why a version that is there must not label; None where it may."""
+    if found.current_stage == "Archived":
+        return f"version {found.version} is archived"
+    return None if found.status == "READY" else f"version {found.version} is not ready ({found.status})"
+
+
 def by_run_key(found: "Iterable[MlflowVersion]") -> "dict[str, MlflowVersion]":
     """Return the first version of each run key, oldest first: MLflow would take a second one."""
     first: dict[str, MlflowVersion] = {}

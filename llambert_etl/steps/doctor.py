@@ -14,6 +14,7 @@ from llambert_etl.config.connections import TableSource, Warehouse
 from llambert_etl.errors import LlambertError
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.llm.served import ping
+from llambert_etl.promotions import ensure_labels, standing
 from llambert_etl.registry import Registry
 from llambert_etl.s3 import LOST, s3_client
 from llambert_etl.settings import Settings
@@ -46,6 +47,7 @@ def doctor(settings: Settings) -> list[Finding]:
         ("registry", lambda: _registry(settings)),
         ("scratch disk", lambda: _disk(settings)),
         ("models", lambda: _models(settings)),
+        *((f"champion of {task.name}", partial(_champion, task, settings)) for task in files.tasks.values()),
         *_named_by_tasks(files.tasks.values(), settings),
     ]
     return [_look(what, look) for what, look in looks]
@@ -116,6 +118,16 @@ def _registry(settings: Settings) -> Finding:
     registry = Registry.from_settings(settings)
     registry.ping()
     return Finding("registry", True, f"answers at {settings.mlflow_uri}")
+
+
+def _champion(task: LabellingTask, settings: Settings) -> Finding:
+    lake = Lake.from_settings(settings)
+    lake.create_tables()
+    found = standing(task.name, lake, Registry.from_settings(settings))
+    found.ensure(task.name)
+    if found.version is not None:
+        ensure_labels(task, found.version)
+    return Finding(f"champion of {task.name}", True, str(found.version or "none yet"))
 
 
 def _disk(settings: Settings) -> Finding:

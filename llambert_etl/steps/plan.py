@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+from typing import NamedTuple
 
 import polars as pl
 
@@ -12,7 +13,7 @@ from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.manifest import Manifest
 from llambert_etl.models import keep
 from llambert_etl.partition import Partition
-from llambert_etl.promotions import Champion, found_by_hand
+from llambert_etl.promotions import Champion, ensure_labels, found_by_hand
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.schemas import DocumentStatus
 from llambert_etl.settings import Settings
@@ -21,6 +22,14 @@ logger = logging.getLogger(__name__)
 
 NO_CHAMPION = "no champion yet: the first promotion brings this partition back"
 NO_DOCUMENTS = "no accepted documents on this day, and no labels to replace"
+
+
+class _Pin(NamedTuple):
+    """The version to label with, the number of the move that made it champion, and what speaks against it."""
+
+    version: ModelVersion
+    move: int | None
+    doubt: str | None
 
 
 def plan(
@@ -42,12 +51,13 @@ def plan(
     A repeated plan of an unfinished run keeps the version that the run began with, though the alias may have moved;
     only one that is told another version begins anew.
     `fresh`: the labels are already those of these documents and this version. `skip`: why there is no version.
+    `doubt`: what speaks against a version that somebody has asked for all the same.
     """
     started = datetime.datetime.now(datetime.UTC)
     manifest = Manifest(step="plan", task=task.name, partition=partition, run=run, config_hash=task.config_hash)
     earlier = _unfinished(lake, task, partition, run, model_version)
     made = earlier or _make(
-        task, partition, run, lake, *_pin(task, partition, run, lake, registry, model_version), settings
+        task, partition, run, lake, _pin(task, partition, run, lake, registry, model_version), settings
     )
     moved = found_by_hand(lake, task.name, partition, run)
     others = [day for day in lake.partitions("documents", task.name) if day != partition] if moved else []
@@ -56,6 +66,8 @@ def plan(
         return manifest.finished(started, facts=facts | {"skip": NO_CHAMPION})
     if made.documents == 0 and made.labels_key is None:
         return manifest.finished(started, facts=facts | {"skip": NO_DOCUMENTS})
+    if made.doubt:
+        logger.warning("labelling with %s all the same: %s", made.model, made.doubt)
     fresh = lake.holds("labels", task.name, partition, made.commit_key)
     if not fresh:
         keep(lake, made.model, registry.download)
@@ -65,6 +77,7 @@ def plan(
         "shards": 0 if fresh else made.shards,
         "model_name": made.model.name,
         "model_version": made.model.version,
+        "doubt": made.doubt,
         "fresh": fresh,
         "skip": None,
     }
@@ -87,15 +100,9 @@ def _unfinished(lake: Lake, task: LabellingTask, partition: Partition, run: str,
 
 
 def _make(
-    task: LabellingTask,
-    partition: Partition,
-    run: str,
-    lake: Lake,
-    version: ModelVersion | None,
-    move: int | None,
-    settings: Settings,
+    task: LabellingTask, partition: Partition, run: str, lake: Lake, pin: _Pin | None, settings: Settings
 ) -> Plan | None:
-    if version is None:
+    if pin is None:
         return None
     # The key is read before the version: a commit between the two makes this plan stale, never wrong.
     documents_key = lake.commit_key("documents", task.name, partition)
@@ -114,8 +121,9 @@ def _make(
         task=task.name,
         partition=partition,
         run=run,
-        model=version,
-        move=move,
+        model=pin.version,
+        move=pin.move,
+        doubt=pin.doubt,
         documents_version=documents_version,
         documents_key=documents_key,
         labels_key=lake.commit_key("labels", task.name, partition),
@@ -126,33 +134,40 @@ def _make(
 
 def _pin(
     task: LabellingTask, partition: Partition, run: str, lake: Lake, registry: Registry, wanted: int | None
-) -> tuple[ModelVersion | None, int | None]:
-    """Resolve the version to label with, once, and the number of the move that made it champion."""
-    version: ModelVersion | None
-    move: int | None = None
+) -> _Pin | None:
+    """Resolve the version to label with, once. None: nothing was promoted yet.
+
+    Raise ConfigError where there is a champion in the log that nobody stands behind any more.
+    """
     if wanted is not None:
         version = registry.version(task.name, wanted)
-    else:
-        try:
-            champion = Champion(task.name, partition, run, lake, registry, dry_run=False)
-        except TransientError as error:
-            version, move = _last_used(task, lake, error)
-        else:
-            champion.notice()
-            version, move = champion.version, champion.entered_as
-    if version is not None and version.labels != task.label_names:
-        raise ConfigError(
-            f"{version.name} version {version.version} labels {list(version.labels)}, the task file says "
-            f"{list(task.label_names)}: retrain, or put the task file's labels back"
-        )
-    return version, move
+        ensure_labels(task, version)
+        return _Pin(version, None, registry.unfit(task.name, wanted) or _refusal(registry, version))
+    try:
+        champion = Champion(task.name, partition, run, lake, registry, dry_run=False)
+    except TransientError as error:
+        return _last_used(task, lake, error)
+    champion.standing.ensure(task.name)
+    if champion.version is None:
+        return None
+    ensure_labels(task, champion.version)
+    champion.notice()
+    return _Pin(champion.version, champion.entered_as, _refusal(registry, champion.version))
 
 
-def _last_used(task: LabellingTask, lake: Lake, outage: TransientError) -> tuple[ModelVersion, int | None]:
+def _refusal(registry: Registry, version: ModelVersion) -> str | None:
+    """Say what a gate said against the version: who asks for it all the same is told."""
+    decision = registry.decision(version)
+    return f"a gate has {decision}" if decision.startswith("refused") else None
+
+
+def _last_used(task: LabellingTask, lake: Lake, outage: TransientError) -> _Pin:
     """With the registry down, go on with the version and hashes of the last label commit, never with a guess."""
     last = next(lake.commits("labels", task.name), None)
     if last is None or last.manifest is None:
         raise outage
     logger.warning("registry down: using the model version of the last label commit")
+    version = ModelVersion.model_validate(last.manifest.facts["model"])
+    ensure_labels(task, version)
     move = last.manifest.facts.get("move")
-    return ModelVersion.model_validate(last.manifest.facts["model"]), move if isinstance(move, int) else None
+    return _Pin(version, move if isinstance(move, int) else None, None)

@@ -3,21 +3,21 @@
 from collections.abc import Sequence
 
 from llambert_etl.config import LabellingTask
-from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.errors import DataError
+from llambert_etl.lake import Lake
+from llambert_etl.promotions import ensure_labels, standing
 from llambert_etl.registry import Registry
 
 
 def predict(
-    task: LabellingTask, texts: Sequence[str], *, registry: Registry
+    task: LabellingTask, texts: Sequence[str], *, lake: Lake, registry: Registry
 ) -> list[tuple[str, str, dict[str, float]]]:
     """Return (text, label, probabilities) for each text, in order."""
-    champion = registry.champion(task.name)
-    if champion is None:
+    found = standing(task.name, lake, registry)
+    found.ensure(task.name)
+    if (champion := found.version) is None:
         raise DataError(f"{task.name}: there is no champion yet; run train and promote")
-    if champion.labels != task.label_names:
-        raise ConfigError(
-            f"champion {champion.version} labels {list(champion.labels)}, the task {list(task.label_names)}: retrain"
-        )
+    ensure_labels(task, champion)
     from llambert_etl.encoder.inference import Encoder
 
     probabilities = Encoder.load(registry.download(champion)).predict(texts)

@@ -14,7 +14,7 @@ from llambert_etl.gold import gold_as_of, gold_hash
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
-from llambert_etl.promotions import Champion, MovedBy, found_by_hand
+from llambert_etl.promotions import Champion, MovedBy, ensure_labels, found_by_hand
 from llambert_etl.registry import ModelVersion, Registry
 
 logger = logging.getLogger(__name__)
@@ -85,13 +85,15 @@ class _Desk:
 
     def rollback(self, to: int) -> dict[str, object]:
         target = self.registry.version(self.task.name, to)
-        self._check_labels(target)
+        self._check(target)
         self.registry.download(target)  # a version whose files are damaged must not become champion
         metrics = {"champion": _recorded(self.champion.before(target)), "candidate": _recorded(target)}
         facts: dict[str, object] = {"candidate": to, "metrics": metrics}
         if self.champion.stands(to):
             return facts | self._repeated(to)
-        return facts | self._moved(target, "rollback", f"asked for version {to}", metrics)
+        decision = self.registry.decision(target)
+        refused = f", which a gate has {decision}" if decision.startswith("refused") else ""
+        return facts | self._moved(target, "rollback", f"asked for version {to}{refused}", metrics)
 
     def keep(self, reason: str) -> dict[str, object]:
         """Let the champion stay because somebody said so: a decision like that of the gate."""
@@ -105,9 +107,11 @@ class _Desk:
     def decide(self) -> dict[str, object]:
         candidate = self._candidate()
         if candidate is None:
-            kept = self._kept(None, f"no version was trained as of {self.partition}")
-            return kept | {"candidate": None, "metrics": {"champion": None, "candidate": None}}
-        self._check_labels(candidate)
+            raise ConfigError(
+                f"{self.task.name}: no version was trained as of {self.partition}; run `llambert train` for that day "
+                "first, or name a version by --candidate"
+            )
+        self._check(candidate)
         before = self.champion.before(candidate)
         own, other = self._scores(candidate, before)
         metrics = {"champion": None if other is None else asdict(other), "candidate": asdict(own)}
@@ -141,6 +145,8 @@ class _Desk:
         self, target: ModelVersion, by: MovedBy, reason: str, metrics: Mapping[str, object]
     ) -> dict[str, object]:
         approval = {} if self.approved is None else {"approved": self.approved}
+        if self.champion.standing.doubt:
+            reason = f"{reason}; before it {self.champion.standing.doubt}"
         self.champion.move(target, by, reason, {"metrics": metrics, **approval})
         champion = self.champion.number if self.dry_run else target.version
         return {"decision": _DECISIONS[by], "reason": reason, "champion": champion}
@@ -168,8 +174,12 @@ class _Desk:
             return True, False, f"gold macro F1 is {own.gold_f1_macro:.4f}, expected {gates.min_gold_f1} or more"
         if collapsed := self._collapsed(own.shares):
             return True, False, f"collapsed: {collapsed}"
+        last = self.champion.last
+        if self.champion.withdrawn(candidate.version):
+            return False, True, f"{self.champion.standing.doubt}, and only --to {candidate.version} puts it back"
         if before is None:
-            return False, False, f"the first champion, gold macro F1 {own.gold_f1_macro:.4f}"
+            which = "the first champion" if last is None else f"version {last.to} is there no more"
+            return False, False, f"{which}, gold macro F1 {own.gold_f1_macro:.4f}"
         if candidate.partition < before.partition:
             return False, True, f"the champion was trained as of {before.partition}; a backfill never goes back"
         if other is None:
@@ -223,19 +233,18 @@ class _Desk:
         logger.info("version %d: gold macro F1 %.4f, accuracy %.4f", version.version, found.macro_f1, found.accuracy)
         return _Score(found.macro_f1, found.accuracy, found.predicted_shares)
 
-    def _check_labels(self, version: ModelVersion) -> None:
-        if version.labels != self.task.label_names:
-            raise ConfigError(
-                f"{version.name} version {version.version} labels {list(version.labels)}, the task file says "
-                f"{list(self.task.label_names)}: train again, or put the task file's labels back"
-            )
+    def _check(self, version: ModelVersion) -> None:
+        ensure_labels(self.task, version)
+        if unfit := self.registry.unfit(self.task.name, version.version):
+            raise ConfigError(f"{version.name}: {unfit}; mend that in MLflow, or name another version")
 
     def _note(self, candidate: ModelVersion, decision: str) -> None:
         if not self.dry_run:
             self.registry.note_decision(candidate, decision)
 
     def _remember(self) -> None:
-        if not self.dry_run:
+        """Note that a retrain has come to a decision; a backfill of an earlier day does not move that back."""
+        if not self.dry_run and (self.registry.decided_upto(self.task.name) or "") < self.partition:
             self.registry.set_decided_upto(self.task.name, self.partition)
 
 

@@ -12,6 +12,7 @@ from llambert_etl.exports.snapshots import File, read_latest
 from llambert_etl.lake import Commit, Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.promotions import Standing, standing
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.schemas import TABLES, DocumentStatus, TableName
 
@@ -30,6 +31,7 @@ class Snapshots(NamedTuple):
 class Status:
     """`behind`: partitions whose labels are not yet the champion's. `outage`: why the registry could not be asked.
 
+    `doubt`: why the champion must not label, or is none any more.
     `snapshots` is None where the task exports no Parquet.
     """
 
@@ -42,15 +44,16 @@ class Status:
     snapshots: Snapshots | None
     behind: list[Partition]
     champion: ModelVersion | None
+    doubt: str | None
     outage: str | None
     recent: list[Manifest]
 
 
 def status(task: LabellingTask, *, lake: Lake, registry: Registry) -> Status:
     """Read the tables and the registry; a registry that is down is part of the answer."""
-    champion, outage = None, None
+    now, outage = Standing(None, None), None
     try:
-        champion = registry.champion(task.name)
+        now = standing(task.name, lake, registry)
     except TransientError as error:
         outage = str(error)
     documents = lake.scan("documents", task.name)
@@ -64,8 +67,9 @@ def status(task: LabellingTask, *, lake: Lake, registry: Registry) -> Status:
         gold=_counts(lake.scan("gold", task.name).sort("partition").unique("id", keep="last"), "split"),
         labels=_counts(lake.scan("labels", task.name), "label"),
         snapshots=_snapshots(task, lake, commits["labels"]) if "parquet" in task.export else None,
-        behind=_behind(task, lake, champion),
-        champion=champion,
+        behind=_behind(task, lake, now.version),
+        champion=now.version,
+        doubt=now.doubt,
         outage=outage,
         recent=_recent(commits),
     )

@@ -20,6 +20,7 @@ from llambert_etl.gold import gold_as_of, gold_hash
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.promotions import highest_version
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.settings import Settings
 
@@ -98,7 +99,8 @@ def train(
     version = registry.find(task.name, run_key)
     if version is None:
         folder = _candidate(task, stages, data, settings, run_key)
-        version = _register(task, partition, registry, folder, data.gold_test, run_key, manifest, facts)
+        used = highest_version(lake, task.name)
+        version = _register(task, partition, registry, folder, data.gold_test, run_key, manifest, facts, used)
     facts |= {"model_version": version.version, "model_name": version.name, "metrics": dict(version.metrics)}
     facts["mlflow_run"] = registry.run_page(version)
     return manifest.finished(started, facts=facts)
@@ -214,6 +216,7 @@ def _register(
     run_key: str,
     manifest: Manifest,
     facts: dict[str, object],
+    used: int,
 ) -> ModelVersion:
     from llambert_etl.encoder.card import RECIPE
     from llambert_etl.encoder.frames import truth
@@ -249,4 +252,5 @@ def _register(
                 ),
             },
             manifest=manifest.model_copy(update={"facts": facts}).model_dump_json(indent=2),
+            used=used,
         )

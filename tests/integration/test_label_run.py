@@ -279,7 +279,7 @@ def test_a_champion_of_other_labels_is_refused(lake: Lake, small_shards: Setting
     task = make_task()
     drop(lake, task, ["a"])
     other = Shelf(make_task(labels={"negative": "no", "positive": "yes"}), 1)
-    with pytest.raises(ConfigError, match="retrain, or put the task file's labels back"):
+    with pytest.raises(ConfigError, match="train again, or put the task file's labels back"):
         label_run(lake, task, other, small_shards)
 
 

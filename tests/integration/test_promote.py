@@ -156,8 +156,9 @@ def test_a_swapped_candidate_is_refused(house: House) -> None:
     assert house.champion is None
 
 
-def test_a_day_without_a_candidate_keeps_the_champion(house: House) -> None:
+def test_a_day_without_a_candidate_is_told_and_is_no_decision(house: House) -> None:
     house.train("right")
     house.promote()
-    assert house.promote(NEXT, "r2")["reason"] == f"no version was trained as of {NEXT}"
-    assert house.champion == 1
+    with pytest.raises(ConfigError, match=f"no version was trained as of {NEXT}; run `llambert train` for that day"):
+        house.promote(NEXT, "r2")
+    assert (house.champion, house.registry.decided_upto(house.task.name)) == (1, DAY)
