@@ -1,8 +1,8 @@
 """Lake: reads, and the verbs that write. Each verb is keyed, so that a replay adds nothing."""
 
 import datetime
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Literal
 
 import polars as pl
 import pyarrow as pa
@@ -11,16 +11,26 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, CommitProperties, Transaction
 
 from llambert_etl.errors import ConfigError, TransientError
-from llambert_etl.lake.commits import Commit, fence_of, fences_at, key_number, properties_of, read_commits, version_of
+from llambert_etl.lake.commits import (
+    Commit,
+    fence_of,
+    fences_at,
+    key_number,
+    properties_of,
+    read_commits,
+    version_of,
+    was_committed,
+)
 from llambert_etl.lake.faults import lake_faults
+from llambert_etl.lake.keys import absent_rows
 from llambert_etl.lake.staging import PARTITION_COLUMNS, StagedFiles, add_action, check_schema, write_parquet
-from llambert_etl.lake.storage import Storage, safe_key
+from llambert_etl.lake.storage import Storage, for_polars, safe_key
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, TableName
 from llambert_etl.settings import Settings
 
-NoteFolder = Literal["_staging", "_batches"]
+Account = Callable[[pa.Table], Manifest]
 
 _ATTEMPTS = 10
 # Manifests live in the log, so the log is kept for a year; the default of 30 days would forget them.
@@ -32,7 +42,7 @@ class Lake:
 
     def __init__(self, uri: str, storage_options: Mapping[str, str] | None = None) -> None:
         self._options = dict(storage_options or {})
-        self._polars_options = _for_polars(self._options)
+        self._polars_options = for_polars(self._options)
         self.storage = Storage(uri, self._options)
         self.uri = self.storage.uri
 
@@ -124,7 +134,7 @@ class Lake:
             if delta.transaction_version(fence_of(task, partition)) is None:
                 return None
             found = read_commits(self.storage, table, delta)
-            return next((each for each in found if _wrote(each, task, partition)), None)
+            return next((each for each in found if each.wrote(task, partition)), None)
 
     def commits(self, table: TableName, task: str) -> Iterator[Commit]:
         """Yield a task's commits, newest first, as far back as the log reaches (a year)."""
@@ -168,7 +178,8 @@ class Lake:
                 delta = self._open(table)
                 current = delta.transaction_version(fence)
                 if current == key:
-                    return self._replayed(table, task, partition, delta)
+                    found = self.last_commit(table, task, partition)
+                    return found or Commit(delta.version(), None, replayed=True)
                 if current != staged.replaces:
                     raise TransientError(
                         f"{where}: another writer replaced it since this work began; run the step again"
@@ -183,25 +194,32 @@ class Lake:
         raise TransientError(f"{where}: {_ATTEMPTS} commits in a row lost to other writers")
 
     def append_once(
-        self, table: TableName, task: str, partition: Partition, rows: pa.Table, *, manifest: Manifest
+        self, table: TableName, task: str, partition: Partition, rows: pa.Table, *, manifest: Manifest | Account
     ) -> Commit:
-        """Add the rows whose key the table does not hold; a replay or a second writer of the same rows adds none."""
+        """Add the rows whose key the table does not hold; a replay or a second writer of the same rows adds none.
+
+        A manifest that depends on which rows are added is made of them, again at each attempt.
+        """
         check_schema(table, rows)
         fence = f"append/{task}"
         with lake_faults(f"{self.table_uri(table)} {task} {partition}"):
             for _ in range(_ATTEMPTS):
                 delta = self._open(table)
                 absent = self._absent(table, task, partition, rows, delta)
+                made = manifest if isinstance(manifest, Manifest) else manifest(absent)
                 if absent.num_rows == 0:
-                    return Commit(delta.version(), manifest, replayed=True)
+                    return Commit(delta.version(), made, replayed=True)
                 files = write_parquet(self.storage, table, task, partition, [absent], "append")
                 turn = (delta.transaction_version(fence) or 0) + 1
                 adds = [add_action(file, task, partition) for file in files]
                 try:
-                    self._write(delta, table, adds, "append", properties_of(manifest, Transaction(fence, turn)))
+                    self._write(delta, table, adds, "append", properties_of(made, Transaction(fence, turn)))
                 except CommitFailedError:
-                    continue  # look again which rows are absent: the reply may be lost, or another writer was first
-                return Commit(version_of(self.storage, table, delta, manifest), manifest, replayed=False)
+                    # Another writer was first: look again which rows are absent. Or it went through and its reply was
+                    # lost: looked at again, our own rows would be another's.
+                    if not was_committed(self.storage, table, delta, files[0].key):
+                        continue
+                return Commit(version_of(self.storage, table, delta, made), made, replayed=False)
         raise TransientError(f"{table} {task} {partition}: {_ATTEMPTS} commits in a row lost to other writers")
 
     def compact(self, table: TableName, retention_hours: int) -> dict[str, int]:
@@ -228,12 +246,12 @@ class Lake:
 
     # Small files beside the tables
 
-    def write_note(self, key: str, content: str, *, folder: NoteFolder = "_staging") -> None:
-        """Write a small file. What lies in `_staging` is dropped when it is old, what lies elsewhere is kept."""
-        with lake_faults(f"{self.uri}/{folder}/{key}"):
-            self.storage.write(safe_key(folder, key), [content.encode()])
+    def write_note(self, key: str, content: str) -> None:
+        """Write a small file that is dropped when it is old."""
+        with lake_faults(f"{self.uri}/_staging/{key}"):
+            self.storage.write(safe_key("_staging", key), [content.encode()])
 
-    def read_note(self, key: str, *, folder: NoteFolder = "_staging") -> str | None:
+    def read_note(self, key: str, *, folder: Literal["_staging", "_batches"] = "_staging") -> str | None:
         with lake_faults(f"{self.uri}/{folder}/{key}"):
             found = self.storage.read(safe_key(folder, key))
         return None if found is None else found.decode()
@@ -262,19 +280,9 @@ class Lake:
     def _open(self, table: TableName, version: int | None = None) -> DeltaTable:
         return DeltaTable(self.table_uri(table), version=version, storage_options=self._options)
 
-    def _replayed(self, table: TableName, task: str, partition: Partition, delta: DeltaTable) -> Commit:
-        found = self.last_commit(table, task, partition)
-        return found or Commit(delta.version(), None, replayed=True)
-
     def _absent(self, table: TableName, task: str, partition: Partition, rows: pa.Table, delta: DeltaTable) -> pa.Table:
-        declared = TABLES[table]
-        key = list(declared.key)
         held = pl.scan_delta(delta, storage_options=self._polars_options).filter(pl.col("task") == task)
-        if declared.scope == "partition":
-            held = held.filter(pl.col("partition") == str(partition))
-        wanted = pl.from_arrow(rows.select(key)).with_row_index("row")  # type: ignore[union-attr]
-        absent = wanted.unique(key, keep="first").join(held.select(key).collect(), on=key, how="anti", nulls_equal=True)
-        return rows.take(absent["row"].sort().to_arrow())
+        return absent_rows(TABLES[table], rows, held, partition)
 
     def _write(
         self,
@@ -290,12 +298,3 @@ class Lake:
         delta.create_write_transaction(
             list(adds), mode, TABLES[table].schema, PARTITION_COLUMNS, filters, commit_properties=properties
         )
-
-
-def _for_polars(options: Mapping[str, str]) -> dict[str, Any]:
-    """Return the options under polars' names: it takes the retry limit as a number and refuses deltalake's text."""
-    return {**options, "max_retries": int(options["max_retries"])} if "max_retries" in options else dict(options)
-
-
-def _wrote(commit: Commit, task: str, partition: Partition) -> bool:
-    return commit.manifest is not None and (commit.manifest.task, commit.manifest.partition) == (task, partition)

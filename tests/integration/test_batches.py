@@ -96,8 +96,8 @@ def test_a_batch_that_was_read_but_not_noted_as_read_changes_nothing(
 def test_an_intent_that_came_to_nothing_holds_nothing_up(
     batches: BatchHouse, provider: FakeProvider, tmp_path: Path
 ) -> None:
-    provider.before = lambda method, path: error(503) if path == "/files" else None
-    with pytest.raises(TransientError, match="files: http_503"):
+    provider.before = lambda method, path: error(503) if (method, path) == ("POST", "/batches") else None
+    with pytest.raises(TransientError, match="batches: http_503"):
         batches.annotate()
     provider.before = lambda method, path: None
     with pytest.raises(ConfigError, match="batch of unknown name about 12 documents is out"):
@@ -153,15 +153,15 @@ def test_documents_without_a_result_fail_and_are_sent_again_by_the_next_run(
     batches: BatchHouse, provider: FakeProvider
 ) -> None:
     def spoil(lines: list[Line]) -> list[Line]:
-        lines[1] = {**lines[1], "response": None, "error": {"code": "batch_expired", "message": "too late"}}
+        lines[1] = {**lines[1], "response": None, "error": {"code": "server_error", "message": "oh"}}
         lines[2]["response"] = {"status_code": 400, "body": {"error": {"code": "content_filter"}}}
         return lines[1:]
 
-    provider.spoil, provider.end = spoil, "expired"
+    provider.spoil = spoil
     done = batches.annotate()
     assert done.rows == {"read": 12, "labelled": 9, "unparsed": 0, "failed": 3, "reused": 0}
-    assert done.reasons == {"not_in_batch": 1, "batch_expired": 1, "content_filter": 1}
-    provider.spoil, provider.end = lambda lines: lines, "completed"
+    assert done.reasons == {"not_in_batch": 1, "server_error": 1, "content_filter": 1}
+    provider.spoil = lambda lines: lines
     assert batches.annotate("r2").rows["labelled"] == 3
     assert len(provider.batches) == 2
 
@@ -193,7 +193,7 @@ def test_requests_that_no_batch_can_have_answered_are_sent_once_and_said(
     with pytest.raises(ConfigError, match="LLAMBERT_SERVERS__FAKE__TOKEN_LIMIT=max_completion_tokens"):
         batches.annotate()
     assert {(row["status"], row["reason"]) for row in batches.rows()} == {
-        ("failed", "unsupported_parameter max_tokens")
+        ("failed", "given_up unsupported_parameter max_tokens")
     }
     provider.spoil = lambda lines: lines
     assert batches.annotate("r2").rows["labelled"] == DOCUMENTS
