@@ -6,10 +6,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from llambert_etl.annotation.backlog import Backlog
+from llambert_etl.annotation.sent import Desk, Sent
+from llambert_etl.lake import Lake
+from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
-from tests.batches import DOCUMENTS, BatchHouse, right
+from llambert_etl.settings import Settings
+from tests.annotating import RuleAnnotator, even
+from tests.batches import DAY, DOCUMENTS, BatchHouse, right
 from tests.fake_provider import FakeProvider
 from tests.fake_server import Answer
+from tests.served import served_task
 
 ASKED_ONCE = {f"text {number}": 1 for number in range(DOCUMENTS)}
 POSTED = ("POST", "/batches")
@@ -99,3 +106,19 @@ def test_a_claim_that_never_was_sent_is_taken_away(batches: BatchHouse, provider
     assert batches.annotate("r2").rows["reused"] == DOCUMENTS
     assert note(batches).read_bytes() == b""
     assert len(provider.batches) == 1
+
+
+def test_of_many_claims_on_a_store_one_stands_and_no_other_can_take_it_away(lake: Lake, settings: Settings) -> None:
+    task = served_task()
+    spending = Spending(task.annotator)
+    work = Backlog(task, DAY, run="r1", lake=lake, annotator=RuleAnnotator(even), prompt_hash="p", spending=spending)
+    desk = Desk(work, settings)
+    claims = [Sent.claim({f"text {number}": "d"}) for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        stood = list(pool.map(lambda claim: desk.swap(None, claim), claims))
+    first = desk.read()
+    assert first is not None
+    assert {claim.intent for claim in stood if claim} == {first.intent}
+    late = [claim for claim in claims if claim != first]
+    assert [desk.swap(claim, None) for claim in late] == [first] * 7
+    assert desk.swap(first, None) is None
