@@ -17,7 +17,7 @@ class DocumentStatus(StrEnum):
 class AnnotationStatus(StrEnum):
     LABELLED = "labelled"
     UNPARSED = "unparsed"  # the model answered, but not with a label; the raw reply is kept
-    FAILED = "failed"  # the model did not answer; asked again by the next run
+    FAILED = "failed"  # the model did not answer; asked again by later runs, until it has failed for good
 
 
 PROBABILITIES = pa.list_(
@@ -28,19 +28,28 @@ _TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 @dataclass(frozen=True)
 class Table:
-    """One Delta table, partitioned by task and partition; `key` is unique within its `scope`."""
+    """One Delta table, partitioned by task and partition; `key` is unique within its `scope`.
+
+    Rows of the status `open` leave their key open: each run of each partition may add one, until a row of another
+    status has the key.
+    """
 
     about: str
     schema: pa.Schema
     key: tuple[str, ...]
     scope: Literal["partition", "task"]
+    open: str | None = None
 
 
 def _table(
-    about: str, key: tuple[str, ...], scope: Literal["partition", "task"], *fields: tuple[str, pa.DataType]
+    about: str,
+    key: tuple[str, ...],
+    scope: Literal["partition", "task"],
+    *fields: tuple[str, pa.DataType],
+    open: str | None = None,
 ) -> Table:
     both = (("task", pa.string()), ("partition", pa.string()), *fields)
-    return Table(about, pa.schema([pa.field(name, kind) for name, kind in both]), key, scope)
+    return Table(about, pa.schema([pa.field(name, kind) for name, kind in both]), key, scope, open)
 
 
 TABLES: dict[TableName, Table] = {
@@ -58,10 +67,10 @@ TABLES: dict[TableName, Table] = {
         ("text_hash", pa.string()),
         ("run", pa.string()),
     ),
-    # `status` is part of the key: a failed row must not keep out the answer that a later run gets.
     "annotations": _table(
-        "What the LLM said: `labelled`, `unparsed` or `failed`. `tokens` counts the prompt and the reply.",
-        ("text_hash", "prompt_hash", "model", "revision", "status"),
+        "What the LLM said: `labelled`, `unparsed` or `failed`. A question has one answer; each run that got none adds "
+        "a `failed` row, until there is one. `tokens` counts the prompt and the reply.",
+        ("text_hash", "prompt_hash", "model", "revision"),
         "task",
         ("id", pa.string()),
         ("text_hash", pa.string()),
@@ -76,6 +85,7 @@ TABLES: dict[TableName, Table] = {
         ("reply", pa.string()),
         ("tokens", pa.int64()),
         ("run", pa.string()),
+        open=AnnotationStatus.FAILED.value,
     ),
     "gold": _table(
         "Labels that people gave. `split` is `train` (may be learnt from) or `test` (decides gates and metrics, never "

@@ -1,6 +1,9 @@
 """A lake with documents, and a task whose annotator takes batch files."""
 
+import itertools
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,8 @@ class BatchHouse:
         write_template(root)
         servers = {"fake": server(url, **limits)}
         prices = {MODEL: PRICE}
+        # Each look at a claim of another run is an hour after the last.
+        self.clock: Callable[[], float] = partial(next, itertools.count(0.0, 3600.0))
         self.settings = Settings(lake=str(root / "lake"), include=root, servers=servers, prices=prices)
         self.lake = Lake(self.settings.lake)
         self.lake.create_tables()
@@ -48,7 +53,7 @@ class BatchHouse:
         return Backlog(task, DAY, run=run, annotator=asked, **more), asked
 
     def annotate(self, run: str = "r1", **annotator: Any) -> Manifest:
-        return annotate_in_batches(*self.open("annotate", run, **annotator))
+        return annotate_in_batches(*self.open("annotate", run, **annotator), self.settings, clock=self.clock)
 
     def estimate(self, probe: int, **annotator: Any) -> Manifest:
         work, asked = self.open("estimate", **annotator)

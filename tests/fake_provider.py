@@ -16,8 +16,8 @@ class FakeProvider(FakeLlm):
     """Answers every request of a batch as FakeLlm would, and counts it as paid when the batch is made.
 
     `looks` is how often a batch is seen unfinished; `spoil` may change the lines of its results; `end` is its last
-    status, `name` what it calls its files; `before` and `after`, given method and path, may answer in place of the
-    server: `after` when it has done what was asked, so that its own answer is lost.
+    status, `name` what it calls its files; a `forgetful` one keeps no metadata; `before` and `after`, given method and
+    path, may answer in place of the server: `after` when it has done what was asked, so that its own answer is lost.
     """
 
     def __init__(self) -> None:
@@ -27,6 +27,7 @@ class FakeProvider(FakeLlm):
         self.looks = 1
         self.end = "completed"
         self.name = "file-{}"
+        self.forgetful = False
         self.spoil: Callable[[list[Line]], list[Line]] = lambda lines: lines
         self.before: Callable[[str, str], Answer | None] = lambda method, path: None
         self.after: Callable[[str, str], Answer | None] = lambda method, path: None
@@ -58,6 +59,9 @@ class FakeProvider(FakeLlm):
                 newest = list(self.batches.values())[::-1]
                 after = [batch["id"] for batch in newest].index(query["after"][0]) + 1 if "after" in query else 0
                 return json_answer({"data": newest[after : after + 1], "has_more": after + 1 < len(newest)})
+            case "POST", "batches", batch, "cancel":
+                self.batches[batch]["status"] = "cancelled"
+                return json_answer(self.batches[batch])
             case "GET", "batches", batch:
                 return json_answer(self._look(self.batches[batch])) if batch in self.batches else error(404)
         return error(404)
@@ -68,7 +72,8 @@ class FakeProvider(FakeLlm):
         return name
 
     def _begin(self, wanted: dict[str, Any]) -> dict[str, Any]:
-        made = {**wanted, "id": f"batch_{len(self.batches)}", "status": "validating", "looks": 0}
+        kept = {"input_file_id": wanted["input_file_id"]} if self.forgetful else wanted
+        made = {**kept, "id": f"batch_{len(self.batches)}", "status": "validating", "looks": 0}
         self.batches[made["id"]] = made
         if self.end != "failed":
             for line in self.files[wanted["input_file_id"]].splitlines():
@@ -82,7 +87,7 @@ class FakeProvider(FakeLlm):
         batch["looks"] += 1
         if batch["looks"] <= self.looks:
             batch["status"] = "in_progress"
-        elif batch["status"] != self.end:
+        elif batch["status"] not in (self.end, "cancelled"):
             batch["status"] = self.end
             if self.end == "failed":
                 batch["errors"] = {"data": [{"code": "token_limit_exceeded", "message": "too many"}]}

@@ -2,42 +2,36 @@
 
 import datetime
 import logging
-import signal
-import threading
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from types import FrameType, MappingProxyType
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import polars as pl
 import pyarrow as pa
 from pydantic import JsonValue
 
+from llambert_etl.annotation.account import Account
+from llambert_etl.annotation.answers import ANSWERED, decided, failed_for_good, rows_about
+from llambert_etl.annotation.tries import is_answered, without_blame
 from llambert_etl.config import LabellingTask
-from llambert_etl.documents import as_of
+from llambert_etl.documents import as_of, draw
 from llambert_etl.documents import sample as take_sample
-from llambert_etl.errors import DataError, TransientError
+from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.lake import Lake, lake_faults
-from llambert_etl.llm import Annotator, HalfAnsweredError, HalfRefusedError, Reply
+from llambert_etl.llm import Annotator, EachRefusedError, HalfAnsweredError, HalfRefusedError, Reply
 from llambert_etl.llm.parsing import PARSER_VERSION
 from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, AnnotationStatus
-from llambert_etl.signals import handling
 
 logger = logging.getLogger(__name__)
-
-# A batch is committed when it has this age or, where one call of the annotator takes longer, after the call.
-COMMIT_SECONDS = 60.0
-_ANSWERED = (AnnotationStatus.LABELLED, AnnotationStatus.UNPARSED)
 
 
 class Backlog:
     """One run's sample, the `documents` of it that are still to be asked, and what has been answered so far.
 
-    `chosen` documents (id, text, text_hash) stand for the sample where a study asks about some of its own.
+    `chosen` documents (id, text, text_hash) stand for the sample where a study asks about some of its own. Those that
+    have failed for good are left out, unless the run is to `retry_failed`.
     """
 
     def __init__(
@@ -53,6 +47,7 @@ class Backlog:
         sample: int | None = None,
         chosen: pl.DataFrame | None = None,
         step: str = "annotate",
+        retry_failed: bool = False,
     ) -> None:
         self.task, self.partition, self.lake, self.spending = task, partition, lake, spending
         self.question = {"prompt_hash": prompt_hash, "model": annotator.model, "revision": annotator.revision}
@@ -63,30 +58,66 @@ class Backlog:
             if chosen is None:
                 chosen = take_sample(as_of(lake, task.name, partition), self._wanted, task.annotator.seed)
         self._sample = chosen
-        self.documents = self.unanswered(self._sample)
+        self._looked = lake.version("annotations")
+        unanswered = self.unanswered(self._sample)
+        self.documents = unanswered if retry_failed else unanswered.filter(~self._have_failed_for_good())
+        self._reused = self._sample.height - unanswered.height
+        self._for_good = unanswered.height - self.documents.height
+        # A text that the annotator has answered: asked about again, it tells whether the annotator is well.
+        self._answerable = next(iter(self._sample.join(unanswered, on="text_hash", how="anti")["text"]), None)
         spending.resume(self._spent_before())
         self._pending: list[tuple[dict[str, str], Reply]] = []
-        self._rows, self._reasons, self._answered_by = Counter[str](), Counter[str](), Counter[str]()
+        self._account, self._vain = Account(), 0
         self._version: int | None = None
         logger.info(
-            "%s %s %s: sample of %s (%s asked for), %s answered before",
+            "%s %s %s: sample of %s (%s asked for), %s answered before, %s failed for good",
             step,
             task.name,
             partition,
             self._sample.height,
             self._wanted,
-            self._sample.height - self.documents.height,
+            self._reused,
+            self._for_good,
         )
 
     @property
     def done(self) -> int:
-        return self._rows.total()
+        return self._account.done
+
+    @property
+    def asked(self) -> int:
+        return self._account.asked
 
     def unanswered(self, documents: pl.DataFrame) -> pl.DataFrame:
         """Return the documents that this prompt, model and revision have not answered."""
         with lake_faults(f"annotations {self.task.name}"):
             answered = self.answered().select("text_hash").collect()
         return documents.join(answered, on="text_hash", how="anti")
+
+    def still_open(self, documents: pl.DataFrame) -> pl.DataFrame:
+        """Return those documents of the backlog that no other run has answered since this one began.
+
+        Where nothing was written since the last look, this costs a look at the table's version.
+        """
+        version = self.lake.version("annotations")
+        if version != self._looked:
+            left = self.unanswered(self.documents)["text_hash"]
+            answered = set(self.documents["text_hash"]) - set(left)
+            self._account.leave_to_others(answered - self._account.answered)
+            self._looked = version
+        elsewhere = self._account.elsewhere
+        return documents.filter(~pl.col("text_hash").is_in(list(elsewhere))) if elsewhere else documents
+
+    def next_ones(self, left: pl.DataFrame) -> pl.DataFrame:
+        """Return what is still open of what is left, in another order where another run was first with the last batch.
+
+        Two runs in one order would ask about each batch at the same time, all the way.
+        """
+        left, vain = self.still_open(left), self._account.asked_in_vain
+        if vain > self._vain:
+            self._vain = vain
+            return draw(left, left.height, f"{self._run}:{vain}")
+        return left
 
     def check_budget(self) -> None:
         """Raise DataError where the run has spent what its task allows; what is answered is committed before."""
@@ -101,35 +132,81 @@ class Backlog:
         )
 
     def ask(self, annotator: Annotator, documents: pl.DataFrame) -> None:
-        """Get the replies about one batch of documents and keep them, those too that came before a failure."""
+        """Get the replies about one batch of documents and keep them, those too that came before a failure.
+
+        A failure is the documents' own where the annotator answers others at the same time, or answers again about a
+        text that it has answered; then the run goes on, and they have had a try.
+        """
+        fault: HalfAnsweredError | HalfRefusedError | None = None
         try:
             replies = annotator.annotate(documents["text"].to_list())
         except (HalfAnsweredError, HalfRefusedError) as error:
-            self.keep(documents, error.replies)
+            replies, fault = error.replies, error
+        texts = zip(documents["text"], replies, strict=True)
+        self._answerable = next((text for text, reply in texts if is_answered(reply)), self._answerable)
+        well = self.is_well(annotator, replies, fault)
+        if well or fault is None or any(map(is_answered, replies)):
+            self.keep(documents, replies if well else without_blame(replies))
+        if fault is not None and not well:
             self.commit()
-            raise
-        self.keep(documents, replies)
+            raise fault
+
+    def is_well(
+        self, annotator: Annotator, replies: Sequence[Reply], fault: HalfAnsweredError | HalfRefusedError | None = None
+    ) -> bool:
+        """Tell whether failures among the replies are the documents' own: ask again about an answered text, if need be.
+
+        An annotator that has refused us is not asked.
+        """
+        if fault is None and any(map(is_answered, replies)):
+            return True
+        refused = isinstance(fault, HalfRefusedError) and not isinstance(fault, EachRefusedError)
+        if refused or self._answerable is None:
+            return False
+        try:
+            (reply,) = annotator.annotate([self._answerable])
+        except (TransientError, ConfigError):
+            return False
+        self.spending.add(reply)
+        logger.info(
+            "%s %s: asked again about an answered text, to tell a document that cannot be answered from a server that "
+            "is down: %s",
+            self.step,
+            self.task.name,
+            reply.status.value,
+        )
+        return is_answered(reply)
 
     def keep(self, documents: pl.DataFrame, replies: Sequence[Reply]) -> None:
         """Keep the replies about some documents, in their order, for the next commit."""
         for document, reply in zip(documents.select("id", "text_hash").to_dicts(), replies, strict=True):
             self._pending.append((document, reply))
-            self._rows[reply.status.value] += 1
+            self._account.add(document["text_hash"], reply)
             self.spending.add(reply)
-            if reply.reason is not None:
-                self._reasons[reply.reason] += 1
-            if reply.answered_by is not None:
-                self._answered_by[reply.answered_by] += 1
 
     def commit(self) -> None:
+        """Write the replies that were kept, but for those about texts that another run has answered first."""
         if not self._pending:
             return
         rows = pa.Table.from_pylist(
             [self._row(document, reply) for document, reply in self._pending], schema=TABLES["annotations"].schema
         )
-        done = self.lake.append_once("annotations", self.task.name, self.partition, rows, manifest=self._manifest())
+        done = self.lake.append_once("annotations", self.task.name, self.partition, rows, manifest=self._settled)
         logger.info("%s %s %s: committed version %s", self.step, self.task.name, self.partition, done.version)
         self._version, self._pending = done.version, []
+        if not done.replayed and done.version == self._looked + 1:
+            self._looked = done.version  # nobody else has written
+
+    def _settled(self, added: pa.Table) -> Manifest:
+        """Account for the pending replies when it is known which of them are added."""
+        lost = {document["text_hash"]: reply for document, reply in self._pending}
+        for text_hash in added["text_hash"].to_pylist():
+            del lost[text_hash]
+        if lost:
+            # A failure that is not added may be one that this run has written before.
+            still_open = self.unanswered(pl.DataFrame({"text_hash": list(lost)}))["text_hash"]
+            self._account.leave_to_others(set(lost) - set(still_open))
+        return self._manifest()
 
     def finish(self, facts: Mapping[str, object] = MappingProxyType({}), **others: int) -> Manifest:
         """Return the run's account, with the label shares of the whole sample: this run's answers and older ones.
@@ -143,11 +220,13 @@ class Backlog:
         return self._manifest({"label_shares": shares, **facts}, others)
 
     def answered(self) -> pl.LazyFrame:
-        """Return the answers that this prompt, model and revision have given about any text of the task."""
-        return self.lake.scan("annotations", self.task.name).filter(
-            *(pl.col(name) == value for name, value in self.question.items()),
-            pl.col("status").is_in([status.value for status in _ANSWERED]),
-        )
+        """Return the answers that this prompt, model and revision have given about any text of the task, one a text."""
+        return decided(rows_about(self.question, self.task.name, self.lake)).filter(pl.col("status").is_in(ANSWERED))
+
+    def _have_failed_for_good(self) -> pl.Expr:
+        with lake_faults(f"annotations {self.task.name}"):
+            found = failed_for_good(rows_about(self.question, self.task.name, self.lake)).collect()
+        return pl.col("text_hash").is_in(found["text_hash"].to_list())
 
     def _spent_before(self) -> dict[str, JsonValue]:
         """Return what earlier tries of this run have spent: its newest commit tells for all of them."""
@@ -167,8 +246,9 @@ class Backlog:
         self, facts: Mapping[str, object] = MappingProxyType({}), others: Mapping[str, int] = MappingProxyType({})
     ) -> Manifest:
         """Account for the documents done so far; the last commit's manifest accounts for all."""
-        reused = self._sample.height - self.documents.height
-        statuses = {status.value: self._rows[status.value] for status in AnnotationStatus}
+        others = {**({"failed_for_good": self._for_good} if self._for_good else {}), **others}
+        read = self._reused + self.done + sum(others.values())
+        asked = self._account.asked
         elapsed = (datetime.datetime.now(datetime.UTC) - self._started).total_seconds()
         return Manifest.model_validate(
             {
@@ -176,8 +256,8 @@ class Backlog:
                 "task": self.task.name,
                 "partition": self.partition,
                 "run": self._run,
-                "rows": {"read": reused + self.done + sum(others.values()), **statuses, "reused": reused, **others},
-                "reasons": dict(self._reasons),
+                "rows": {"read": read, **self._account.rows, "reused": self._reused, **others},
+                "reasons": self._account.reasons,
                 "versions_read": {"documents": self._documents_version},
                 "versions_written": {} if self._version is None else {"annotations": self._version},
                 "config_hash": self.task.config_hash,
@@ -187,10 +267,9 @@ class Backlog:
                     "sample_wanted": self._wanted,
                     "sample": self._sample.height,
                     "sample_is_short": self._sample.height < self._wanted,
-                    "asked": self.done,
-                    "seconds_per_document": round(elapsed / self.done, 4) if self.done else None,
+                    "seconds_per_document": round(elapsed / asked, 4) if asked else None,
                     **self.question,
-                    "answered_by": dict(self._answered_by),
+                    **self._account.facts(),
                     "tokens_in": self.spending.tokens_in,
                     "tokens_out": self.spending.tokens_out,
                     "spent": self.spending.spent(),
@@ -217,47 +296,3 @@ class Backlog:
             "tokens": reply.tokens,
             "run": self._run,
         }
-
-
-def answer(
-    work: Backlog,
-    annotator: Annotator,
-    progress: Callable[[int, int], None],
-    clock: Callable[[], float] = time.monotonic,
-) -> None:
-    """Ask about every document of the backlog and commit batch by batch.
-
-    On SIGTERM the batch in flight is finished and committed, then TransientError is raised; a second SIGTERM, or a
-    kill, loses that batch and no other. Raise DataError, before the next batch, where the task's budget is used up.
-    """
-    # What a server has answered is paid for, so it is committed at once.
-    age = COMMIT_SECONDS if work.task.annotator.server is None else 0.0
-    with stop_signal() as stop:
-        committed = clock()
-        for asked in work.documents.iter_slices(annotator.batch_size):
-            work.check_budget()
-            work.ask(annotator, asked)
-            progress(work.done, work.documents.height)
-            if clock() - committed >= age or stop.is_set():
-                work.commit()
-                committed = clock()
-            if stop.is_set() and work.done < work.documents.height:
-                raise TransientError(
-                    f"{work.step} {work.task.name} {work.partition}: asked to stop after {work.done} of "
-                    f"{work.documents.height} documents; they are committed, run it again for the rest"
-                )
-        work.commit()
-
-
-@contextmanager
-def stop_signal() -> Iterator[threading.Event]:
-    """Turn SIGTERM into an event for as long as the context lasts."""
-    stop = threading.Event()
-
-    def ask_to_stop(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise SystemExit(TransientError.exit_code)  # no error of a step: nothing on the way may catch it
-        stop.set()
-
-    with handling(ask_to_stop, signal.SIGTERM):
-        yield stop

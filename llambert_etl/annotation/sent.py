@@ -1,50 +1,77 @@
-"""What was sent to a provider as a batch file and is not read yet: one note in the lake for each question."""
+"""What was sent to a provider as a batch file and is not read yet: one note in the lake for each question.
+
+A run writes the note before it sends, and only one run can: it is a claim. Others wait for what that run sends.
+"""
+
+import uuid
+from collections.abc import Mapping
+from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from llambert_etl.annotation.backlog import Backlog
+from llambert_etl.atomic import edit_file
 from llambert_etl.config import fingerprint
 from llambert_etl.errors import ConfigError
+from llambert_etl.settings import Settings
+
+_FOLDER: Final = "_batches"
 
 
 class Sent(BaseModel):
-    """A batch that was sent; `batch` is None while it is not known whether it was."""
+    """A batch that is sent, or about to be. `file` is None until it is uploaded, `batch` while none is known."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     intent: str
+    file: str | None = None
     batch: str | None
     documents: dict[str, str]  # text hash -> id
 
+    @classmethod
+    def claim(cls, documents: Mapping[str, str]) -> Self:
+        return cls(intent=uuid.uuid4().hex, batch=None, documents=dict(documents))
+
+    def having(self, **found: str) -> Self:
+        return self.model_copy(update=found)
+
 
 class Desk:
-    """Where the note about one task's question lies."""
+    """Where the note about one task's question lies. Several runs may sit at it."""
 
-    def __init__(self, work: Backlog) -> None:
-        self._lake, self._key = work.lake, f"{work.task.name}/{fingerprint(work.question)}.json"
-        self.place = f"{self._lake.uri}/_batches/{self._key}"
+    def __init__(self, work: Backlog, settings: Settings) -> None:
+        self._lake, self._settings, self._key = work.lake, settings, _key(work)
+        self.place = f"{self._lake.uri}/{_FOLDER}/{self._key}"
 
     def read(self) -> Sent | None:
-        found = self._lake.read_note(self._key, folder="_batches")
-        return Sent.model_validate_json(found) if found else None
+        return _parse(self._lake.read_note(self._key, folder=_FOLDER))
 
-    def write(self, sent: Sent) -> Sent:
-        self._lake.write_note(self._key, sent.model_dump_json(), folder="_batches")
-        return sent
+    def swap(self, old: Sent | None, new: Sent | None) -> Sent | None:
+        """Put a note in the place of another, if that still lies there. Return what lies there then."""
 
-    def clear(self) -> None:
-        self._lake.write_note(self._key, "", folder="_batches")
+        def edit(found: bytes | None) -> bytes:
+            lies = (found or b"").decode()
+            return (new.model_dump_json() if new else "").encode() if _parse(lies) == old else lies.encode()
+
+        return _parse(edit_file(f"{_FOLDER}/{self._key}", edit, self._settings).decode())
 
 
 def refuse_sent(work: Backlog) -> None:
     """Raise ConfigError where a batch is out: its documents are paid, and would be paid again if asked about now."""
     if work.task.annotator.server is None:
         return
-    desk = Desk(work)
-    sent = desk.read()
+    sent = _parse(work.lake.read_note(_key(work), folder=_FOLDER))
     if sent is not None:
         raise ConfigError(
             f"task {work.task.name!r}: batch {sent.batch or 'of unknown name'} about {len(sent.documents)} documents "
             "is out; run `llambert annotate` with annotator.batch: true until it is read, or give it up by removing "
-            f"{desk.place}"
+            f"{work.lake.uri}/{_FOLDER}/{_key(work)}"
         )
+
+
+def _key(work: Backlog) -> str:
+    return f"{work.task.name}/{fingerprint(work.question)}.json"
+
+
+def _parse(note: str | None) -> Sent | None:
+    return Sent.model_validate_json(note) if note else None

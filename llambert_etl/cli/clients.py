@@ -63,7 +63,14 @@ def open_step(task: str, partition: str, expect: str | None) -> Opened:
 
 
 def open_backlog(
-    opened: Opened, annotator: "Annotator", *, run: str, sample: int | None, step: str, batched: bool
+    opened: Opened,
+    annotator: "Annotator",
+    *,
+    run: str,
+    sample: int | None,
+    step: str,
+    batched: bool,
+    retry_failed: bool = False,
 ) -> "Backlog":
     """Read what is left to ask of an annotator. Raise ConfigError for a budget that cannot be kept."""
     from llambert_etl.annotation.backlog import Backlog
@@ -81,11 +88,12 @@ def open_backlog(
         spending=Spending.load(task, clients.settings, batched=batched),
         sample=sample,
         step=step,
+        retry_failed=retry_failed,
     )
 
 
 def open_batch(
-    opened: Opened, *, run: str, sample: int | None, step: str = "annotate"
+    opened: Opened, *, run: str, sample: int | None, step: str = "annotate", retry_failed: bool = False
 ) -> tuple["Backlog", "ServedAnnotator"]:
     """Read what is left to ask of the task's server. Raise ConfigError where the task asks none."""
     from llambert_etl.llm.served import ServedAnnotator
@@ -94,4 +102,5 @@ def open_batch(
     if task.annotator.server is None:
         raise ConfigError(f"task {task.name!r}: batch files are for servers; set annotator.server in its task file")
     annotator = ServedAnnotator.load(task, task.annotator.server, clients.settings)
-    return open_backlog(opened, annotator, run=run, sample=sample, step=step, batched=True), annotator
+    work = open_backlog(opened, annotator, run=run, sample=sample, step=step, batched=True, retry_failed=retry_failed)
+    return work, annotator

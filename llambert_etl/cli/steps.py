@@ -40,6 +40,9 @@ def annotate(
     expect: Expect = None,
     strategy: Chosen = None,
     sample: Sample = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="ask again about documents that have failed for good")
+    ] = False,
 ) -> None:
     """Let the LLM annotate the sample as of the day, into `annotations`."""
     from llambert_etl.llm.annotators import open_annotator
@@ -52,8 +55,8 @@ def annotate(
     if found.annotator.batch:
         from llambert_etl.steps.batch import annotate_in_batches
 
-        work, served = open_batch(opened, run=run, sample=size)
-        done(annotate_in_batches(work, served, progress=progress("annotate")))
+        work, served = open_batch(opened, run=run, sample=size, retry_failed=retry_failed)
+        done(annotate_in_batches(work, served, clients.settings, progress=progress("annotate")))
         return
     done(
         annotate(
@@ -65,6 +68,7 @@ def annotate(
             prompt_hash=prompt_hash(found, clients.settings.include),
             sample=size,
             spending=Spending.load(found, clients.settings),
+            retry_failed=retry_failed,
             progress=progress("annotate"),
         )
     )

@@ -9,6 +9,7 @@ import polars as pl
 from pydantic import JsonValue
 from typing_extensions import TypeIs
 
+from llambert_etl.annotation.answers import decided, outcomes
 from llambert_etl.config import LabellingTask
 from llambert_etl.demo.data import DAYS, Review
 from llambert_etl.demo.follow import StepRecord
@@ -57,7 +58,7 @@ def gather(
         encoder=task.encoder.model,
         champion=champion.version,
         stages=_stages(task, lake, watched.landed),
-        annotations=_counts(task, lake, "annotations", "status"),
+        annotations=outcomes(task.name, lake),
         gold=_counts(task, lake, "gold", "split"),
         refusals=refusals(task, lake),
         accuracy=_accuracies(task, lake, reviews),
@@ -133,7 +134,7 @@ def _accuracies(task: LabellingTask, lake: Lake, reviews: Sequence[Review]) -> l
     ).unique("text_hash")
     gold = lake.scan("gold", task.name).select("text_hash", pl.col("label").alias("truth"), "split").unique("text_hash")
     test = gold.filter(pl.col("split") == "test")
-    annotated = lake.scan("annotations", task.name).filter(pl.col("status") == AnnotationStatus.LABELLED)
+    annotated = decided(lake.scan("annotations", task.name)).filter(pl.col("status") == AnnotationStatus.LABELLED)
     labels = lake.scan("labels", task.name).unique("text_hash")
     return [
         _accuracy("LLM", "gold rows in its sample", annotated, gold),

@@ -32,6 +32,9 @@ class Commit(NamedTuple):
     replayed: bool
     timestamp: int | None = None
 
+    def wrote(self, task: str, partition: Partition) -> bool:
+        return self.manifest is not None and (self.manifest.task, self.manifest.partition) == (task, partition)
+
 
 def fence_of(task: str, partition: Partition) -> str:
     """Return the name under which Delta keeps the commit key of a partition."""
@@ -100,6 +103,16 @@ def version_of(storage: Storage, table: TableName, before: DeltaTable, manifest:
         if info.get(_MANIFEST) == wanted:
             break
     return version
+
+
+def was_committed(storage: Storage, table: TableName, before: DeltaTable, file: str) -> bool:
+    """Tell whether a version after `before` names a staged file, whose name no other has."""
+    name, version = file.rpartition("/")[2].encode(), before.version() + 1
+    while (log := storage.read(f"{table}/_delta_log/{version:020d}.json")) is not None:
+        if name in log:
+            return True
+        version += 1
+    return False
 
 
 def _info(storage: Storage, table: TableName, version: int) -> dict[str, Any] | None:

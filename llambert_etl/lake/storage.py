@@ -5,6 +5,7 @@ import datetime
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -26,6 +27,11 @@ def safe_key(*parts: str) -> str:
             f"object key {key!r}: must be relative and plain, without '..', '//', '%', '\\' or control characters"
         )
     return key
+
+
+def for_polars(options: Mapping[str, str]) -> dict[str, Any]:
+    """Return the options under polars' names: it takes the retry limit as a number and refuses deltalake's text."""
+    return {**options, "max_retries": int(options["max_retries"])} if "max_retries" in options else dict(options)
 
 
 class Storage:

@@ -1,7 +1,6 @@
 """Lake: reads, and the verbs that write. Each verb is keyed, so that a replay adds nothing."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -19,16 +18,20 @@ from llambert_etl.lake.commits import (
     properties_of,
     read_commits,
     version_of,
+    was_committed,
 )
 from llambert_etl.lake.definitions import PARTITION_COLUMNS, add_columns, check_columns, create
 from llambert_etl.lake.faults import lake_faults
+from llambert_etl.lake.keys import absent_rows
 from llambert_etl.lake.notes import Notes
 from llambert_etl.lake.staging import StagedFiles, add_action, check_schema, missing, write_parquet
-from llambert_etl.lake.storage import Storage
+from llambert_etl.lake.storage import Storage, for_polars
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, TableName
 from llambert_etl.settings import Settings
+
+Account = Callable[[pa.Table], Manifest]
 
 _ATTEMPTS = 10
 _CHUNK_ROWS = 20_000
@@ -39,7 +42,7 @@ class Lake(Notes):
 
     def __init__(self, uri: str, storage_options: Mapping[str, str] | None = None) -> None:
         self._options = dict(storage_options or {})
-        self._polars_options = _for_polars(self._options)
+        self._polars_options = for_polars(self._options)
         super().__init__(Storage(uri, self._options))
 
     @classmethod
@@ -130,7 +133,7 @@ class Lake(Notes):
             if delta.transaction_version(fence_of(task, partition)) is None:
                 return None
             found = read_commits(self.storage, table, delta)
-            return next((each for each in found if _wrote(each, task, partition)), None)
+            return next((each for each in found if each.wrote(task, partition)), None)
 
     def commits(self, table: TableName, task: str) -> Iterator[Commit]:
         """Yield a task's commits, newest first, as far back as the log reaches (a year)."""
@@ -181,7 +184,8 @@ class Lake(Notes):
                 delta = self.open(table)
                 current = delta.transaction_version(fence)
                 if current == key:
-                    return self._replayed(table, task, partition, delta)
+                    found = self.last_commit(table, task, partition)
+                    return found or Commit(delta.version(), None, replayed=True)
                 if current != staged.replaces:
                     raise TransientError(
                         f"{where}: another writer replaced it since this work began; run the step again"
@@ -201,28 +205,34 @@ class Lake(Notes):
         raise TransientError(f"{where}: {_ATTEMPTS} commits in a row lost to other writers")
 
     def append_once(
-        self, table: TableName, task: str, partition: Partition, rows: pa.Table, *, manifest: Manifest
+        self, table: TableName, task: str, partition: Partition, rows: pa.Table, *, manifest: Manifest | Account
     ) -> Commit:
-        """Add the rows whose key the table does not hold; a replay or a second writer of the same rows adds none."""
+        """Add the rows whose key the table does not hold; a replay or a second writer of the same rows adds none.
+
+        A manifest that depends on which rows are added is made of them, again at each attempt.
+        """
         check_schema(table, rows)
         fence = f"append/{task}"
         with lake_faults(f"{self.table_uri(table)} {task} {partition}"):
             for _ in range(_ATTEMPTS):
                 delta = self.open(table)
                 absent = self._absent(table, task, partition, rows, delta)
+                made = manifest if isinstance(manifest, Manifest) else manifest(absent)
                 if absent.num_rows == 0:
-                    return Commit(delta.version(), manifest, replayed=True)
+                    return Commit(delta.version(), made, replayed=True)
                 files = write_parquet(self.storage, table, task, partition, [absent], "append")
                 turn = (delta.transaction_version(fence) or 0) + 1
                 adds = [add_action(file, task, partition) for file in files]
                 try:
                     # Delta may put it after what others have committed meanwhile, but for upkeep's moving its horizon.
-                    self._write(
-                        delta, table, adds, "append", properties_of(manifest, Transaction(fence, turn), retries=10)
-                    )
+                    properties = properties_of(made, Transaction(fence, turn), retries=10)
+                    self._write(delta, table, adds, "append", properties)
                 except CommitFailedError:
-                    continue  # look again which rows are absent: the reply may be lost, or another writer was first
-                return Commit(version_of(self.storage, table, delta, manifest), manifest, replayed=False)
+                    # Another writer was first: look again which rows are absent. Or it went through and its reply was
+                    # lost: looked at again, our own rows would be another's.
+                    if not was_committed(self.storage, table, delta, files[0].key):
+                        continue
+                return Commit(version_of(self.storage, table, delta, made), made, replayed=False)
         raise TransientError(f"{table} {task} {partition}: {_ATTEMPTS} commits in a row lost to other writers")
 
     def rewrite_partition(
@@ -273,19 +283,9 @@ class Lake(Notes):
             fences = fences_at(self.storage, table, delta, self.open(table, version))
             delta.restore(version, commit_properties=CommitProperties(app_transactions=fences))
 
-    def _replayed(self, table: TableName, task: str, partition: Partition, delta: DeltaTable) -> Commit:
-        found = self.last_commit(table, task, partition)
-        return found or Commit(delta.version(), None, replayed=True)
-
     def _absent(self, table: TableName, task: str, partition: Partition, rows: pa.Table, delta: DeltaTable) -> pa.Table:
-        declared = TABLES[table]
-        key = list(declared.key)
         held = pl.scan_delta(delta, storage_options=self._polars_options).filter(pl.col("task") == task)
-        if declared.scope == "partition":
-            held = held.filter(pl.col("partition") == str(partition))
-        wanted = pl.from_arrow(rows.select(key)).with_row_index("row")  # type: ignore[union-attr]
-        absent = wanted.unique(key, keep="first").join(held.select(key).collect(), on=key, how="anti", nulls_equal=True)
-        return rows.take(absent["row"].sort().to_arrow())
+        return absent_rows(TABLES[table], rows, held, partition)
 
     def _write(
         self,
@@ -312,12 +312,3 @@ class Lake(Notes):
 def _declared(table: TableName, frame: pl.DataFrame) -> pa.Table:
     schema = TABLES[table].schema
     return frame.select(schema.names).to_arrow().cast(schema)
-
-
-def _for_polars(options: Mapping[str, str]) -> dict[str, Any]:
-    """Return the options under polars' names: it takes the retry limit as a number and refuses deltalake's text."""
-    return {**options, "max_retries": int(options["max_retries"])} if "max_retries" in options else dict(options)
-
-
-def _wrote(commit: Commit, task: str, partition: Partition) -> bool:
-    return commit.manifest is not None and (commit.manifest.task, commit.manifest.partition) == (task, partition)

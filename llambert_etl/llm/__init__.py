@@ -43,6 +43,10 @@ class HalfRefusedError(ConfigError):
         self.replies = replies
 
 
+class EachRefusedError(HalfRefusedError):
+    """An annotator refused each document by itself: what it was asked may be wrong, or all of them are."""
+
+
 class Annotator(Protocol):
     """What answers a labelling question. `batch_size` is how many documents one call should be given."""
 

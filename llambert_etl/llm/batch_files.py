@@ -1,7 +1,8 @@
 """Provider batch files: a JSON line for each request, and the lines of results that come back in any order."""
 
+import codecs
 import json
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,11 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from llambert_etl.errors import DataError
 from llambert_etl.llm import Reply
 from llambert_etl.llm.chat import Questions, failed, refusal
+from llambert_etl.llm.served import is_passing
+from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.wording import shown
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class _Response(BaseModel):
@@ -31,30 +36,32 @@ def request_line(questions: Questions, text_hash: str, text: str) -> bytes:
 
 
 class Answered(NamedTuple):
+    """One result. `passing`: what failed may succeed when it is sent again."""
+
     reply: Reply
     place: str  # file and line
+    passing: bool = False
 
 
 def read_results(paths: Iterable[Path], questions: Questions) -> dict[str, Answered]:
-    """Return the replies in files of results, by text hash.
+    """Return the replies in files of results, by text hash; a failure gives way to an answer about the same document.
 
-    Raise DataError naming file and line for what is no result, and for two results about one document.
+    Raise DataError naming file and line for what is no result, and for two answers about one document.
     """
     answers: dict[str, Answered] = {}
     for path in paths:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                place = f"{path} line {number}"
-                result = _result(line, place)
-                reply = _reply(result, questions)
-                known = answers.setdefault(result.custom_id, Answered(reply, place))
-                if known.reply != reply:
-                    raise DataError(
-                        f"{place}: custom_id {shown(result.custom_id)} has another result in {known.place}; keep "
-                        "one of the two"
-                    )
+        for place, line in _lines(path):
+            result = _result(line, place)
+            found = _answered(result, questions, place)
+            known = answers.setdefault(result.custom_id, found)
+            if known.reply == found.reply or _failed(found):
+                continue
+            if not _failed(known):
+                raise DataError(
+                    f"{place}: custom_id {shown(result.custom_id)} has another result in {known.place}; keep one of "
+                    "the two"
+                )
+            answers[result.custom_id] = found
     return answers
 
 
@@ -68,6 +75,19 @@ def refuse_foreign(answers: Mapping[str, Answered], known: Container[str]) -> No
             )
 
 
+def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield place and content of each line that is not empty, without a byte order mark."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            place = f"{path} line {number}"
+            # JSON has no NUL: each second byte of an English text in UTF-16 is one.
+            if line.startswith(_UTF16) or b"\0" in line:
+                raise DataError(f"{place}: is in UTF-16 or no text at all; save the file as UTF-8")
+            # Files that were put one after the other have a mark inside.
+            if content := line.removeprefix(codecs.BOM_UTF8).strip():
+                yield place, content
+
+
 def _result(line: bytes, place: str) -> _Result:
     try:
         return _Result.model_validate_json(line)
@@ -79,11 +99,16 @@ def _result(line: bytes, place: str) -> _Result:
         ) from None
 
 
-def _reply(result: _Result, questions: Questions) -> Reply:
+def _answered(result: _Result, questions: Questions, place: str) -> Answered:
     response = result.response
     if response is None:
-        return failed(refusal(0, json.dumps({"error": result.error}).encode()))
+        return Answered(failed(refusal(0, json.dumps({"error": result.error}).encode())), place, passing=True)
     content = json.dumps(response.body).encode()
     if response.status_code != 200:
-        return failed(refusal(response.status_code, content))
-    return questions.reply("", content) or failed("unreadable")
+        reply = failed(refusal(response.status_code, content))
+        return Answered(reply, place, passing=is_passing(response.status_code))
+    return Answered(questions.reply("", content) or failed("unreadable"), place)
+
+
+def _failed(answered: Answered) -> bool:
+    return answered.reply.status == AnnotationStatus.FAILED

@@ -50,6 +50,7 @@ class Batch(BaseModel):
 
     id: str
     status: str
+    input_file_id: str | None = None
     output_file_id: str | None = None
     error_file_id: str | None = None
     metadata: dict[str, str] | None = None
@@ -84,33 +85,40 @@ class Provider:
         with connect(server) as client:
             yield cls(client, name, server)
 
-    def submit(self, requests: Path, intent: str) -> Batch:
-        """Upload requests and make a batch of them.
-
-        Making it is tried once: where its reply is lost, `find` tells whether there is one now.
-        """
+    def upload(self, requests: Path) -> str:
+        """Upload requests, of which nothing is answered yet; return the name that the provider gives the file."""
         with requests.open("rb") as file:
             form = {"file": ("requests.jsonl", file, "application/jsonl")}
-            uploaded = self._send(_File, "POST", "files", data={"purpose": "batch"}, files=form)
+            return self._send(_File, "POST", "files", data={"purpose": "batch"}, files=form).id
+
+    def create(self, file: str, intent: str) -> Batch:
+        """Make a batch of an uploaded file.
+
+        This is tried once: where its reply is lost, `find` tells whether there is one now.
+        """
         body = {
-            "input_file_id": uploaded.id,
+            "input_file_id": file,
             "endpoint": "/v1/chat/completions",
             "completion_window": "24h",
             "metadata": {_INTENT: intent},
         }
         return self._send(Batch, "POST", "batches", json=body)
 
-    def find(self, intent: str) -> Batch | None:
-        """Return the batch that was made for an intent, if it was made."""
+    def find(self, intent: str, file: str | None) -> Batch | None:
+        """Return the batch that was made for an intent, or of a file where the provider keeps no metadata."""
         query: dict[str, str | int] = {"limit": 100}
         while True:
             page = self._send(_Page, "GET", "batches", params=query)
             for batch in page.data:
-                if (batch.metadata or {}).get(_INTENT) == intent:
+                if (batch.metadata or {}).get(_INTENT) == intent or (file and batch.input_file_id == file):
                     return batch
             if not page.has_more or not page.data:
                 return None
             query["after"] = page.data[-1].id
+
+    def cancel(self, batch: str) -> None:
+        """Ask the provider to answer no more of a batch."""
+        self._send(Batch, "POST", f"batches/{quote(batch, safe='')}/cancel")
 
     def wait(self, batch: str, stop: threading.Event) -> Batch:
         """Return the batch when it is over. Raise TransientError after the longest wait, or when asked to stop."""

@@ -17,7 +17,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError, TransientError
-from llambert_etl.llm import HalfAnsweredError, HalfRefusedError, Reply
+from llambert_etl.llm import EachRefusedError, HalfAnsweredError, HalfRefusedError, Reply
 from llambert_etl.llm.chat import UNSUPPORTED, Questions, failed, refusal
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Server, Settings
@@ -63,8 +63,8 @@ class ServedAnnotator:
     def annotate(self, texts: Sequence[str]) -> list[Reply]:
         """Return one reply for each text, in order.
 
-        Raise ConfigError where the server refuses us, TransientError where it answers about no document; where it had
-        answered about some by then, HalfRefusedError and HalfAnsweredError.
+        Raise ConfigError where the server refuses us, HalfRefusedError where it had answered about some by then,
+        EachRefusedError where it refuses a whole batch; HalfAnsweredError where it leaves documents without an answer.
         """
         return asyncio.run(self._ask_all(texts))
 
@@ -95,11 +95,12 @@ class ServedAnnotator:
                 f"server {self.name!r}: no answer about {batch.unanswered} of {len(texts)} documents ({seen}); run the "
                 "step again when it is up, what it answered before is kept"
             )
-            raise HalfAnsweredError(message, replies) if batch.unanswered < len(texts) else TransientError(message)
+            raise HalfAnsweredError(message, replies)
         if reasons.total() == self.batch_size:
-            raise ConfigError(
+            raise EachRefusedError(
                 f"server {self.name!r}: refused all of {len(texts)} documents ({seen}); see whether the model has room "
-                "for them and the server takes what it is asked"
+                "for them and the server takes what it is asked",
+                replies,
             )
         return replies
 

@@ -87,8 +87,13 @@ def profile_documents(documents: pl.LazyFrame, recent_volumes: Sequence[int] = (
     return Profile("documents", columns, measures, {}, outcomes, reasons, examples, rows)
 
 
-def profile_annotations(annotations: pl.LazyFrame, asked: int, labels: Sequence[str]) -> Profile:
-    """Profile the current sample's annotations, one row for each text; `asked` is the size of the sample."""
+def profile_annotations(
+    annotations: pl.LazyFrame, asked: int, labels: Sequence[str], *, twice: int = 0, for_good: int = 0
+) -> Profile:
+    """Profile the current sample's annotations, the row that counts for each text; `asked` is the size of the sample.
+
+    `twice` is how many texts have an answer that does not count, `for_good` how many have none and get none.
+    """
     columns = _columns(annotations)
     if not _as_declared("annotations", columns):
         return Profile("annotations", columns)
@@ -112,6 +117,8 @@ def profile_annotations(annotations: pl.LazyFrame, asked: int, labels: Sequence[
         **counts,
         "labelled": outcomes["labelled"],
         "unusable_share": unusable / answered if answered else 0.0,
+        "answered_twice": twice,
+        "failed_for_good": for_good,
     }
     label_counts = count_labels(annotations.filter(labelled), labels)
     _add_shares(measures, label_counts)

@@ -117,7 +117,10 @@ def _annotations(task: LabellingTask) -> list[Expectation]:
         _none("labels outside the task's label set", "unknown_label"),
         _none("labels on rows that are not labelled", "label_without_status"),
         _none("probabilities that are not a distribution over the labels", "wrong_probabilities"),
-        _none("texts annotated twice", "duplicate"),
+        _none("rows beside the one that counts", "duplicate"),
+        # By a rule one answer counts, so none of these is in doubt.
+        _none("texts answered twice, of which one answer counts", "answered_twice", severity="warning"),
+        _none("documents failed for good", "failed_for_good", severity="warning"),
         _rows_between("tokens", "tokens", 0, None),
         _hashes(),
         *_label_shares(task),
@@ -198,8 +201,8 @@ def _at_most(name: str, measure: str, limit: float) -> Expectation:
     )
 
 
-def _none(name: str, measure: str) -> Expectation:
-    return Expectation(name, "none", "ExpectColumnMaxToBeBetween", "measures", measure, {"max_value": 0})
+def _none(name: str, measure: str, severity: Literal["critical", "warning"] = "critical") -> Expectation:
+    return Expectation(name, "none", "ExpectColumnMaxToBeBetween", "measures", measure, {"max_value": 0}, severity)
 
 
 def _rows_between(name: str, column: str, low: float, high: float | None) -> Expectation:

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable
 
-from llambert_etl.annotation.backlog import Backlog, answer
+from llambert_etl.annotation.asking import answer
+from llambert_etl.annotation.backlog import Backlog
 from llambert_etl.annotation.sent import refuse_sent
 from llambert_etl.config import LabellingTask
 from llambert_etl.lake import Lake
@@ -23,12 +24,14 @@ def annotate(
     prompt_hash: str,
     sample: int | None = None,
     spending: Spending | None = None,
+    retry_failed: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Manifest:
     """Ask about every sampled text that this prompt, model and revision have not answered; commit batch by batch.
 
-    A failed answer is kept as such and asked again by the next run. On SIGTERM the batch in flight is finished and
+    A failed answer is kept as such and asked again by later runs, until the document has failed for good; then only
+    with `retry_failed`. What another run answers meanwhile is not asked. On SIGTERM the batch in flight is finished and
     committed, then TransientError is raised; a second SIGTERM, or a kill, loses that batch and no other. Raise
     DataError, before the next batch, where the task's budget is used up, and ConfigError where a batch file is out.
     """
@@ -41,6 +44,7 @@ def annotate(
         prompt_hash=prompt_hash,
         spending=spending or Spending(task.annotator),
         sample=sample,
+        retry_failed=retry_failed,
     )
     refuse_sent(work)
     answer(work, annotator, progress, clock)

@@ -2,54 +2,65 @@
 
 import logging
 import tempfile
-import uuid
-from collections.abc import Callable
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import polars as pl
 
-from llambert_etl.annotation.backlog import Backlog, stop_signal
+from llambert_etl.annotation.asking import stop_signal
+from llambert_etl.annotation.backlog import Backlog
+from llambert_etl.annotation.claims import standing, submit
 from llambert_etl.annotation.sent import Desk, Sent, refuse_sent
+from llambert_etl.annotation.tries import is_answered, without_blame
 from llambert_etl.documents import as_of
-from llambert_etl.errors import ConfigError, DataError, TransientError
+from llambert_etl.errors import ConfigError, DataError, LlambertError, TransientError
 from llambert_etl.lake import lake_faults
 from llambert_etl.llm.batch_files import Answered, read_results, refuse_foreign, request_line
 from llambert_etl.llm.chat import failed
 from llambert_etl.llm.provider import Batch, Provider
 from llambert_etl.llm.served import ServedAnnotator, check_access
 from llambert_etl.manifest import Manifest
+from llambert_etl.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 # What OpenAI takes in one file, with room to spare in bytes.
 _MAX_REQUESTS, _MAX_BYTES = 50_000, 150_000_000
-_MISSING = "not_in_batch"
+_MISSING, _CANCELLED, _EXPIRED = "not_in_batch", "batch_cancelled", "batch_expired"
 
 
 def annotate_in_batches(
-    work: Backlog, annotator: ServedAnnotator, *, progress: Callable[[int, int], None] = lambda done, total: None
+    work: Backlog,
+    annotator: ServedAnnotator,
+    settings: Settings,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Manifest:
     """Do what `annotate` does through batch files, one after the other; a run sends each document once.
 
-    What is sent is written to the lake first: a run that was killed, or that ran out of time, is continued by the next,
-    which waits for the same batch.
+    What is sent is written to the lake first, by one run only: a run that was killed, or that ran out of time, is
+    continued by the next, and two at once wait for the same batch. What a batch that expired did not come to is sent
+    again.
     """
-    desk, tried = Desk(work), set[str]()
+    desk, tried = Desk(work, settings), set[str]()
     with stop_signal() as stop, Provider.open(annotator.name, annotator.server) as provider:
-        sent = _left_behind(desk, provider)
         while True:
+            sent = standing(desk, provider, annotator.server, stop, clock)
             if sent is None:
-                waiting = work.documents.filter(~pl.col("text_hash").is_in(list(tried)))
+                waiting = work.still_open(work.documents).filter(~pl.col("text_hash").is_in(list(tried)))
                 if waiting.is_empty():
                     return work.finish()
                 work.check_budget()
                 sent = _send(waiting, work, annotator, desk, provider)
+            if sent is None or sent.batch is None:
+                continue
             logger.info("annotate %s: waiting for batch %s", work.task.name, sent.batch)
-            batch = provider.wait(str(sent.batch), stop)
-            _settle(sent, batch, work, annotator, desk, provider)
+            batch = provider.wait(sent.batch, stop)
+            tried |= _settle(sent, batch, work, annotator, desk, provider)
             progress(work.done, work.documents.height)
-            tried |= sent.documents.keys()
-            sent = None
 
 
 def write_batch(work: Backlog, annotator: ServedAnnotator, file: Path) -> Manifest:
@@ -86,27 +97,18 @@ def read_batch(work: Backlog, annotator: ServedAnnotator, file: Path) -> Manifes
     return work.finish()
 
 
-def _left_behind(desk: Desk, provider: Provider) -> Sent | None:
-    """Return what an earlier run sent and did not read. One killed as it sent may have sent it, or not."""
-    sent = desk.read()
-    if sent is None or sent.batch is not None:
-        return sent
-    found = provider.find(sent.intent)
-    if found is None:
-        desk.clear()
-        return None
-    return desk.write(sent.model_copy(update={"batch": found.id}))
-
-
-def _send(waiting: pl.DataFrame, work: Backlog, annotator: ServedAnnotator, desk: Desk, provider: Provider) -> Sent:
+def _send(
+    waiting: pl.DataFrame, work: Backlog, annotator: ServedAnnotator, desk: Desk, provider: Provider
+) -> Sent | None:
+    """Claim documents, send them and return what was sent; None where another run has the claim."""
     with tempfile.TemporaryDirectory() as folder:
         requests = Path(folder) / "requests.jsonl"
         chosen = _write(waiting, requests, work, annotator)
-        documents = dict(chosen.select("text_hash", "id").iter_rows())
-        sent = desk.write(Sent(intent=uuid.uuid4().hex, batch=None, documents=documents))
-        batch = provider.submit(requests, sent.intent)
-    logger.info("annotate %s: sent batch %s about %s documents", work.task.name, batch.id, chosen.height)
-    return desk.write(sent.model_copy(update={"batch": batch.id}))
+        claim = Sent.claim(dict(chosen.select("text_hash", "id").iter_rows()))
+        sent = submit(claim, requests, desk, provider)
+    if sent is not None:
+        logger.info("annotate %s: sent batch %s about %s documents", work.task.name, sent.batch, chosen.height)
+    return sent
 
 
 def _write(documents: pl.DataFrame, path: Path, work: Backlog, annotator: ServedAnnotator) -> pl.DataFrame:
@@ -126,18 +128,46 @@ def _write(documents: pl.DataFrame, path: Path, work: Backlog, annotator: Served
 
 def _settle(
     sent: Sent, batch: Batch, work: Backlog, annotator: ServedAnnotator, desk: Desk, provider: Provider
-) -> None:
-    """Keep the results of a batch that is over, in one commit, and clear the desk.
+) -> set[str]:
+    """Keep the results of a batch that is over, in one commit, and clear the desk. Return the texts that it came to.
 
-    Raise TransientError where there are fewer of them than the provider says, ConfigError after that where they say
-    that another batch would fare no better.
+    Raise TransientError where there are fewer of them than the provider says, or none; ConfigError after that where
+    they say that another batch would fare no better.
     """
     if batch.status == "failed":
-        desk.clear()
+        desk.swap(sent, None)
         raise ConfigError(
             f"server {annotator.name!r}: refused batch {batch.id} as a whole ({batch.fault}), nothing of it is paid; "
             "see whether the account may send so many requests about this model, or take a smaller sample"
         )
+    answers = _results(sent, batch, annotator, desk, provider)
+    asked = pl.DataFrame({"id": list(sent.documents.values()), "text_hash": list(sent.documents)})
+    if batch.status == "expired":
+        answers = {key: answer for key, answer in answers.items() if answer.reply.reason != _EXPIRED}
+        asked = asked.filter(pl.col("text_hash").is_in(list(answers)))
+    missing = _CANCELLED if batch.status == "cancelled" else _MISSING
+    well = _keep(asked, answers, work, missing, annotator)
+    desk.swap(sent, None)
+    for answered in answers.values():
+        check_access(annotator.name, 400, str(answered.reply.reason))
+    if not well and batch.status != "cancelled":
+        raise _in_vain(batch, answers, annotator)
+    return set(asked["text_hash"])
+
+
+def _in_vain(batch: Batch, answers: Mapping[str, Answered], annotator: ServedAnnotator) -> LlambertError:
+    """Return the error of a batch that is over without a single answer, whatever its status says."""
+    reasons = Counter(str(answered.reply.reason) for answered in answers.values())
+    seen = ", ".join(sorted(reasons)) or "no results"
+    said = f"server {annotator.name!r}: batch {batch.id} is {batch.status}, but nothing of it is answered ({seen})"
+    if answers and not any(answered.passing for answered in answers.values()):
+        return ConfigError(f"{said}; see whether the model has room for the documents and takes what it is asked")
+    return TransientError(f"{said}; run the step again, it is sent again")
+
+
+def _results(
+    sent: Sent, batch: Batch, annotator: ServedAnnotator, desk: Desk, provider: Provider
+) -> dict[str, Answered]:
     with tempfile.TemporaryDirectory() as folder:
         results = provider.download(batch, Path(folder))
         try:
@@ -153,16 +183,26 @@ def _settle(
             f"server {annotator.name!r}: {batch.answered} requests of batch {batch.id} are answered, but its files "
             f"hold {len(answers)} results; run the step again, it reads them again"
         )
-    asked = pl.DataFrame({"id": list(sent.documents.values()), "text_hash": list(sent.documents)})
-    _keep(asked, answers, work)
-    desk.clear()
-    for answered in answers.values():
-        check_access(annotator.name, 400, str(answered.reply.reason))
+    return answers
 
 
-def _keep(asked: pl.DataFrame, answers: dict[str, Answered], work: Backlog) -> None:
-    """Commit what is said of the documents that have no answer yet; those that nothing is said of are `failed`."""
+def _keep(
+    asked: pl.DataFrame,
+    answers: Mapping[str, Answered],
+    work: Backlog,
+    missing: str = _MISSING,
+    annotator: ServedAnnotator | None = None,
+) -> bool:
+    """Commit what is said of the documents that have no answer yet; those that nothing is said of are `failed`.
+
+    Return whether anything was answered or, where nothing was, whether the annotator is well and answers a text again.
+    """
     open_ = work.unanswered(asked)
     found = [answers.get(text_hash) for text_hash in open_["text_hash"]]
-    work.keep(open_, [failed(_MISSING) if answer is None else answer.reply for answer in found])
+    replies = [failed(missing) if answer is None else answer.reply for answer in found]
+    well = any(is_answered(answer.reply) for answer in answers.values())
+    if not well and replies and annotator is not None:
+        well = work.is_well(annotator, replies)
+    work.keep(open_, replies if well else without_blame(replies))
     work.commit()
+    return well

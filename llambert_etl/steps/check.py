@@ -5,7 +5,14 @@ import logging
 
 import polars as pl
 
-from llambert_etl.annotation.answers import answers
+from llambert_etl.annotation.answers import (
+    answered_twice,
+    decided,
+    failed_for_good,
+    labelled_answers,
+    question,
+    rows_about,
+)
 from llambert_etl.config import LabellingTask
 from llambert_etl.documents import as_of, sample
 from llambert_etl.errors import DataError
@@ -28,7 +35,7 @@ from llambert_etl.quality import (
     render,
     validate,
 )
-from llambert_etl.schemas import AnnotationStatus, DocumentStatus
+from llambert_etl.schemas import DocumentStatus
 
 logger = logging.getLogger(__name__)
 
@@ -137,15 +144,19 @@ def _documents(task: LabellingTask, partition: Partition, lake: Lake) -> Profile
 
 def _annotations(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: str, size: int) -> Profile:
     chosen = sample(as_of(lake, task.name, partition), size, task.annotator.seed)
-    asked = answers(task, lake, prompt_hash).join(chosen.lazy().select("text_hash"), on="text_hash", how="semi")
-    return profile_annotations(_final(asked), chosen.height, task.label_names)
+    rows = rows_about(question(task, prompt_hash), task.name, lake)
+    asked = rows.join(chosen.lazy().select("text_hash"), on="text_hash", how="semi")
+    return profile_annotations(
+        decided(asked),
+        chosen.height,
+        task.label_names,
+        twice=_count(answered_twice(asked)),
+        for_good=_count(failed_for_good(asked)),
+    )
 
 
-def _final(asked: pl.LazyFrame) -> pl.LazyFrame:
-    """Keep a failed row only where no later run got an answer: asking again adds a row beside it."""
-    answered = asked.filter(pl.col("status") != AnnotationStatus.FAILED)
-    failed = asked.filter(pl.col("status") == AnnotationStatus.FAILED)
-    return pl.concat([answered, failed.join(answered.select("text_hash"), on="text_hash", how="anti")])
+def _count(rows: pl.LazyFrame) -> int:
+    return int(rows.select(pl.len()).collect().item())
 
 
 def _reference(
@@ -163,7 +174,7 @@ def _reference(
     published = lake.scan("labels", task.name)
     others = published.filter(pl.col("partition").is_in([str(day) for day in days]))
     number = version.item()
-    learnt = answers(task, lake, prompt_hash).filter(pl.col("status") == AnnotationStatus.LABELLED)
+    learnt = labelled_answers(task, lake, prompt_hash)
     candidates = [
         (f"model version {number} on other partitions", others.filter(pl.col("model_version") == number)),
         (f"labels now served for {partition}", lake.scan("labels", task.name, partition)),

@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 
+from llambert_etl.annotation.answers import decided
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import DataError
 from llambert_etl.lake import Lake, lake_faults
@@ -49,9 +50,16 @@ def explain(task: LabellingTask, document: str, *, lake: Lake, partition: Partit
         model=None if label is None else _model(lake, task, day),
         gate=None if label is None else _gate(lake, task, day, label["run"]),
         promotions=[] if label is None else _promotions(lake, task, label["model_version"]),
-        annotations=_rows(lake, "annotations", task, None, same_text),
+        annotations=_said(lake, task, same_text),
         gold=_rows(lake, "gold", task, None, same_text),
     )
+
+
+def _said(lake: Lake, task: LabellingTask, same_text: pl.Expr) -> list[Row]:
+    """Return the answer that counts to each question about a text."""
+    with lake_faults("annotations"):
+        rows = decided(lake.scan("annotations", task.name).filter(same_text)).collect()
+    return rows.sort("partition", maintain_order=True).to_dicts()
 
 
 def _rows(

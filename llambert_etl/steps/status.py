@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from llambert_etl.annotation.answers import outcomes
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import TransientError
 from llambert_etl.exports.snapshots import File, read_latest
@@ -62,7 +63,7 @@ def status(task: LabellingTask, *, lake: Lake, registry: Registry) -> Status:
         task=task,
         documents=_counts(documents, "status"),
         refusals=_counts(documents.filter(pl.col("status") == DocumentStatus.REJECTED), "reason"),
-        annotations=_counts(lake.scan("annotations", task.name), "status"),
+        annotations=outcomes(task.name, lake),
         # An id in a later partition is a newer revision.
         gold=_counts(lake.scan("gold", task.name).sort("partition").unique("id", keep="last"), "split"),
         labels=_counts(lake.scan("labels", task.name), "label"),

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from llambert_etl.annotation.backlog import Backlog, answer
+from llambert_etl.annotation.asking import answer
+from llambert_etl.annotation.backlog import Backlog
 from llambert_etl.annotation.sent import refuse_sent
 from llambert_etl.config import LabellingTask, StudyKind, fingerprint
 from llambert_etl.documents import draw, hash_text
@@ -140,15 +141,15 @@ class _Exam:
         answer(work, annotator, self._progress)
         spent = spending.tokens_in + spending.tokens_out
         self.rows["read"] += documents.height
-        self.rows["asked"] += work.done
-        self.rows["answered_before"] += documents.height - work.done
+        self.rows["asked"] += work.asked
+        self.rows["answered_before"] += documents.height - work.asked
         self.tokens, self.usd = self.tokens + spent, self.usd + spending.usd
-        if work.done and self._cost(task) is None:
-            seconds = (time.monotonic() - started) / work.done
-            self._keep(task, Cost(seconds=seconds, tokens=spent / work.done, usd=spending.usd / work.done))
+        if work.asked and self._cost(task) is None:
+            seconds = (time.monotonic() - started) / work.asked
+            self._keep(task, Cost(seconds=seconds, tokens=spent / work.asked, usd=spending.usd / work.asked))
         labelled = work.answered().filter(pl.col("status") == AnnotationStatus.LABELLED)
         with lake_faults(f"annotations {task.name}"):
-            said = labelled.select("text_hash", said="label").collect().unique("text_hash")
+            said = labelled.select("text_hash", said="label").collect()
         return documents.join(said, on="text_hash", how="left")
 
     def outcome(self, variant: Variant, answers: pl.DataFrame) -> Outcome:

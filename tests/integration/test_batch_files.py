@@ -1,5 +1,6 @@
 """Batch files carried by hand: a wrong line is told with its place, and nothing of its file is taken."""
 
+import codecs
 import json
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,11 @@ def doubled(lines: list[Line]) -> bytes:
         (lambda lines: jsonl(lines)[:-30], r"line 12: no result of a batch .*; fetch the file again, it may be cut"),
         (lambda lines: jsonl([{"id": "x"}]), r"line 1: no result of a batch \(custom_id missing\)"),
         (lambda lines: b"<html>", "line 1: no result of a batch"),
+        (lambda lines: jsonl(lines).decode().encode("utf-16"), "line 1: is in UTF-16 or no text at all; save"),
+        (lambda lines: jsonl(lines).decode().encode("utf-16-le"), "line 1: is in UTF-16 or no text at all; save"),
         (lambda lines: b"\n", "no results in it; fetch the output file"),
     ],
-    ids=["doubled", "foreign", "cut", "other rows", "html", "empty"],
+    ids=["doubled", "foreign", "cut", "other rows", "html", "utf-16", "utf-16, no mark", "empty"],
 )
 def test_a_wrong_line_is_named_and_nothing_is_committed(
     batches: BatchHouse, provider: FakeProvider, tmp_path: Path, spoil: Any, said: str
@@ -91,3 +94,26 @@ def test_files_that_cannot_be_written_or_read_are_named(batches: BatchHouse, tmp
             batches.write(folder)
     with pytest.raises(ConfigError, match=r"gone.jsonl: cannot be read"):
         batches.read(tmp_path / "gone.jsonl")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_result(batches: BatchHouse, provider: FakeProvider, tmp_path: Path) -> None:
+    file, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
+    batches.write(file)
+    lines = batches.results(provider, file)
+    results.write_bytes(codecs.BOM_UTF8 + jsonl(lines[:5]) + codecs.BOM_UTF8 + jsonl(lines[5:]))
+    assert batches.read(results).rows["labelled"] == DOCUMENTS
+    assert right(batches)
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["error first", "error last"])
+def test_an_answer_wins_over_an_error_about_the_same_document(
+    batches: BatchHouse, provider: FakeProvider, tmp_path: Path, order: int
+) -> None:
+    file, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
+    batches.write(file)
+    lines = batches.results(provider, file)
+    first = {**lines[0], "response": None, "error": {"code": "server_error", "message": "tried again"}}
+    second = {**lines[0], "response": {"status_code": 429, "body": {"error": {"code": "rate_limit_exceeded"}}}}
+    results.write_bytes(jsonl([first, second, *lines][::order]))
+    assert batches.read(results).rows["labelled"] == DOCUMENTS
+    assert right(batches)

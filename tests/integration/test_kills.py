@@ -15,9 +15,11 @@ from llambert_etl.lake.definitions import PARTITION_COLUMNS, TABLE_PROPERTIES
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
+from tests.annotating import RuleAnnotator, even, ingest, run_annotate
 from tests.children import Child, race
 from tests.faults import COMMIT, Fault, Proxy
 from tests.lake_writers import DAY, NEXT, TASK, append, content, documents, manifest, replace
+from tests.tasks import make_task
 
 LOST = ["500_after", "drop_after"]
 TRANSIENT = TransientError.exit_code
@@ -135,6 +137,17 @@ def test_an_append_whose_reply_is_lost_is_known_by_its_rows(
     proxy.rule(fault, "PUT", COMMIT)
     append(faulty, "new")
     assert (lake.version("documents"), content(lake)) == (before + 1, "enw")
+
+
+@pytest.mark.parametrize("fault", LOST)
+def test_answers_whose_commit_lost_its_reply_are_not_taken_for_another_runs(
+    lake: Lake, faulty: Lake, proxy: Proxy, fault: Fault
+) -> None:
+    ingest(lake, make_task(), DAY, range(4))
+    proxy.rule(fault, "PUT", COMMIT)
+    done = run_annotate(faulty, RuleAnnotator(even))
+    assert done.rows == {"read": 4, "labelled": 4, "unparsed": 0, "failed": 0, "reused": 0}
+    assert done.versions_written == {"annotations": lake.version("annotations")}
 
 
 # R04: the same step twice

@@ -35,15 +35,15 @@ GUARDS = (
     Guard(
         "one application transaction puts racing appends in a row",
         "llambert_etl/lake/tables.py",
-        "Transaction(fence, turn), retries",
-        "Transaction(f'{fence}/{manifest.run}', turn), retries",
+        "properties_of(made, Transaction(fence, turn), retries",
+        "properties_of(made, Transaction(f'{fence}/{made.run}', turn), retries",
         _KILLS + "racing_appends_of_overlapping_rows_add_each_row_once",
     ),
     Guard(
         "an append leaves out the rows that the table holds",
-        "llambert_etl/lake/tables.py",
-        'on=key, how="anti", nulls_equal=True)',
-        'on=key, how="left", nulls_equal=True)',
+        "llambert_etl/lake/keys.py",
+        'collect(), on=key, how="anti", nulls_equal=True)',
+        'collect(), on=key, how="left", nulls_equal=True)',
         _LAKE + "append_once_adds_only_what_is_absent",
     ),
     Guard(
@@ -63,8 +63,8 @@ GUARDS = (
     Guard(
         "a text that was answered is never asked again",
         "llambert_etl/annotation/backlog.py",
-        'on="text_hash", how="anti")',
-        'on="text_hash", how="left")',
+        'documents.join(answered, on="text_hash", how="anti")',
+        'documents.join(answered, on="text_hash", how="left")',
         "tests/integration/test_annotate.py::test_a_second_run_asks_nothing",
     ),
     Guard(

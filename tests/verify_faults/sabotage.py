@@ -11,23 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from llambert_etl.stack.stack import REPOSITORY
+from tests.verify_faults.answer_guards import ANSWER_GUARDS
 from tests.verify_faults.guards import GUARDS, Guard
 
+_ALL = (*GUARDS, *ANSWER_GUARDS)
 _DEADLINE = 900
 _FAILED = 1  # pytest's exit code where tests failed; another one means that they did not run
 
 
 def sabotage(say: Callable[[str], None]) -> dict[str, Any]:
     """Return each guard with the test that missed it, and as problems the guards that no test missed."""
-    problems = [f"{guard.name}: {why}" for guard in GUARDS if (why := _stale(guard, REPOSITORY))]
+    problems = [f"{guard.name}: {why}" for guard in _ALL if (why := _stale(guard, REPOSITORY))]
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="llambert-sabotage-") as folder:
         copy = _copy(Path(folder) / "copy")
         say("sabotage: the tests without any sabotage")
-        whole = _pytest(copy, sorted({guard.test for guard in GUARDS}))
+        whole = _pytest(copy, sorted({guard.test for guard in _ALL}))
         if whole.returncode != 0:
             return {"guards": [], "problems": [*problems, f"red without sabotage:\n{whole.stdout[-3000:]}"]}
-        for guard in GUARDS:
+        for guard in _ALL:
             if _stale(guard, copy):
                 continue
             started = time.monotonic()

@@ -88,7 +88,7 @@ ANNOTATIONS: list[tuple[str, Spoil]] = [
     ("labels outside the task's label set", change(0, label="odd")),
     ("labels on rows that are not labelled", change(0, status="unparsed")),
     ("probabilities that are not a distribution over the labels", change(0, probabilities=[])),
-    ("texts annotated twice", repeat(0)),
+    ("rows beside the one that counts", repeat(0)),
     ("tokens", change(0, tokens=-1)),
     ("text hashes", change(0, text_hash="ABC")),
     ("share of 'negative'", relabel(TASK, {"positive": 290, "negative": 10})),
@@ -98,6 +98,8 @@ ANNOTATIONS: list[tuple[str, Spoil]] = [
         lambda rows: [row.update(status="failed", label=None, probabilities=None) for row in rows[:40]] and None,
     ),
 ]
+
+WARNED = ("texts answered twice, of which one answer counts", "documents failed for good")
 
 LABELS: list[tuple[str, Spoil]] = [
     ("accepted documents without a label", lambda rows: rows.pop(0) and None),
@@ -230,6 +232,13 @@ def test_a_low_volume_only_warns() -> None:
     assert [(o.name, o.severity, o.stops) for o in found] == [("volume beside recent partitions", "warning", False)]
 
 
+def test_texts_answered_twice_and_documents_failed_for_good_only_warn() -> None:
+    rows = frames.frame("annotations", frames.annotations(TASK))
+    profile = profile_annotations(rows, frames.ROWS, TASK.label_names, twice=2, for_good=3)
+    found = [o for o in outcomes(TASK, profile) if not o.passed]
+    assert [(o.name, o.observed, o.stops) for o in found] == [(WARNED[0], "2", False), (WARNED[1], "3", False)]
+
+
 @pytest.mark.parametrize("column", ["id", "text_hash", "label", "confidence", "probabilities", "model_version"])
 def test_a_missing_or_retyped_column_fails_only_its_own_expectation(column: str) -> None:
     sound = frames.frame("labels", frames.labels(TASK))
@@ -265,7 +274,12 @@ def test_every_expectation_has_a_fixture_that_fails_it() -> None:
     shares = {"share of 'positive'", "share of 'negative'"}
     covered = {name for name, _ in DOCUMENTS} | shape | {"accepted documents", "volume beside recent partitions"}
     assert every_expectation(TASK, documents_profile()) == covered
-    assert every_expectation(TASK, annotations_profile()) == {name for name, _ in ANNOTATIONS} | shape | alone
+    assert every_expectation(TASK, annotations_profile()) == {
+        *(name for name, _ in ANNOTATIONS),
+        *WARNED,
+        *shape,
+        *alone,
+    }
     assert every_expectation(TASK, labels_profile()) == {name for name, _ in LABELS} | shape | alone | odd | shares
 
 

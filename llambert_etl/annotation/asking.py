@@ -1,0 +1,61 @@
+"""Asking about a whole backlog, batch by batch, until it is done or somebody asks to stop."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from llambert_etl.annotation.backlog import Backlog
+from llambert_etl.errors import TransientError
+from llambert_etl.llm import Annotator
+from llambert_etl.signals import handling
+
+# A batch is committed when it has this age or, where one call of the annotator takes longer, after the call.
+COMMIT_SECONDS = 60.0
+
+
+def answer(
+    work: Backlog,
+    annotator: Annotator,
+    progress: Callable[[int, int], None],
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Ask about every document of the backlog that no other run has answered by then, and commit batch by batch.
+
+    On SIGTERM the batch in flight is finished and committed, then TransientError is raised; a second SIGTERM, or a
+    kill, loses that batch and no other. Raise DataError, before the next batch, where the task's budget is used up.
+    """
+    # What a server has answered is paid for, so it is committed at once.
+    age = COMMIT_SECONDS if work.task.annotator.server is None else 0.0
+    with stop_signal() as stop:
+        committed, left = clock(), work.documents
+        while not (left := work.next_ones(left)).is_empty():
+            work.check_budget()
+            work.ask(annotator, left.head(annotator.batch_size))
+            left = left.slice(annotator.batch_size)
+            progress(work.done, work.documents.height)
+            if clock() - committed >= age or stop.is_set():
+                work.commit()
+                committed = clock()
+            if stop.is_set() and work.done < work.documents.height:
+                raise TransientError(
+                    f"{work.step} {work.task.name} {work.partition}: asked to stop after {work.done} of "
+                    f"{work.documents.height} documents; they are committed, run it again for the rest"
+                )
+        work.commit()
+
+
+@contextmanager
+def stop_signal() -> Iterator[threading.Event]:
+    """Turn SIGTERM into an event for as long as the context lasts."""
+    stop = threading.Event()
+
+    def ask_to_stop(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise SystemExit(TransientError.exit_code)  # no error of a step: nothing on the way may catch it
+        stop.set()
+
+    with handling(ask_to_stop, signal.SIGTERM):
+        yield stop

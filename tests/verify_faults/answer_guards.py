@@ -1,0 +1,103 @@
+"""Guards of what the annotator is asked and has answered, as those of `guards`."""
+
+from tests.verify_faults.guards import Guard
+
+_KILLS = "tests/integration/test_kills.py::test_"
+_ANSWERS = "tests/integration/test_answers.py::test_"
+_FAILED = "tests/integration/test_failed_for_good.py::test_"
+_CLAIMS = "tests/integration/test_batch_claims.py::test_"
+_BATCHES = "tests/integration/test_batches.py::test_"
+
+ANSWER_GUARDS = (
+    Guard(
+        "a question that is answered takes no other row",
+        "llambert_etl/lake/keys.py",
+        "closing = _missing(wanted.filter(~is_open), held.filter(~is_open), key)",
+        'closing = _missing(wanted.filter(~is_open), held.filter(~is_open), [*key, "status"])',
+        _ANSWERS + "a_question_that_is_answered_takes_no_other_row",
+    ),
+    Guard(
+        "of two answers to a text a rule chooses",
+        "llambert_etl/annotation/answers.py",
+        'return rows.sort(order).unique(_KEY, keep="first", maintain_order=True)',
+        "return rows",
+        _ANSWERS + "every_reader_sees_the_one_answer_that_counts",
+    ),
+    Guard(
+        "answers whose commit lost its reply are the run's own",
+        "llambert_etl/lake/tables.py",
+        "if not was_committed(self.storage, table, delta, files[0].key):",
+        "if True:",
+        _KILLS + "answers_whose_commit_lost_its_reply_are_not_taken_for_another_runs[500_after]",
+    ),
+    Guard(
+        "what another run has answered meanwhile is not asked for",
+        "llambert_etl/annotation/backlog.py",
+        "if version != self._looked:",
+        "if False:",
+        _ANSWERS + "an_answer_that_another_run_gave_meanwhile_is_not_asked_for",
+    ),
+    Guard(
+        "two runs at once do not ask in one order",
+        "llambert_etl/annotation/backlog.py",
+        "if vain > self._vain:",
+        "if False:",
+        _ANSWERS + "a_run_that_another_is_always_ahead_of_goes_on_in_another_order",
+    ),
+    Guard(
+        "a document that failed in so many runs is left alone",
+        "llambert_etl/annotation/backlog.py",
+        "unanswered.filter(~self._have_failed_for_good())",
+        "unanswered",
+        _FAILED + "one_bad_document_fails_in_so_many_runs_and_is_then_left_alone",
+    ),
+    Guard(
+        "a server that is down uses up no try of a document",
+        "llambert_etl/annotation/backlog.py",
+        "self.keep(documents, replies if well else without_blame(replies))",
+        "self.keep(documents, replies)",
+        _FAILED + "a_server_that_goes_down_half_way_uses_up_no_try",
+    ),
+    Guard(
+        "one bad document is told from a server that is down",
+        "llambert_etl/annotation/backlog.py",
+        "if refused or self._answerable is None:",
+        "if True:",
+        _FAILED + "one_bad_document_fails_in_so_many_runs_and_is_then_left_alone",
+    ),
+    Guard(
+        "a batch is claimed before it is sent",
+        "llambert_etl/annotation/claims.py",
+        "if desk.swap(None, claim) != claim:",
+        "if False:",
+        _CLAIMS + "two_runs_send_one_batch_and_both_read_it",
+    ),
+    Guard(
+        "a run that lost its claim sends nothing under it",
+        "llambert_etl/annotation/claims.py",
+        "if desk.swap(claim, sending) != sending:",
+        "if False:",
+        _CLAIMS + "a_run_that_was_taken_for_dead_as_it_uploaded_sends_nothing_under_its_old_claim",
+    ),
+    Guard(
+        "a note is replaced by whoever has seen it",
+        "llambert_etl/annotation/sent.py",
+        "if _parse(lies) == old else lies.encode()",
+        "",
+        _CLAIMS + "a_run_that_reads_late_leaves_the_note_of_the_next_batch",
+    ),
+    Guard(
+        "a batch of which nothing is answered is no success",
+        "llambert_etl/steps/batch.py",
+        'if not well and batch.status != "cancelled":',
+        "if False:",
+        _BATCHES + "a_batch_of_which_every_row_failed_is_no_success_and_blames_no_document[failed]",
+    ),
+    Guard(
+        "what an expired batch did not come to is sent again",
+        "llambert_etl/steps/batch.py",
+        'if batch.status == "expired":',
+        "if False:",
+        _BATCHES + "what_an_expired_batch_did_not_come_to_is_sent_again_and_counted_once",
+    ),
+)
