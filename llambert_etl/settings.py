@@ -27,12 +27,11 @@ from pydantic_settings import (
 )
 
 from llambert_etl.config.connections import ConnectionName, ConnectionUri
+from llambert_etl.config.fields import ADDRESS, REGISTRY
+from llambert_etl.config.words import in_our_words
 from llambert_etl.errors import ConfigError
 
 _COMPUTING = tuple("PATH HOME TMPDIR LANG LC_ PYTHON PYTORCH_ LD_ CUDA_ NVIDIA_ NCCL_ OMP_ MKL_".split())
-
-# Empty is as good as left out.
-_ADDRESS = r"^(https?://\S+)?$"
 
 
 class Kubernetes(BaseModel):
@@ -127,11 +126,15 @@ class Settings(BaseSettings):
     connections: dict[ConnectionName, ConnectionUri] = Field(
         default_factory=dict, description="name -> URI of a database that tasks may name"
     )
-    mlflow_uri: str = Field(default="", pattern=_ADDRESS, description="address of the MLflow server")
+    mlflow_uri: str = Field(
+        default="",
+        pattern=REGISTRY,
+        description="address of the MLflow server; a file does for steps by hand on one machine: `sqlite:////data/mlflow.db`",
+    )
     mlflow_username: SecretStr | None = Field(default=None, description="its login")
     mlflow_password: SecretStr | None = Field(default=None, description="its password")
     s3_endpoint: str | None = Field(
-        default=None, pattern=_ADDRESS, description="address of the S3 service; AWS where left out"
+        default=None, pattern=ADDRESS, description="address of the S3 service; AWS where left out"
     )
     s3_region: str = Field(default="us-east-1", pattern=r"^[A-Za-z0-9-]{1,63}$", description="region of the S3 service")
     s3_access_key_id: SecretStr | None = Field(
@@ -273,7 +276,7 @@ def load_settings() -> Settings:
         return Settings()  # type: ignore[call-arg]  # `lake` comes from the environment
     except ValidationError as error:
         faults = "; ".join(
-            f"LLAMBERT_{'__'.join(str(part) for part in fault['loc']).upper() or '*'}: {fault['msg']}"
+            f"LLAMBERT_{'__'.join(str(part) for part in fault['loc']).upper() or '*'}: {in_our_words(fault)}"
             for fault in error.errors(include_input=False, include_url=False)
         )
         raise ConfigError(f"settings: {faults}") from None

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import polars as pl
 
 from llambert_etl.config import LabellingTask
-from llambert_etl.errors import TransientError
+from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.exports.snapshots import File, read_latest
 from llambert_etl.lake import Commit, Lake
 from llambert_etl.manifest import Manifest
@@ -46,12 +46,12 @@ class Status:
     recent: list[Manifest]
 
 
-def status(task: LabellingTask, *, lake: Lake, registry: Registry) -> Status:
-    """Read the tables and the registry; a registry that is down is part of the answer."""
-    champion, outage = None, None
+def status(task: LabellingTask, *, lake: Lake, registry: Registry | None) -> Status:
+    """Read the tables and the registry; a registry that is down, or not set, is part of the answer."""
+    champion, outage = None, None if registry else "LLAMBERT_MLFLOW_URI is not set"
     try:
-        champion = registry.champion(task.name)
-    except TransientError as error:
+        champion = registry.champion(task.name) if registry else None
+    except (TransientError, ConfigError) as error:
         outage = str(error)
     documents = lake.scan("documents", task.name)
     commits = {table: list(islice(lake.commits(table, task.name), _RECENT_RUNS)) for table in TABLES}
