@@ -16,7 +16,7 @@ from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.partition import Partition, parse_partition
 from llambert_etl.registry.faults import Absent, registry_faults
 from llambert_etl.registry.packaging import ARTIFACT, PLACE, package
-from llambert_etl.registry.runs import EXISTS, Measurement, find_run, log_run
+from llambert_etl.registry.runs import EXISTS, FILE, Measurement, find_run, log_run
 from llambert_etl.registry.versions import (
     CARD,
     RUN_KEY,
@@ -52,6 +52,8 @@ class Registry:
         """Raise ConfigError where no server is set, or where its address carries a password that logs would show."""
         if not settings.mlflow_uri:
             raise ConfigError("no registry: set LLAMBERT_MLFLOW_URI to the address of the MLflow server")
+        if settings.mlflow_uri.startswith(FILE):
+            Path(settings.mlflow_uri.removeprefix(FILE)).parent.mkdir(parents=True, exist_ok=True)
         if "@" in urlsplit(settings.mlflow_uri).netloc:
             raise ConfigError(
                 "LLAMBERT_MLFLOW_URI holds credentials: use LLAMBERT_MLFLOW_USERNAME and LLAMBERT_MLFLOW_PASSWORD"
