@@ -5,15 +5,12 @@ import shutil
 import uuid
 from pathlib import Path
 
-from boto3.exceptions import S3UploadFailedError
-from botocore.exceptions import BotoCoreError, ClientError
-
 from llambert_etl.config import LabellingTask, Source
-from llambert_etl.errors import ConfigError, TransientError
+from llambert_etl.errors import ConfigError
 from llambert_etl.partition import Partition
-from llambert_etl.s3 import s3_client
 from llambert_etl.settings import Settings
 from llambert_etl.sources.location import Location, allowed_location, is_safe_key
+from llambert_etl.sources.s3 import Bucket
 
 
 def put(file: Path, task: LabellingTask, partition: Partition, settings: Settings) -> str:
@@ -25,14 +22,14 @@ def put(file: Path, task: LabellingTask, partition: Partition, settings: Setting
     key = "/".join(parts)
     if not is_safe_key(key) or set(file.name) & set("*?") or not pattern.matches(key):
         raise ConfigError(
-            f"{file.name!r} would not be read, since source.uri is {task.source.uri!r} and names hold no '*', '?', '%' "  # type: ignore[union-attr]
-            "or control characters; give the file another name, or mend the pattern"
+            f"{file.name!r} would not be read: files are looked for at {str(pattern)!r}, and their names hold no '*', "
+            "'?', '%' or control characters; give the file another name, or mend source.uri"
         )
     target = Location(pattern.bucket, parts)
     if target.bucket is None:
         _copy(file, Path(str(target)), pattern)
     else:
-        _upload(file, target.bucket, key, settings)
+        Bucket(target.bucket, settings).put(file, key)
     return str(target)
 
 
@@ -56,14 +53,3 @@ def _copy(file: Path, target: Path, pattern: Location) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             part.unlink()
-
-
-def _upload(file: Path, bucket: str, key: str, settings: Settings) -> None:
-    try:
-        s3_client(settings).upload_file(str(file), bucket, key)
-    except (S3UploadFailedError, ClientError, BotoCoreError) as error:
-        # Never quotes the service's text: it may name an access key.
-        raise TransientError(
-            f"cannot put {file.name!r} into bucket {bucket!r}: {type(error).__name__}; see that the bucket is there, "
-            "the credentials allow it and the service is up, then run it again"
-        ) from error
