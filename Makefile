@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint test verify-faults verify-browser bench demo up down clean python
+.PHONY: help setup fmt lint test verify-faults verify-browser bench demo up down local clean python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ up: setup ## serve Airflow, MLflow and S3 on the demo's state until Ctrl-C or `m
 
 down: ## stop what `make up` or `make demo` started
 	@test ! -x $(BIN)/python || $(BIN)/python -m llambert_etl.stack down
+
+local: setup ## make a deployment of folders and a SQLite file in .local, without any server
+	@$(BIN)/python -m llambert_etl.stack local
 
 clean: down ## stop the servers and remove their state and every cache; the installed packages stay
 	rm -rf .state .benchmarks .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build

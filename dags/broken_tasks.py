@@ -6,4 +6,4 @@ from llambert_etl.settings import load_settings
 
 problems = load_tasks(load_settings().include).problems
 if problems:
-    raise ConfigError("; ".join(problems.values()))
+    raise ConfigError("\n".join(problems.values()))

@@ -4,7 +4,8 @@ import hashlib
 
 import polars as pl
 
-from llambert_etl.lake import Lake
+from llambert_etl.errors import DataError
+from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import DocumentStatus
 
@@ -22,6 +23,16 @@ def as_of(lake: Lake, task: str, upto: Partition) -> pl.LazyFrame:
     accepted = lake.scan("documents", task, upto=upto).filter(pl.col("status") == DocumentStatus.ACCEPTED)
     latest = accepted.group_by("id").agg(pl.col("partition").max())
     return accepted.select("id", "partition", "text", "text_hash").join(latest, on=["id", "partition"])
+
+
+def any_text(lake: Lake, task: str) -> str:
+    """Return the text of some accepted document. Raise DataError where there is none."""
+    with lake_faults("documents"):
+        accepted = lake.scan("documents", task).filter(pl.col("status") == DocumentStatus.ACCEPTED)
+        found = accepted.select("text").head(1).collect()
+    if found.is_empty():
+        raise DataError(f"{task}: no document in the lake yet; give a text with --text, or run `llambert ingest` first")
+    return str(found.item())
 
 
 def among(rows: pl.LazyFrame, values: pl.Series) -> pl.LazyFrame:

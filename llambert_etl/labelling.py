@@ -81,8 +81,8 @@ def read_plan(lake: Lake, task: str, partition: Partition, run: str) -> Plan:
     plan = find_plan(lake, task, partition, run)
     if plan is None:
         raise ConfigError(
-            f"label run {run!r} of {task} {partition} has no plan of the last {RETENTION.days} days: run `llambert "
-            "plan` with the same --run first"
+            f"label run {run!r} of {task} {partition} has no plan: run `llambert plan` with the same --run first, or "
+            f"again, for a plan counts for {RETENTION.days} days"
         )
     return plan
 

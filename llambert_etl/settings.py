@@ -24,8 +24,9 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from llambert_etl.config.addresses import HttpAddress, Place
+from llambert_etl.config.addresses import HttpAddress, Place, RegistryAddress
 from llambert_etl.config.connections import ConnectionName, ConnectionUri
+from llambert_etl.config.words import in_our_words
 from llambert_etl.errors import ConfigError
 
 _COMPUTING = tuple("PATH HOME TMPDIR LANG LC_ PYTHON PYTORCH_ LD_ CUDA_ NVIDIA_ NCCL_ OMP_ MKL_".split())
@@ -111,13 +112,16 @@ class Settings(BaseSettings):
     connections: dict[ConnectionName, ConnectionUri] = Field(
         default_factory=dict, description="name -> URI of a database that tasks may name"
     )
-    mlflow_uri: HttpAddress = Field(
-        default="", description="address of the MLflow server, `https://host` with a port where needed"
+    mlflow_uri: RegistryAddress = Field(
+        default="",
+        description="address of the MLflow server, `https://host` with a port where needed; a file does for steps by "
+        "hand on one machine: `sqlite:////data/mlflow.db`",
     )
     mlflow_username: SecretStr | None = Field(default=None, description="its login")
     mlflow_password: SecretStr | None = Field(default=None, description="its password")
     s3_endpoint: HttpAddress | None = Field(
-        default=None, description="address of the S3 service, written alike; AWS where left out"
+        default=None,
+        description="address of the S3 service, `https://host` with a port where needed; AWS where left out",
     )
     s3_region: str = Field(default="us-east-1", pattern=r"^[A-Za-z0-9-]{1,63}$", description="region of the S3 service")
     s3_access_key_id: SecretStr | None = Field(
@@ -261,7 +265,7 @@ def load_settings() -> Settings:
         return Settings()  # type: ignore[call-arg]  # `lake` comes from the environment
     except ValidationError as error:
         faults = "; ".join(
-            f"LLAMBERT_{'__'.join(str(part) for part in fault['loc']).upper() or '*'}: {fault['msg']}"
+            f"LLAMBERT_{'__'.join(str(part) for part in fault['loc']).upper() or '*'}: {in_our_words(fault)}"
             for fault in error.errors(include_input=False, include_url=False)
         )
         raise ConfigError(f"settings: {faults}") from None

@@ -13,7 +13,14 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run one command in this process; return its exit code."""
     from llambert_etl.cli.app import app
+    from llambert_etl.cli.options import json_wanted
 
     set_up_logging("plain")
-    prints = sys.stdout if "--help" in arguments else sys.stderr  # help is what was asked for
-    return conclude(lambda: app(arguments, standalone_mode=False), prints)
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    rest = arguments[len(options) :]
+    json_wanted.set("--json" in options)
+    given = [*(option for option in options if option != "--json"), *rest]
+    if given in ([], *([group.name] for group in app.registered_groups if group.name)):
+        given.append("--help")  # who names no command asks what there is
+    prints = sys.stdout if "--help" in given else sys.stderr  # help is what was asked for
+    return conclude(lambda: app(given, prog_name="llambert", standalone_mode=False), prints)

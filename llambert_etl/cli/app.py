@@ -1,101 +1,89 @@
 """All commands together."""
 
 import json
+import os
 import sys
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
-from llambert_etl.cli import labels, models, review, steps
+from llambert_etl.cli import gold, labels, landing, models, review, runs, steps, tasks
 from llambert_etl.cli.clients import Clients, open_batch, open_step
-from llambert_etl.cli.options import Chosen, Day, Expect, Run, Sample, Task, done, to_ask
+from llambert_etl.cli.options import (
+    DEPLOYMENT,
+    EXAMPLE,
+    FILES,
+    LOOK,
+    PARTS,
+    PEOPLE,
+    Chosen,
+    Day,
+    Expect,
+    Run,
+    Sample,
+    Task,
+    command,
+    done,
+    to_ask,
+)
 from llambert_etl.cli.outcome import emit
-from llambert_etl.config import LabellingTask, Source, find_task, load_tasks
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.partition import parse_partition
-from llambert_etl.studies.plan import load_plan
 
-app = steps.app
-tasks_app = typer.Typer(no_args_is_help=True, help="Look at the task files.")
-gold_app = typer.Typer(no_args_is_help=True, help="Labels given by people.")
+
+class _InOrder(TyperGroup):
+    """The help has its parts in the order of the work, wherever a command is written down."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:
+        return sorted(self.commands, key=lambda name: PARTS.index(self.commands[name].rich_help_panel or LOOK))  # type: ignore[attr-defined]
+
+
+app = typer.Typer(add_completion=False, cls=_InOrder)
+look_app = typer.Typer()
 batch_app = typer.Typer(no_args_is_help=True, help="Batch files of a provider, carried by hand.")
+app.add_typer(tasks.app, name="tasks", rich_help_panel=FILES)
+app.add_typer(landing.app, name="landing", rich_help_panel=FILES)
+app.add_typer(runs.app, name="run", rich_help_panel=FILES)
+app.add_typer(steps.app)
 app.add_typer(labels.app)
-app.add_typer(tasks_app, name="tasks")
-app.add_typer(batch_app, name="batch")
-app.add_typer(gold_app, name="gold")
-app.add_typer(models.app, name="models")
-app.add_typer(review.app, name="review")
-
-_ANY_DAY = "2000-01-01"
-Include = Annotated[
-    Path, typer.Option("--include", help="folder of tasks/, prompts/ and gold/", envvar="LLAMBERT_INCLUDE")
-]
+app.add_typer(look_app)
+app.add_typer(gold.app, name="gold", rich_help_panel=PEOPLE)
+app.add_typer(review.app, name="review", rich_help_panel=PEOPLE)
+app.add_typer(batch_app, name="batch", rich_help_panel=PEOPLE)
+app.add_typer(models.app, name="models", rich_help_panel=DEPLOYMENT)
 
 
-@tasks_app.command("validate")
-def validate(include: Include = Path("include")) -> None:
-    """Load every task file, its prompt and its studies; name each fault with its file, field and rule."""
-    from llambert_etl.llm.prompts import prompt_hash
-
-    found = load_tasks(include)
-    problems = list(found.problems.values())
-    for task in found.tasks.values():
-        try:
-            prompt_hash(task, include)
-            load_plan(include, task)
-            _check_source(task, include)
-        except ConfigError as error:
-            problems.append(str(error))
-        else:
-            emit(f"{task.name}: {len(task.labels)} labels, {task.annotator.model} -> {task.encoder.model}")
-    if not found.tasks and not problems:
-        raise ConfigError(f"{include / 'tasks'}: no task files there")
-    if problems:
-        raise ConfigError("\n".join(problems))
+def show_version(wanted: bool) -> None:
+    if wanted:
+        emit(installed_version("llambert-etl"))
+        raise typer.Exit
 
 
-def _check_source(task: LabellingTask, include: Path) -> None:
-    """Raise ConfigError for a URI that no deployment can read. What this one lets tasks read, `ingest` looks at."""
-    from llambert_etl.sources.location import files_location
-
-    if not isinstance(task.source, Source):
-        return
-    try:
-        files_location(task.source.uri.replace("{partition}", _ANY_DAY))
-    except ConfigError as error:
-        raise ConfigError(f"{include / 'tasks' / task.name}.yaml: source.uri: {error}") from error
+_EXIT_CODES = (
+    "Exit codes: 0 done, 65 mend the data (or a gate failed), 75 try again, 78 mend the settings or the arguments, "
+    "1 a bug; 141 where the reader of stdout went before the end, as head does.\n\nExample: llambert tasks validate"
+)
 
 
-@tasks_app.command("show")
-def show(task: Task, include: Include = Path("include")) -> None:
-    """Print one task file as it is understood, defaults included."""
-    found = find_task(include, task)
-    emit(json.dumps({**found.model_dump(mode="json"), "config_hash": found.config_hash}, indent=2))
-
-
-@gold_app.command("import")
-def import_gold(
-    task: Task,
-    partition: Day,
-    file: Annotated[
-        str | None,
-        typer.Argument(help="parquet, csv or jsonl, a path or an address; the task file's `gold` where left out"),
-    ] = None,
-    run: Run = "cli",
-    expect: Expect = None,
+@app.callback(epilog=_EXIT_CODES)
+def llambert(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=show_version, help="print the version, and end")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="anywhere on the line: print JSON at a terminal too, as into a pipe")
+    ] = False,
 ) -> None:
-    """Read labels given by people into `gold`."""
-    from llambert_etl.steps.gold import import_gold
+    """Label texts with the judgement of a large language model, at the price of a small one.
 
-    found, day, clients = open_step(task, partition, expect)
-    if file is None and found.gold is None:
-        raise ConfigError(f"task {found.name!r}: names no gold file; give FILE, or set `gold:` in its task file")
-    path = file or clients.settings.include / str(found.gold)
-    done(import_gold(found, path, day, run=run, lake=clients.lake, settings=clients.settings))
+    Results go to stdout, the story of a step to stderr. Settings are variables, LLAMBERT_LAKE and others.
+    """
 
 
-@batch_app.command("write")
+@command(batch_app, f"batch write new.jsonl {EXAMPLE}", name="write")
 def write_batch(
     task: Task,
     partition: Day,
@@ -113,7 +101,7 @@ def write_batch(
     done(write_batch(work, annotator, file))
 
 
-@batch_app.command("read")
+@command(batch_app, f"batch read results.jsonl {EXAMPLE}", name="read")
 def read_batch(
     task: Task,
     partition: Day,
@@ -131,7 +119,7 @@ def read_batch(
     done(read_batch(work, annotator, file))
 
 
-@app.command()
+@command(look_app, 'predict --task movie_sentiment "A warm and funny film."', LOOK)
 def predict(
     task: Task,
     texts: Annotated[list[str] | None, typer.Argument(help="texts; lines of stdin where left out")] = None,
@@ -151,17 +139,18 @@ def predict(
         emit(json.dumps({"text": text, "label": label, "probabilities": probabilities}, ensure_ascii=False))
 
 
-@app.command()
+@command(look_app, "status --task movie_sentiment", LOOK)
 def status(task: Task) -> None:
     """Print one screen: documents, annotations, labels, partitions behind the champion, last runs."""
     from llambert_etl.cli.screens import show_status
     from llambert_etl.steps.status import status
 
     clients = Clients()
-    show_status(status(clients.task(task), lake=clients.lake, registry=clients.registry))
+    registry = clients.registry if clients.settings.mlflow_uri else None
+    show_status(status(clients.task(task), lake=clients.lake, registry=registry))
 
 
-@app.command()
+@command(look_app, "explain --task movie_sentiment --id rt-00017", LOOK)
 def explain(
     task: Task,
     document: Annotated[str, typer.Option("--id", help="the document's id, as in `documents`")],
@@ -176,19 +165,22 @@ def explain(
     show_origin(found, explain(found, document, lake=clients.lake, partition=day))
 
 
-@app.command()
+@command(look_app, "doctor", DEPLOYMENT)
 def doctor() -> None:
     """Say whether this deployment can be used, and how to mend what cannot."""
     from llambert_etl.cli.screens import show_checks
-    from llambert_etl.steps.doctor import doctor
+    from llambert_etl.steps.doctor import doctor, without_settings
 
-    findings = doctor(Clients().settings)
+    try:
+        findings = doctor(Clients().settings)
+    except ConfigError as error:  # of the settings; every other one is a finding
+        findings = without_settings(error, os.environ)
     show_checks(findings)
     if any(not finding.ok for finding in findings):
         raise ConfigError("doctor: this deployment cannot be used yet; see the lines marked `no`")
 
 
-@app.command()
+@command(look_app, "init", DEPLOYMENT)
 def init() -> None:
     """Create the tables that are absent, and add the columns that a new version has."""
     lake = Clients().lake

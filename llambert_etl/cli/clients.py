@@ -1,10 +1,15 @@
 """Builds what commands work with, once a process: settings, the task, the lake, the registry."""
 
+import logging
+import os
+import re
+from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from llambert_etl.cli.outcome import set_up_logging
 from llambert_etl.config import LabellingTask, find_task
+from llambert_etl.config.words import did_you_mean
 from llambert_etl.errors import ConfigError
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition, parse_partition
@@ -17,6 +22,13 @@ if TYPE_CHECKING:
     from llambert_etl.registry import Registry
 
 
+logger = logging.getLogger(__name__)
+
+# What others than a step read.
+_OTHERS = {"LLAMBERT_BENCH_DATA"}
+_OF_SERVICE = re.compile(r"_(SERVICE_(HOST|PORT)|PORT)(_|$)")
+
+
 class Clients:
     """Each client is made when a command first asks for it, so a command pays only for what it uses."""
 
@@ -24,6 +36,9 @@ class Clients:
     def settings(self) -> Settings:
         settings = load_settings()
         set_up_logging(settings.log)
+        for name in unknown_variables(os.environ):
+            known = [f"LLAMBERT_{field.upper()}" for field in Settings.model_fields]
+            logger.warning("%s: no setting has this name, so it is not read%s", name, did_you_mean(name, known))
         return settings
 
     @cached_property
@@ -40,6 +55,16 @@ class Clients:
 
     def task(self, name: str) -> LabellingTask:
         return find_task(self.settings.include, name)
+
+
+def unknown_variables(names: Iterable[str]) -> list[str]:
+    """Return those that look like settings and are none. A cluster makes some for each service; they stay out."""
+    known = {f"LLAMBERT_{field.upper()}" for field in Settings.model_fields} | _OTHERS
+    return sorted(
+        name
+        for name in names
+        if name.startswith("LLAMBERT_") and name.partition("__")[0] not in known and not _OF_SERVICE.search(name)
+    )
 
 
 class Opened(NamedTuple):

@@ -6,16 +6,17 @@ from typing import Annotated
 import typer
 
 from llambert_etl.cli.clients import Clients, open_step
-from llambert_etl.cli.options import Day, Expect, Run, Task, done
+from llambert_etl.cli.options import DEPLOYMENT, EXAMPLE, LABELS, Day, Expect, Run, Task, command, done
 from llambert_etl.cli.outcome import emit, progress
 from llambert_etl.labelling import Plan
+from llambert_etl.manifest import Manifest
 from llambert_etl.partition import parse_partition
 from llambert_etl.schemas import TableName
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
-@app.command()
+@command(app, f"relabel {EXAMPLE} --upto 2026-11-12", LABELS)
 def relabel(
     task: Task,
     partition: Day,
@@ -30,19 +31,19 @@ def relabel(
     done(relabel(found, day, run=run, upto=parse_partition(upto), lake=clients.lake))
 
 
-@app.command()
+@command(app, f"plan {EXAMPLE} --run by-hand-1", LABELS)
 def plan(
     task: Task,
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
     model_version: Annotated[int | None, typer.Option(min=1, help="instead of the champion")] = None,
-) -> None:
+) -> Manifest:
     """Pin the model version of a label run and cut the day into shards."""
     from llambert_etl.steps.plan import plan
 
     found, day, clients = open_step(task, partition, expect)
-    done(
+    return done(
         plan(
             found,
             day,
@@ -55,7 +56,7 @@ def plan(
     )
 
 
-@app.command()
+@command(app, f"label --shard 0 {EXAMPLE} --run by-hand-1", LABELS)
 def label(
     task: Task,
     partition: Day,
@@ -78,7 +79,7 @@ def label(
     done(label(found, day, run=run, shard=shard, lake=lake, load=load, progress=progress(f"label shard {shard}")))
 
 
-@app.command()
+@command(app, f"publish {EXAMPLE} --run by-hand-1", LABELS)
 def publish(task: Task, partition: Day, run: Run = "cli", expect: Expect = None) -> None:
     """Make the run's checked labels visible in one commit."""
     from llambert_etl.steps.publish import publish
@@ -87,7 +88,7 @@ def publish(task: Task, partition: Day, run: Run = "cli", expect: Expect = None)
     done(publish(found, day, run=run, lake=clients.lake))
 
 
-@app.command()
+@command(app, f"export {EXAMPLE}", LABELS)
 def export(task: Task, partition: Day, run: Run = "cli", expect: Expect = None) -> None:
     """Bring the day's published labels to each place of the task file's `export`."""
     from llambert_etl.steps.export import export
@@ -96,7 +97,7 @@ def export(task: Task, partition: Day, run: Run = "cli", expect: Expect = None) 
     done(export(found, day, run=run, lake=clients.lake, settings=clients.settings))
 
 
-@app.command()
+@command(app, "forget --task movie_sentiment --id review-17", DEPLOYMENT)
 def forget(
     task: Task,
     ids: Annotated[list[str], typer.Option("--id", help="a document's id, as in `documents`; as often as needed")],
@@ -126,7 +127,7 @@ def forget(
     )
 
 
-@app.command()
+@command(app, "maintain", DEPLOYMENT)
 def maintain(
     retention_days: Annotated[int, typer.Option(min=7, help="how long old versions of the tables can be read")] = 7,
 ) -> None:
@@ -137,9 +138,11 @@ def maintain(
     emit(json.dumps(maintain(lake=clients.lake, settings=clients.settings, days=retention_days)))
 
 
-@app.command()
+@command(app, "restore labels --version 12", DEPLOYMENT)
 def restore(
-    table: Annotated[TableName, typer.Argument()],
+    table: Annotated[
+        TableName, typer.Argument(metavar="TABLE", show_choices=False, help="labels, documents or another")
+    ],
     version: Annotated[int, typer.Option(min=0, help="of the table, as in `DeltaTable(uri).history()`")],
 ) -> None:
     """Make a table what it was at an older version; what was done since is to be done again."""

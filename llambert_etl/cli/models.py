@@ -8,6 +8,7 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from llambert_etl.cli.clients import Clients
+from llambert_etl.cli.options import command
 from llambert_etl.cli.outcome import emit
 from llambert_etl.config import ModelId, Revision
 from llambert_etl.errors import ConfigError
@@ -15,7 +16,7 @@ from llambert_etl.errors import ConfigError
 app = typer.Typer(no_args_is_help=True, help="Models before they are used.")
 
 
-@app.command("pull")
+@command(app, "models pull --task movie_sentiment", name="pull")
 def pull(
     model: Annotated[str | None, typer.Argument(help="its name on the hub; or leave it out and give --task")] = None,
     revision: Annotated[str | None, typer.Option("--revision", help="commit of MODEL, 40 hexadecimal digits")] = None,
@@ -50,7 +51,7 @@ def _named(model: str | None, revision: str | None) -> list[tuple[str, str]]:
         ) from None
 
 
-@app.command("list")
+@command(app, "models list", name="list")
 def list_models() -> None:
     """Print the models that the lake mirrors, one JSON a line."""
     from llambert_etl.hub.models import mirrored
@@ -59,7 +60,7 @@ def list_models() -> None:
         emit(json.dumps(each._asdict()))
 
 
-@app.command("unpack")
+@command(app, "models unpack llm.gguf /models/llm", name="unpack")
 def unpack(
     file: Annotated[Path, typer.Argument(help="a GGUF file")],
     folder: Annotated[Path, typer.Argument(help="a new folder, for LLAMBERT_MODEL_PATHS to name")],

@@ -1,19 +1,45 @@
 """What the commands of steps have in common: their options, and their last word."""
 
-from typing import Annotated
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Annotated, TypeVar
 
 import typer
 
 from llambert_etl.cli.outcome import emit
+from llambert_etl.cli.terminal import at_terminal
 from llambert_etl.config import LabellingTask, Strategy
 from llambert_etl.errors import ConfigError
 from llambert_etl.manifest import Manifest
+
+# The parts of the help, in the order of the work.
+PARTS = FILES, CHAMPION, LABELS, LOOK, PEOPLE, DEPLOYMENT = (
+    "Begin here",
+    "From files to a champion",
+    "From a champion to labels",
+    "Look",
+    "By hand",
+    "The deployment",
+)
+# What most examples of the help end with.
+EXAMPLE = "--task movie_sentiment --partition 2026-11-10"
+# Whether `--json` was given: a person at a terminal then sees what a program does.
+json_wanted: ContextVar[bool] = ContextVar("json_wanted", default=False)
+
+Function = TypeVar("Function", bound=Callable[..., object])
 
 Task = Annotated[str, typer.Option("--task", help="name of a file in include/tasks, without .yaml")]
 Day = Annotated[str, typer.Option("--partition", help="UTC day, YYYY-MM-DD")]
 Run = Annotated[str, typer.Option("--run", help="name of the run, written into every row")]
 Expect = Annotated[str | None, typer.Option("--expect", help="config hash; a task file with another one is refused")]
-Chosen = Annotated[Strategy | None, typer.Option("--strategy", help="what to train on, instead of the task file's")]
+Chosen = Annotated[
+    Strategy | None,
+    typer.Option(
+        "--strategy",
+        metavar="NAME",
+        help="gold, llm, llm+extra or combined: what to train on, instead of the task file's",
+    ),
+]
 Sample = Annotated[
     int | None, typer.Option("--sample", min=1, help="documents in all, instead of the task file's sample and extra")
 ]
@@ -26,5 +52,19 @@ def to_ask(task: LabellingTask, strategy: Strategy | None, sample: int | None) -
     return task.sample_size(strategy, sample)
 
 
-def done(manifest: Manifest) -> None:
-    emit(manifest.model_dump_json())
+def command(
+    app: typer.Typer, example: str, panel: str | None = None, name: str | None = None
+) -> Callable[[Function], Function]:
+    """Make a function a command whose help ends with an example."""
+    return app.command(name, rich_help_panel=panel, epilog=f"Example: llambert {example}")
+
+
+def done(manifest: Manifest) -> Manifest:
+    """Say what a step did: a table to a person at a terminal, one line of JSON to everything else."""
+    if at_terminal() and not json_wanted.get():
+        from llambert_etl.cli.screens import show_manifest
+
+        show_manifest(manifest)
+    else:
+        emit(manifest.model_dump_json())
+    return manifest

@@ -15,6 +15,7 @@ from typing import Literal, TextIO
 
 import typer
 
+from llambert_etl.cli.terminal import NoReader, visible, write
 from llambert_etl.errors import ConfigError, LlambertError, TransientError
 from llambert_etl.lake import lake_faults
 from llambert_etl.signals import handling
@@ -31,21 +32,30 @@ class _JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         event = {"time": self.formatTime(record), "level": record.levelname, "logger": record.name}
-        return json.dumps({**event, "message": record.getMessage()})
+        return visible(json.dumps({**event, "message": record.getMessage()}))
 
 
 class _PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        message = record.getMessage().encode("unicode_escape").decode("ascii")
-        return f"{self.formatTime(record, '%H:%M:%S')} {record.levelname.lower()} {message}"
+        return f"{self.formatTime(record, '%H:%M:%S')} {record.levelname.lower()} {visible(record.getMessage())}"
+
+
+def _is_told(record: logging.LogRecord) -> bool:
+    """Keep a step's own story. Libraries only warn: Great Expectations gives its loggers a level of their own."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] in ("llambert", "llambert_etl")
 
 
 def set_up_logging(style: Literal["plain", "json"]) -> None:
     """Log to stderr: plain lines for a person, JSON for a log collector."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if style == "json" else _PlainFormatter())
-    # Bars are for terminals; in a step's log each redraw is a line. Read when transformers is imported, later.
+    handler.addFilter(_is_told)
+    # Bars are for terminals; in a step's log each redraw is a line. These bring handlers of their own, too. All of it
+    # is read when the library is imported, later.
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -76,7 +86,9 @@ def conclude(command: Callable[[], object], prints: TextIO | None = None) -> int
     try:
         with handling(_leave, signal.SIGTERM), contextlib.redirect_stdout(prints or sys.stderr), lake_faults("lake"):
             command()
-    except SystemExit:
+    except SystemExit as stop:
+        if prints is sys.stdout and stop.code != TransientError.exit_code:  # rich, on a help that nobody reads
+            return NoReader.exit_code
         return _failed("asked to stop before the end; run it again", TransientError.exit_code)
     except typer.Exit as stop:
         return stop.exit_code
@@ -86,10 +98,12 @@ def conclude(command: Callable[[], object], prints: TextIO | None = None) -> int
         return _failed(error.format_message(), ConfigError.exit_code)  # names the option, which str() leaves out
     except typer.TyperException as error:
         return _failed(str(error), ConfigError.exit_code)
+    except NoReader as gone:
+        return gone.exit_code
     except LlambertError as error:
         return _failed(str(error), error.exit_code)
     except Exception:
-        traceback.print_exc()
+        print("\n".join(map(visible, traceback.format_exc().splitlines())), file=sys.stderr)
         return _failed("this is a bug in llambert, not in your data or settings; see the traceback above", _BUG)
     return 0
 
@@ -100,16 +114,15 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _failed(reason: str, code: int) -> int:
-    line = " ".join(reason.split())
+    line = visible(" ".join("; ".join(reason.strip().split("\n")).split()))
     print(f"llambert: {line}", file=sys.stderr)
     _last_words(line)
     return code
 
 
 def emit(line: str) -> None:
-    """Write a result line to the real stdout; libraries that print meanwhile are sent to stderr."""
-    sys.__stdout__.write(line + "\n")  # type: ignore[union-attr]
-    sys.__stdout__.flush()  # type: ignore[union-attr]
+    """Write a result to the real stdout; libraries that print meanwhile are sent to stderr."""
+    write("".join(f"{visible(each)}\n" for each in line.split("\n")))
     _last_words(line)
 
 

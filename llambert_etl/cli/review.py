@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from llambert_etl.cli.clients import open_step
-from llambert_etl.cli.options import Day, Expect, Run, Task, done
+from llambert_etl.cli.options import EXAMPLE, Day, Expect, Run, Task, command, done
 from llambert_etl.reviews.rows import Stratum
 
 MAX_SIZE = 1_000
@@ -14,7 +14,7 @@ MAX_SIZE = 1_000
 app = typer.Typer(no_args_is_help=True, help="Documents that people look at again.")
 
 
-@app.command("export")
+@command(app, f"review export folder {EXAMPLE}", name="export")
 def export(
     folder: Annotated[Path, typer.Argument(help="a new folder for the files that reviewers get")],
     task: Task,
@@ -23,7 +23,10 @@ def export(
     expect: Expect = None,
     size: Annotated[int, typer.Option(min=1, max=MAX_SIZE, help="documents of each stratum, at most")] = 100,
     seed: Annotated[int, typer.Option(help="another seed chooses others")] = 42,
-    stratum: Annotated[list[Stratum] | None, typer.Option(help="repeatable; all three where left out")] = None,
+    stratum: Annotated[
+        list[Stratum] | None,
+        typer.Option(metavar="NAME", help="random, errors or disagreements; repeatable, all where left out"),
+    ] = None,
     annotators: Annotated[int, typer.Option(min=1, help="answers that each document waits for")] = 1,
     suggest: Annotated[bool, typer.Option("--suggest/--blind", help="show the encoder's label to reviewers")] = False,
 ) -> None:
@@ -37,7 +40,7 @@ def export(
     done(export_review(found, day, folder, ask, run=run, lake=clients.lake, prompt_hash=hashed))
 
 
-@app.command("import")
+@command(app, f"review import answers.csv {EXAMPLE}", name="import")
 def import_answers(
     files: Annotated[list[Path], typer.Argument(help="the CSV, filled in, or JSON exported by Label Studio")],
     task: Task,

@@ -3,32 +3,79 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import JsonValue
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from llambert_etl.cli.terminal import at_terminal, visible, write
 from llambert_etl.config import LabellingTask
+from llambert_etl.manifest import Manifest
 from llambert_etl.registry import ModelVersion
 from llambert_etl.steps.doctor import Finding
 from llambert_etl.steps.explain import Origin
 from llambert_etl.steps.status import Snapshots, Status
 
-# Results of the screen commands go to the real stdout; while a command runs, sys.stdout is stderr.
 _WIDTH = 110
 
 
-def _console() -> Console:
-    import sys
+class _Screen(Console):
+    """What is shown was written by people and models: `[/b]` and `:+1:` are no markup, and nothing in it is obeyed."""
 
-    # What is shown was written by people and models: `[/b]` and `:+1:` are no markup.
-    width = None if sys.__stdout__ and sys.__stdout__.isatty() else _WIDTH
-    return Console(file=sys.__stdout__, width=width, markup=False, emoji=False)
+    def __init__(self) -> None:
+        super().__init__(
+            width=None if at_terminal() else _WIDTH,
+            force_terminal=at_terminal(),
+            markup=False,
+            emoji=False,
+            highlight=False,
+        )
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(visible(text), **options)
+
+    def show(self, *what: Table | str) -> None:
+        """Write them one below the other. A value that is too long goes on in the next line: it is never cut."""
+        with self.capture() as shown:
+            for each in what:
+                for column in each.columns if isinstance(each, Table) else ():
+                    column.overflow = "fold"
+                self.print(each)
+        write(shown.get())
+
+
+def show_manifest(manifest: Manifest) -> None:
+    """Show what a person wants to know of a step; `--json` has all of it."""
+    table = _pairs()
+    table.add_row("rows", _counts(manifest.rows))
+    if manifest.reasons:
+        table.add_row("reasons", _counts(manifest.reasons))
+    if manifest.versions_written:
+        written = ", ".join(f"{table} version {version}" for table, version in manifest.versions_written.items())
+        table.add_row("written", written)
+    if manifest.tokens:
+        table.add_row("spent", f"{manifest.tokens:,} tokens" + (f", {manifest.cost:.4f} USD" if manifest.cost else ""))
+    for name, fact in manifest.facts.items():
+        if (shown := _fact(fact)) is not None:
+            table.add_row(name.replace("_", " "), shown)
+    where = f"{manifest.step}: {manifest.task} {manifest.partition}, run {manifest.run}, {manifest.seconds:.1f} s"
+    _Screen().show(where, table)
+
+
+def _fact(fact: JsonValue) -> str | None:
+    """Return a fact in a few words, or None for what is not true, not there, or a page of its own."""
+    if isinstance(fact, Mapping):
+        plain = {name: _fact(value) for name, value in fact.items() if not isinstance(value, Mapping | list)}
+        return ", ".join(f"{name} {value}" for name, value in plain.items() if value is not None) or None
+    if isinstance(fact, list):
+        return None if any(isinstance(each, Mapping | list) for each in fact) else ", ".join(map(str, fact)) or None
+    if isinstance(fact, bool) or fact is None:
+        return "yes" if fact else None
+    return f"{fact:.4g}" if isinstance(fact, float) else str(fact)
 
 
 def show_status(status: Status) -> None:
-    console = _console()
-    console.print(Text(status.task.name, style="bold") + f": {status.task.description}")
-    table = Table(show_header=False, box=None, padding=(0, 2))
+    table = _pairs()
     table.add_row("documents", _counts(status.documents))
     if status.refusals:
         table.add_row("refused for", _counts(status.refusals))
@@ -41,18 +88,19 @@ def show_status(status: Status) -> None:
         table.add_row("not exported yet", _some(status.snapshots.absent))
     table.add_row("champion", _champion(status))
     table.add_row("behind the champion", _some(status.behind))
-    console.print(table)
     runs = Table("partition", "step", "run", "rows", "seconds", title="last commits", title_justify="left", box=None)
     for manifest in status.recent:
         runs.add_row(manifest.partition, manifest.step, manifest.run, _counts(manifest.rows), f"{manifest.seconds:.1f}")
-    console.print(runs)
+    _Screen().show(f"{status.task.name}: {status.task.description}", table, runs)
 
 
 def show_origin(task: LabellingTask, origin: Origin) -> None:
     document, label, model = origin.document, origin.label, origin.model
-    table = Table(show_header=False, box=None, padding=(0, 2))
+    table = _pairs()
     table.add_row("task", f"{task.name}: {task.description}")
     table.add_row("document", f"{document['id']} of {document['partition']}, {document['status']}")
+    if origin.others:
+        table.add_row("also on", f"{_some(origin.others)}; --partition DAY shows one of them")
     table.add_row("read from", f"{document['source']}, {document['place']}, by run {document['run']}")
     if document["reason"]:
         table.add_row("refused for", document["reason"])
@@ -77,20 +125,22 @@ def show_origin(task: LabellingTask, origin: Origin) -> None:
         table.add_row("trained", f"as of {model.partition}, MLflow run {model.run_id}, task file {model.config_hash}")
     for move in origin.promotions:
         table.add_row("champion by", f"{move['moved_by']} at {move['moved_at']:%Y-%m-%d %H:%M}: {move['reason']}")
-    _console().print(table)
+    _Screen().show(table)
 
 
 def show_checks(findings: Sequence[Finding]) -> None:
-    table = Table("", "what", "seen", "mend", box=None)
+    table = Table("", "what", "seen", box=None)
     for finding in findings:
         mark = Text("ok", style="green") if finding.ok else Text("no", style="red")
-        table.add_row(mark, finding.what, finding.seen, "" if finding.ok else finding.mend)
-    _console().print(table)
+        table.add_row(mark, finding.what, finding.seen)
+    _Screen().show(table)
+    # Not in the table, which breaks lines: these are to be copied.
+    mends = [f"{finding.what}: {finding.mend}" for finding in findings if not finding.ok]
+    write("".join(f"{visible(line)}\n" for line in (["", "To mend:", *mends] if mends else [])))
 
 
 def show_review(facts: Mapping[str, Any]) -> None:
-    console = _console()
-    table = Table(show_header=False, box=None, padding=(0, 2))
+    table = _pairs()
     for name in ("asked", "outcomes", "gold"):
         table.add_row(name, _counts(facts[name]))
     table.add_row("where it errs, people side with", _counts(facts["sides"]))
@@ -101,13 +151,16 @@ def show_review(facts: Mapping[str, Any]) -> None:
         table.add_row(f"alpha of {whom}", _estimate(agreement["alpha"]))
         for pair in agreement["kappa"]:
             table.add_row(f"kappa of {' and '.join(pair['between'])}", _estimate(pair))
-    console.print(table)
     verdicts = Table("chosen as", "encoder's label", "people's verdict", box=None)
     for stratum, by_label in facts["verdicts"].items():
         for label, counts in by_label.items():
             verdicts.add_row(stratum, label, _counts(counts))
-    console.print(verdicts)
-    console.print(f"report {facts['report']}", soft_wrap=True)
+    _Screen().show(table, verdicts)
+    write(f"report {visible(str(facts['report']))}\n")
+
+
+def _pairs() -> Table:
+    return Table(show_header=False, box=None, padding=(0, 2))
 
 
 def _estimate(found: Mapping[str, Any]) -> str:

@@ -6,15 +6,30 @@ from typing import Annotated, Literal
 import typer
 
 from llambert_etl.cli.clients import open_backlog, open_batch, open_step
-from llambert_etl.cli.options import Chosen, Day, Expect, Run, Sample, Task, done, to_ask
+from llambert_etl.cli.options import (
+    CHAMPION,
+    EXAMPLE,
+    LOOK,
+    PEOPLE,
+    Chosen,
+    Day,
+    Expect,
+    Run,
+    Sample,
+    Task,
+    command,
+    done,
+    to_ask,
+)
 from llambert_etl.cli.outcome import progress
 from llambert_etl.config import StudyKind
+from llambert_etl.manifest import Manifest
 from llambert_etl.studies.plan import load_plan
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
-@app.command()
+@command(app, f"ingest {EXAMPLE}", CHAMPION)
 def ingest(
     task: Task,
     partition: Day,
@@ -24,15 +39,15 @@ def ingest(
         bool,
         typer.Option("--missed", help="and the days of the week before on which no run has, though one had before"),
     ] = False,
-) -> None:
+) -> Manifest:
     """Read the day's landing files into `documents`, and past days' whose files have changed."""
     from llambert_etl.steps.ingest import ingest
 
     found, day, clients = open_step(task, partition, expect)
-    done(ingest(found, day, run=run, lake=clients.lake, settings=clients.settings, missed=missed))
+    return done(ingest(found, day, run=run, lake=clients.lake, settings=clients.settings, missed=missed))
 
 
-@app.command()
+@command(app, f"annotate {EXAMPLE}", CHAMPION)
 def annotate(
     task: Task,
     partition: Day,
@@ -74,7 +89,7 @@ def annotate(
     )
 
 
-@app.command()
+@command(app, f"estimate {EXAMPLE}", LOOK)
 def estimate(
     task: Task,
     partition: Day,
@@ -98,9 +113,12 @@ def estimate(
     done(estimate(work, annotator, render(found, clients.settings.include), probe=probe, later=later))
 
 
-@app.command()
+@command(app, f"check annotations {EXAMPLE}", CHAMPION)
 def check(
-    what: Annotated[Literal["documents", "annotations", "labels"], typer.Argument()],
+    what: Annotated[
+        Literal["documents", "annotations", "labels"],
+        typer.Argument(metavar="WHAT", show_choices=False, help="documents, annotations or labels"),
+    ],
     task: Task,
     partition: Day,
     run: Run = "cli",
@@ -124,7 +142,7 @@ def check(
     done(check_labels(found, day, run=run, lake=lake, prompt_hash=hashed))
 
 
-@app.command()
+@command(app, f"train {EXAMPLE}", CHAMPION)
 def train(
     task: Task,
     partition: Day,
@@ -158,7 +176,7 @@ def train(
     )
 
 
-@app.command()
+@command(app, f"promote {EXAMPLE} --dry-run", CHAMPION)
 def promote(
     task: Task,
     partition: Day,
@@ -190,9 +208,14 @@ def promote(
     )
 
 
-@app.command()
+@command(app, f"study size {EXAMPLE}", PEOPLE)
 def study(
-    kind: Annotated[StudyKind, typer.Argument()],
+    kind: Annotated[
+        StudyKind,
+        typer.Argument(
+            metavar="KIND", show_choices=False, help="strategies, size, mislabelling, prompts or annotators"
+        ),
+    ],
     task: Task,
     partition: Day,
     run: Run = "cli",
@@ -221,7 +244,7 @@ def study(
     done(study(kind, subject, registry=registry, out=folder, progress=progress(f"study {kind}")))
 
 
-@app.command("training-due")
+@command(app, f"training-due {EXAMPLE}", CHAMPION, name="training-due")
 def training_due(
     task: Task,
     partition: Day,

@@ -9,6 +9,7 @@ from pydantic import AfterValidator
 from llambert_etl.config.connections import holds_secret
 
 _ADDRESS = re.compile(r"https?://[^\s/@?#]+(/[^\s@?#]*)?")
+_FILE = re.compile(r"sqlite:////[^\s?#]+")
 
 
 def _http(value: str) -> str:
@@ -19,6 +20,16 @@ def _http(value: str) -> str:
             "password or a query: those have settings of their own"
         )
     return value
+
+
+def _registry(value: str) -> str:
+    if value.startswith("sqlite:"):
+        if not _FILE.fullmatch(value):
+            raise ValueError(
+                "a file must be sqlite:/// and an absolute path without spaces, such as sqlite:////data/mlflow.db"
+            )
+        return value
+    return _http(value)
 
 
 def _has_host(value: str) -> bool:
@@ -38,5 +49,6 @@ def _place(value: str) -> str:
 
 
 HttpAddress = Annotated[str, AfterValidator(_http)]
+RegistryAddress = Annotated[str, AfterValidator(_registry)]
 # A bucket, a folder, a data set: where files or tables lie, by a URI or a path.
 Place = Annotated[str, AfterValidator(_place)]

@@ -6,11 +6,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from llambert_etl.config.fields import COMMIT, HUB_MODEL, IncludePath, Part
-
-# A server names its models as it likes: `gpt-4-0613`, `llama3:70b`, a hub id.
-_SERVED_MODEL = r"^[A-Za-z0-9][\w.:/-]{0,199}$"
-_SERVED_REVISION = r"^[\w.:-]{1,100}$"
+from llambert_etl.config.fields import (
+    COMMIT,
+    HUB_MODEL,
+    RULES,
+    SERVED_MODEL,
+    SERVED_REVISION,
+    IncludePath,
+    Part,
+    ServerName,
+)
 
 
 def _above_zero(value: float) -> float:
@@ -21,7 +26,7 @@ def _above_zero(value: float) -> float:
 
 def _matching(value: str, pattern: str) -> str:
     if not re.fullmatch(pattern, value):
-        raise ValueError(f"String should match pattern '{pattern}'")
+        raise ValueError(RULES[pattern])
     return value
 
 
@@ -62,9 +67,7 @@ class Annotator(Part):
     the server's name, sets apart answers that must not be mixed.
     """
 
-    server: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")] | None = Field(
-        default=None, description="the name in `LLAMBERT_SERVERS__<NAME>__URL`"
-    )
+    server: ServerName | None = Field(default=None, description="the name in `LLAMBERT_SERVERS__<NAME>__URL`")
     model: str = Field(description="its id on the hub, organisation/name; with `server`, the server's name for it")
     revision: str = Field(
         default="",
@@ -87,13 +90,13 @@ class Annotator(Part):
     @field_validator("model")
     @classmethod
     def _known_where_it_is_asked(cls, value: str, info: ValidationInfo) -> str:
-        return _matching(value, _SERVED_MODEL if info.data.get("server") else HUB_MODEL)
+        return _matching(value, SERVED_MODEL if info.data.get("server") else HUB_MODEL)
 
     @field_validator("revision")
     @classmethod
     def _fixed(cls, value: str, info: ValidationInfo) -> str:
         server = info.data.get("server")
-        return _matching(value or server, _SERVED_REVISION) if server else _matching(value, COMMIT)
+        return _matching(value or server, SERVED_REVISION) if server else _matching(value, COMMIT)
 
     @model_validator(mode="after")
     def _replies_are_parsed(self) -> Self:

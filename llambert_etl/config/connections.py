@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, SecretStr, Tag
 
-from llambert_etl.config.fields import Part
+from llambert_etl.config.fields import COLUMN, TABLE_PATH, Part
 
 # What tells the kinds of a source and of an export apart; no message shows them.
 FILES, TABLE = "(files)", "(table)"
@@ -32,8 +32,8 @@ def _uri(value: SecretStr) -> SecretStr:
 ConnectionName = Annotated[str, AfterValidator(_name)]
 ConnectionUri = Annotated[SecretStr, AfterValidator(_uri)]
 # `schema.table` or `table`, each spelt as the database keeps it: it is quoted, so its case counts.
-TablePath = Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,62}\.)?[A-Za-z_][A-Za-z0-9_]{0,62}$")]
-Column = Annotated[str, Field(pattern=r'^[^"\x00-\x1f]{1,63}$')]
+TablePath = Annotated[str, Field(pattern=TABLE_PATH)]
+Column = Annotated[str, Field(pattern=COLUMN)]
 
 
 class TableSource(Part):

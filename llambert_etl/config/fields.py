@@ -7,13 +7,38 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 HUB_MODEL = r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$"
 COMMIT = r"^[0-9a-f]{40}$"
+# A server names its models as it likes: `gpt-4-0613`, `llama3:70b`, a hub id.
+SERVED_MODEL = r"^[A-Za-z0-9][\w.:/-]{0,199}$"
+SERVED_REVISION = r"^[\w.:-]{1,100}$"
+TABLE_PATH = r"^([A-Za-z_][A-Za-z0-9_]{0,62}\.)?[A-Za-z_][A-Za-z0-9_]{0,62}$"
+COLUMN = r'^[^"\x00-\x1f]{1,63}$'
+_SERVER = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
+_TASK = r"^[a-z][a-z0-9_]{0,62}$"
+_LABEL = r"^[A-Za-z0-9]([A-Za-z0-9 _.-]{0,62}[A-Za-z0-9_.-])?$"
+_TEMPLATE = r"^[A-Za-z0-9_-]+\.j2$"
+_CHANNEL = r"^[a-z][a-z0-9_-]{0,62}$"
+# What each pattern asks for, to be told to people.
+RULES = {
+    HUB_MODEL: "must be organisation/name, as the hub writes it, such as FacebookAI/roberta-large",
+    COMMIT: "must be a commit, its 40 hexadecimal digits: the hub lists them under the model's files and versions",
+    SERVED_MODEL: "must be the server's name of a model, in letters, digits and . : / _ -",
+    SERVED_REVISION: "must be a word of letters, digits and . : _ -",
+    TABLE_PATH: "must be table or schema.table, each a word of letters, digits and underscores",
+    COLUMN: "must be the name of a column, of 63 characters at most and without quotes or line breaks",
+    _SERVER: "must be the name of a server of the deployment, in lower-case letters, digits and single underscores",
+    _TASK: "must be lower-case letters, digits and underscores, and begin with a letter",
+    _LABEL: "must be letters, digits, spaces and . _ - between two that are no space, 64 at most",
+    _TEMPLATE: "must be the name of a file of include/prompts that ends in .j2",
+    _CHANNEL: "must be the name of a channel of the deployment, in lower-case letters, digits, _ and -",
+}
 
-TaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-LabelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9 _.-]{0,62}[A-Za-z0-9_.-])?$")]
+TaskName = Annotated[str, Field(pattern=_TASK)]
+LabelName = Annotated[str, Field(pattern=_LABEL)]
 ModelId = Annotated[str, Field(pattern=HUB_MODEL)]
+ServerName = Annotated[str, Field(pattern=_SERVER)]
 Revision = Annotated[str, Field(pattern=COMMIT, description="a commit, never a branch: a branch moves")]
-Template = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\.j2$", description="a file of include/prompts")]
-Channel = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+Template = Annotated[str, Field(pattern=_TEMPLATE, description="a file of include/prompts")]
+Channel = Annotated[str, Field(pattern=_CHANNEL)]
 # What the random generators take.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from llambert_etl.config.task import LabellingTask
+from llambert_etl.config.words import did_you_mean
 from llambert_etl.config.yaml_files import read_yaml
 from llambert_etl.errors import ConfigError
 
@@ -46,5 +47,5 @@ def find_task(include: Path, name: str) -> LabellingTask:
     path = include / "tasks" / f"{name}.yaml"
     if not path.exists():
         known = sorted(found.stem for found in (include / "tasks").glob("*.yaml"))
-        raise ConfigError(f"task {name!r}: no file {path}; the tasks here are {known}")
+        raise ConfigError(f"task {name!r}: no file {path}{did_you_mean(name, known)}; the tasks here are {known}")
     return load_task(path)

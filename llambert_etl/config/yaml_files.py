@@ -1,12 +1,15 @@
 """Reads a YAML file that people write into a model that checks it, and says what is wrong where they can mend it."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from llambert_etl.config.connections import FILES, TABLE, without_secrets
+from llambert_etl.config.words import choices, did_you_mean, in_our_words, syntax
 from llambert_etl.errors import ConfigError
 
 MAX_FILE_BYTES = 1_000_000
@@ -15,13 +18,15 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_yaml(path: Path, model: type[Model]) -> Model:
-    """Read one file. Raise ConfigError naming the file, the field, the value and the rule."""
+    """Read one file. Raise ConfigError with a line for each fault: the file, the field, the rule and the value."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES} bytes; such a file is a page, not a data set")
         raw = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)  # noqa: S506 - a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {syntax(error)}") from error
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:  # PyYAML takes `0x_` for a number
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
@@ -29,7 +34,7 @@ def read_yaml(path: Path, model: type[Model]) -> Model:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error)}") from error
+        raise ConfigError("\n".join(f"{path}: {fault}" for fault in _faults(error, model))) from error
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -64,12 +69,36 @@ class _PlainLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _explain(error: ValidationError) -> str:
-    lines = []
+def _faults(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
     for fault in error.errors(include_url=False):
         where = ".".join(str(part) for part in fault["loc"] if part not in (FILES, TABLE))
-        value = "" if isinstance(fault["input"], dict) else f" (found {without_secrets(repr(fault['input'])):.80})"
-        message = fault["msg"].removeprefix("Value error, ")
-        hint = "; remove it or mend its spelling" if fault["type"] == "extra_forbidden" else ""
-        lines.append(f"{where}: {message}{value}{hint}" if where else message)
-    return "; ".join(lines)
+        yield f"{where}: {_fault(fault, model)}" if where else _fault(fault, model)
+
+
+def _fault(fault: ErrorDetails, model: type[BaseModel]) -> str:
+    if fault["type"] == "extra_forbidden":
+        known = _fields_at(model, fault["loc"][:-1])
+        mend = did_you_mean(fault["loc"][-1], known) or f"; remove it, the fields here are {', '.join(known)}"
+        return f"unknown field{mend}"
+    value = "" if isinstance(fault["input"], dict) else f" (found {without_secrets(repr(fault['input'])):.80})"
+    return in_our_words(fault) + did_you_mean(fault["input"], choices(fault)) + value
+
+
+def _fields_at(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    """Return the names of the fields of the part of a model that a fault's place leads to."""
+    models = [model]
+    for part in place:
+        if part not in (FILES, TABLE) and not isinstance(part, int):
+            models = [
+                inner
+                for each in models
+                if part in each.model_fields
+                for inner in _models_in(each.model_fields[part].annotation)
+            ]
+    return list(dict.fromkeys(name for each in models for name in each.model_fields))
+
+
+def _models_in(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for inner in get_args(annotation) for found in _models_in(inner)]

@@ -20,7 +20,7 @@ from llambert_etl.settings import Server
 UNSUPPORTED = ("unsupported_parameter", "unsupported_value")
 
 # The server puts documents into a chat format that is not known here: nothing in them may look like a mark of one.
-_CONTROL = re.compile(
+CONTROL = re.compile(
     r"<[|｜][^<>|｜\s]{1,40}[|｜]?>|<[^<>|｜\s]{1,40}[|｜]>|</?(?:s|bos|eos)>|</?(?:start|end)_of_turn>"
     rf"|\[/?(?:SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]|{TURN_MARKS.pattern}",
     re.IGNORECASE,
@@ -97,7 +97,7 @@ class Questions:
 
     def body(self, text: str) -> dict[str, JsonValue]:
         """Return the request about one document."""
-        plain = without_marks(text, _CONTROL)
+        plain = without_marks(text, CONTROL)
         annotator = self.task.annotator
         body: dict[str, JsonValue] = {
             "model": annotator.model,

@@ -11,10 +11,8 @@ from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from llambert_etl.errors import ConfigError
-from llambert_etl.llm.prompts import DOCUMENT, Chat, Completion, without_marks
+from llambert_etl.llm.prompts import DOCUMENT, Chat, Completion, in_one_line, without_marks
 
-# Only from where white space begins: tried from each place in a long run of spaces, it would take hours.
-_LINE_BREAKS = re.compile(r"(?<!\s)\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
 # Chat formats that tell the model the date tell it this one, or answers would change overnight. It is Llama 3.1's own.
 _SAME_DATE = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
 # What a template of a model's folder may fail with, as one of ours may.
@@ -84,7 +82,7 @@ class Encoding:
         """Encode documents as plain text: nothing in them is a control token or a turn mark."""
         unmarked = [without_marks(text) for text in texts]
         if self.one_line:
-            unmarked = [_LINE_BREAKS.sub(" ", text) for text in unmarked]
+            unmarked = [in_one_line(text) for text in unmarked]
         encoded = _pieces(self.plain, [self.lead + text for text in unmarked], split_special_tokens=True)
         return [Document(ids[: self.room], len(ids) > self.room) for ids in encoded]
 

@@ -22,6 +22,8 @@ DOCUMENT = "\ue000document\ue001"
 # Llama 2 has no control tokens for turns: it was trained on these very characters.
 # No two runs of white space meet in a pattern: they would share a long one out in every way that there is.
 TURN_MARKS = re.compile(r"\[\s*(?:/\s*)?INST\s*\]|<<\s*(?:/\s*)?SYS\s*>>", re.IGNORECASE)
+# Only from where white space begins: tried from each place in a long run of spaces, it would take hours.
+_LINE_BREAKS = re.compile(r"(?<!\s)\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
 _ROUND_BRACKETS = str.maketrans("[]<>", "()()")
 # Part of every prompt hash: change it with any change of what a model is shown.
 _RENDERER_VERSION = 3
@@ -73,6 +75,10 @@ def render(task: LabellingTask, include: Path) -> Chat | Completion:
 def without_marks(text: str, marks: re.Pattern[str] = TURN_MARKS) -> str:
     """Return a document's text with round brackets for those of what a model, or its server, would take for a mark."""
     return marks.sub(lambda mark: mark.group().translate(_ROUND_BRACKETS), text)
+
+
+def in_one_line(text: str) -> str:
+    return _LINE_BREAKS.sub(" ", text)
 
 
 def prompt_hash(task: LabellingTask, include: Path) -> str:

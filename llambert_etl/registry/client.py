@@ -17,7 +17,7 @@ from llambert_etl.partition import Partition, parse_partition
 from llambert_etl.registry.faults import Absent, registry_faults
 from llambert_etl.registry.models import ensure_model, use_up_numbers
 from llambert_etl.registry.packaging import ARTIFACT, PLACE, package
-from llambert_etl.registry.runs import Measurement, find_run, log_run
+from llambert_etl.registry.runs import FILE, Measurement, find_run, log_run
 from llambert_etl.registry.versions import (
     CARD,
     RUN_KEY,
@@ -54,6 +54,8 @@ class Registry:
         """Raise ConfigError where no server is set, or where its address carries a password that logs would show."""
         if not settings.mlflow_uri:
             raise ConfigError("no registry: set LLAMBERT_MLFLOW_URI to the address of the MLflow server")
+        if settings.mlflow_uri.startswith(FILE):
+            Path(settings.mlflow_uri.removeprefix(FILE)).parent.mkdir(parents=True, exist_ok=True)
         if "@" in urlsplit(settings.mlflow_uri).netloc:
             raise ConfigError(
                 "LLAMBERT_MLFLOW_URI holds credentials: use LLAMBERT_MLFLOW_USERNAME and LLAMBERT_MLFLOW_PASSWORD"

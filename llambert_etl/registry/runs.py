@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXISTS = "RESOURCE_ALREADY_EXISTS"
+# In place of a server, on one machine: what stands behind it is an absolute path.
+FILE = "sqlite:///"
 
 
 class Measurement(NamedTuple):
@@ -62,9 +64,14 @@ def _experiment(client: "MlflowClient", name: str) -> str:
     if (found := client.get_experiment_by_name(name)) is not None:
         return str(found.experiment_id)
     try:
-        return str(client.create_experiment(name))
+        return str(client.create_experiment(name, artifact_location=_artifacts(client.tracking_uri)))
     except MlflowException as error:
         # Another writer may have made it between the two requests.
         if error.error_code != EXISTS or (found := client.get_experiment_by_name(name)) is None:
             raise
         return str(found.experiment_id)
+
+
+def _artifacts(uri: str) -> str | None:
+    """Return where files go: beside the database where there is no server, for MLflow would take the current folder."""
+    return f"{uri.removeprefix(FILE)}.artifacts" if uri.startswith(FILE) else None

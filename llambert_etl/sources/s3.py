@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
@@ -43,6 +44,14 @@ class Bucket:
 
     def open(self, item: SourceObject) -> io.RawIOBase:
         return _Object(self._client, self._name, item)
+
+    def put(self, file: Path, key: str) -> None:
+        """Bring a file of this machine there; nobody sees it before it is whole."""
+        try:
+            with file.open("rb") as body:
+                self._client.upload_fileobj(body, self._name, key)
+        except (ClientError, BotoCoreError) as error:
+            raise _translated(error, self._name, "put", f"s3://{self._name}/{key}") from error
 
 
 class _Object(io.RawIOBase):

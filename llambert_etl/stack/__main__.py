@@ -1,13 +1,16 @@
-"""`python -m llambert_etl.stack up|down`: serve the stack on a state folder until stopped."""
+"""`python -m llambert_etl.stack up|down|local`: serve the stack on a state folder, or do without servers."""
 
 import argparse
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from llambert_etl.errors import LlambertError, TransientError
+from llambert_etl.stack.credentials import write_private
+from llambert_etl.stack.environment import settings_in, shell_lines, variables
 from llambert_etl.stack.process import end_processes, interruptible, processes_under
 from llambert_etl.stack.stack import REPOSITORY, Stack, supervisor_of
 
@@ -35,6 +38,14 @@ def down(state: Path) -> None:
     print(f"nothing runs on {state}")
 
 
+def local(state: Path) -> None:
+    """Make a deployment of folders and a SQLite file, for steps by hand: no server, no Airflow."""
+    folder = state.resolve()
+    (folder / "landing").mkdir(parents=True, exist_ok=True)
+    write_private(folder / "env", shell_lines(variables(settings_in(folder, REPOSITORY))))
+    print(f"Landing  {folder / 'landing'}\nLake     {folder / 'lake'}\nShell    `. {folder / 'env'}`, then `llambert`")
+
+
 def addresses(stack: Stack) -> str:
     """Return where everything is and how to log in, as text for a terminal."""
     return "\n".join(
@@ -49,18 +60,27 @@ def addresses(stack: Stack) -> str:
     )
 
 
+_COMMANDS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "up": (up, ".state"),
+    "down": (down, ".state"),
+    "local": (local, ".local"),
+}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m llambert_etl.stack", description=__doc__)
-    parser.add_argument("command", choices=("up", "down"))
-    parser.add_argument("--state", type=Path, default=REPOSITORY / ".state", help="default: %(default)s")
+    parser.add_argument("command", choices=tuple(_COMMANDS))
+    parser.add_argument("--state", type=Path, help="default: .state, and .local for `local`, in the repository")
     arguments = parser.parse_args()
+    serve, folder = _COMMANDS[arguments.command]
+    state = arguments.state or REPOSITORY / folder
     try:
-        (up if arguments.command == "up" else down)(arguments.state)
+        serve(state)
     except LlambertError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     except OSError as error:  # a full disk, a folder of somebody else's, no port left
-        print(f"{arguments.state}: {error}", file=sys.stderr)
+        print(f"{state}: {error}", file=sys.stderr)
         return TransientError.exit_code
     except KeyboardInterrupt:
         return 130

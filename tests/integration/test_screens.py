@@ -3,7 +3,9 @@
 import datetime
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -100,7 +102,9 @@ def test_a_document_that_is_not_labelled_yet_is_shown_without_a_label(labelled: 
 
 @pytest.mark.parametrize(("document", "day"), [("nobody", None), (f"{DAY}-1", NEXT)])
 def test_an_id_that_is_not_there_is_refused(labelled: Lake, task: LabellingTask, document: str, day: object) -> None:
-    with pytest.raises(DataError, match=rf"no document with id '{document}' in .*; look the id up"):
+    with pytest.raises(
+        DataError, match=rf"no document with id '{document}' in (any partition|.*, but in {DAY}); look the id up"
+    ):
         explain(task, document, lake=labelled, partition=day)  # type: ignore[arg-type]
 
 
@@ -127,6 +131,53 @@ def test_a_label_of_an_earlier_text_is_shown_as_such(
     origin = explain(task, f"{DAY}-1", lake=labelled)
     assert origin.label
     assert f"of another text, {origin.label['text_hash']}" in shown(screens.show_origin, task, origin)
+
+
+ORDERS = "\x1b]0;title\x07\x1b[31m\x9b2J\u202egnp"
+
+
+def test_no_screen_hands_an_order_to_the_terminal(
+    labelled: Lake, task: LabellingTask, shelf: Shelf, shown: Callable[..., str]
+) -> None:
+    origin = explain(task, f"{DAY}-1", lake=labelled)
+    told = {name: ORDERS for name in ("id", "source", "place")}
+    hostile = replace(origin, document={**origin.document, **told}, gold=[{**origin.gold[0], "annotator": ORDERS}])
+    state = status(task.model_copy(update={"description": ORDERS}), lake=labelled, registry=shelf)  # type: ignore[arg-type]
+    state.recent[0] = state.recent[0].model_copy(update={"run": ORDERS})
+    counts = {ORDERS: 1}
+    review = {
+        **{name: counts for name in ("asked", "outcomes", "gold", "sides")},
+        "accuracy": {},
+        "agreement": {},
+        "verdicts": {ORDERS: {ORDERS: counts}},
+        "report": ORDERS,
+    }
+    manifest = Manifest(step="plan", task=task.name, partition=DAY, run=ORDERS, facts={"skip": ORDERS})
+    for screen, what in (
+        (screens.show_origin, (task, hostile)),
+        (screens.show_status, (state,)),
+        (screens.show_review, (review,)),
+        (screens.show_manifest, (manifest,)),
+        (screens.show_checks, ([Finding("models", False, ORDERS, ORDERS)],)),
+    ):
+        seen = shown(screen, *what)
+        assert "\\u001b" in seen
+        assert not set(ORDERS) & set(seen) - set("0123456789;[]titleJmgnp")
+
+
+def test_the_other_days_of_an_id_are_named(labelled: Lake, task: LabellingTask, shown: Callable[..., str]) -> None:
+    """The same id on a later day is a newer revision, and the one that is shown unless a day is asked for."""
+    rows = labelled.scan("documents", task.name, NEXT).collect().with_columns(id=pl.lit(f"{DAY}-1"))
+    manifest = Manifest(step="ingest", task=task.name, partition=NEXT, run="r2")
+    staged = labelled.stage("documents", task.name, NEXT, [rows.to_arrow().cast(TABLES["documents"].schema)], name="d")
+    labelled.replace_partition("documents", task.name, NEXT, staged, commit_key="again", manifest=manifest)
+    origin = explain(task, f"{DAY}-1", lake=labelled)
+    assert (origin.document["partition"], origin.others) == (NEXT, [DAY])
+    assert f"1 partition: {DAY}; --partition DAY shows one" in " ".join(
+        shown(screens.show_origin, task, origin).split()
+    )
+    earlier = explain(task, f"{DAY}-1", lake=labelled, partition=DAY)
+    assert (earlier.document["partition"], earlier.others) == (DAY, [NEXT])
 
 
 def test_the_doctors_list_shows_what_was_seen_as_it_is(shown: Callable[..., str]) -> None:

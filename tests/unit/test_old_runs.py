@@ -82,7 +82,7 @@ def test_a_run_planned_before_the_retention_is_refused_and_can_be_planned_again(
     check_labels(TASK, DAY, run="r1", lake=lake, prompt_hash="p")
     grow_old(*notes(lake, "plan.json"))
     with pytest.raises(
-        ConfigError, match=r"'r1' .*no plan of the last 7 days: run `llambert plan` with the same --run"
+        ConfigError, match=r"'r1' .*has no plan: run `llambert plan` .*, for a plan counts for 7 days"
     ):
         publish(TASK, DAY, run="r1", lake=lake)
     planned(lake, settings)

@@ -43,7 +43,7 @@ def test_a_manifest_survives_json() -> None:
 
 def test_a_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LLAMBERT_LAKE", raising=False)
-    with pytest.raises(ConfigError, match="LLAMBERT_LAKE: Field required"):
+    with pytest.raises(ConfigError, match="LLAMBERT_LAKE: is missing"):
         load_settings()
 
 

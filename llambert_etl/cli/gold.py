@@ -1,0 +1,32 @@
+"""The command that takes labels given by people: `llambert gold import`."""
+
+from typing import Annotated
+
+import typer
+
+from llambert_etl.cli.clients import open_step
+from llambert_etl.cli.options import EXAMPLE, Day, Expect, Run, Task, command, done
+from llambert_etl.errors import ConfigError
+
+app = typer.Typer(no_args_is_help=True, help="Labels given by people.")
+
+
+@command(app, f"gold import gold.csv {EXAMPLE}", name="import")
+def import_gold(
+    task: Task,
+    partition: Day,
+    file: Annotated[
+        str | None,
+        typer.Argument(help="parquet, csv or jsonl, a path or an address; the task file's `gold` where left out"),
+    ] = None,
+    run: Run = "cli",
+    expect: Expect = None,
+) -> None:
+    """Read labels given by people into `gold`."""
+    from llambert_etl.steps.gold import import_gold
+
+    found, day, clients = open_step(task, partition, expect)
+    if file is None and found.gold is None:
+        raise ConfigError(f"task {found.name!r}: names no gold file; give FILE, or set `gold:` in its task file")
+    path = file or clients.settings.include / str(found.gold)
+    done(import_gold(found, path, day, run=run, lake=clients.lake, settings=clients.settings))

@@ -1,0 +1,83 @@
+"""Runs by hand: the steps of a Dag one after another in this process, each as its own command would do it.
+
+Killed in between, the same line goes on where it stopped: no step does again what is done.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llambert_etl.cli import labels, landing, steps
+from llambert_etl.cli.clients import open_step
+from llambert_etl.cli.gold import import_gold
+from llambert_etl.cli.options import EXAMPLE, Chosen, Day, Expect, Run, Sample, Task, command
+
+app = typer.Typer(no_args_is_help=True, help="Several steps in a row, as Airflow's Dags do them.")
+
+
+@command(app, f"run ingest reviews.csv {EXAMPLE}", name="ingest")
+def ingest(
+    task: Task,
+    partition: Day,
+    files: Annotated[list[Path] | None, typer.Argument(help="put where `landing put` would put them, first")] = None,
+    run: Run = "cli",
+    expect: Expect = None,
+) -> None:
+    """Take a day's files in, and hold the gate of its documents and of those of past days that have changed."""
+    open_step(task, partition, expect)
+    if files:
+        landing.put(files, task, partition)
+    late = steps.ingest(task, partition, run=run, expect=expect).facts["late_partitions"]
+    for day in (*(late if isinstance(late, list) else ()), partition):
+        steps.check("documents", task, str(day), run=run, expect=expect)
+
+
+@command(app, f"run retrain --gold gold.csv {EXAMPLE}", name="retrain")
+def retrain(
+    task: Task,
+    partition: Day,
+    gold: Annotated[
+        str | None, typer.Option("--gold", help="labels by people, imported first; the task's own where left out")
+    ] = None,
+    run: Run = "cli",
+    expect: Expect = None,
+    strategy: Chosen = None,
+    sample: Sample = None,
+) -> None:
+    """Import gold, let the LLM annotate the sample, hold its gate, train, and promote what is good enough.
+
+    Where the task file asks for an approval, the last step only says what it would do; `llambert promote` then does it.
+    """
+    found = open_step(task, partition, expect).task
+    if gold or found.gold:
+        import_gold(task, partition, gold, run=run, expect=expect)
+    if (strategy or found.encoder.strategy) != "gold":
+        steps.annotate(task, partition, run=run, expect=expect, strategy=strategy, sample=sample)
+        steps.check("annotations", task, partition, run=run, expect=expect, strategy=strategy, sample=sample)
+    steps.train(task, partition, run=run, expect=expect, strategy=strategy, sample=sample)
+    steps.promote(task, partition, run=run, expect=expect, dry_run=found.retrain.approval)
+
+
+@command(app, f"run label {EXAMPLE}", name="label")
+def label(
+    task: Task,
+    partition: Day,
+    run: Run = "cli",
+    expect: Expect = None,
+    model_version: Annotated[int | None, typer.Option(min=1, help="instead of the champion")] = None,
+) -> None:
+    """Plan a label run, label each shard, hold the gate, publish, and export where the task file says so.
+
+    Where the day's labels are up to date, or there is no champion, the plan says so and nothing follows.
+    """
+    found = open_step(task, partition, expect).task
+    planned = labels.plan(task, partition, run=run, expect=expect, model_version=model_version).facts
+    if planned["fresh"] or planned["skip"]:
+        return
+    for shard in range(int(str(planned["shards"]))):
+        labels.label(task, partition, shard, run=run, expect=expect)
+    steps.check("labels", task, partition, run=run, expect=expect)
+    labels.publish(task, partition, run=run, expect=expect)
+    if found.export:
+        labels.export(task, partition, run=run, expect=expect)
