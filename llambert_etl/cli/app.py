@@ -37,8 +37,10 @@ from llambert_etl.partition import parse_partition
 class _InOrder(TyperGroup):
     """The help has its parts in the order of the work, wherever a command is written down."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:
-        return sorted(self.commands, key=lambda name: PARTS.index(self.commands[name].rich_help_panel or LOOK))  # type: ignore[attr-defined]
+    def list_commands(self, ctx: object) -> list[str]:
+        return sorted(
+            self.commands, key=lambda name: PARTS.index(getattr(self.commands[name], "rich_help_panel", LOOK))
+        )
 
 
 app = typer.Typer(add_completion=False, cls=_InOrder)
