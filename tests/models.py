@@ -71,6 +71,36 @@ def save_tiny_llama2(folder: Path, *, context: int = 1024, tied: bool = False) -
     return folder
 
 
+def save_speaking_llama(folder: Path, *pieces: str, special: tuple[str, ...] = ()) -> Path:
+    """Save a Llama that answers any prompt with the same pieces, each a token of its own, and then ends its turn."""
+    tokenizer = _tokenizer(chat=True)
+    tokenizer.add_tokens([AddedToken(each, special=each in special, normalized=False) for each in pieces])
+    size = len(tokenizer)
+    config = LlamaConfig(
+        vocab_size=size,
+        hidden_size=size,  # a direction for each token, which nothing but the head changes
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        max_position_embeddings=256,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    model = LlamaForCausalLM(config)
+    said = [*tokenizer.convert_tokens_to_ids(pieces), tokenizer.eos_token_id]
+    with torch.no_grad():
+        model.model.layers[0].self_attn.o_proj.weight.zero_()
+        model.model.layers[0].mlp.down_proj.weight.zero_()
+        model.model.embed_tokens.weight.copy_(torch.eye(size))
+        model.lm_head.weight.zero_()
+        model.lm_head.weight[said[0]] = 0.5  # after whatever the prompt ends with
+        for token, following in zip(said, said[1:], strict=False):
+            model.lm_head.weight[following, token] = 1.0
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def _sentencepiece() -> LlamaTokenizer:
     """Return a tokenizer that works as Llama 2's: pieces may begin with a space, other characters become bytes."""
     bare = Tokenizer(BPE(byte_fallback=True))

@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError
 from llambert_etl.llm import Reply
-from llambert_etl.llm.parsing import bare, read_reply
+from llambert_etl.llm.mentions import bare
+from llambert_etl.llm.parsing import read_reply
 from llambert_etl.llm.prompts import DOCUMENT, TURN_MARKS, Chat, Completion, render, without_marks
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Server

@@ -7,11 +7,13 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from llambert_etl.llm.placement import input_device
+from llambert_etl.llm.thoughts import shows_marks
 
 
 class Written(NamedTuple):
     text: str
     tokens: int  # of the reply alone
+    cut: bool  # by the limit of its tokens
 
 
 class Generator:
@@ -49,8 +51,14 @@ class Generator:
 
     def _written(self, ids: list[int]) -> Written:
         end = next((place for place, token in enumerate(ids) if token in self._ends), len(ids))
-        text = str(self._tokenizer.decode(ids[:end], skip_special_tokens=True))
+        text, cut = self._read(ids[:end]), end == len(ids)
         if self._one_line:
             # A model that goes on with text goes on with the next example too.
-            text = text.lstrip().split("\n", maxsplit=1)[0]
-        return Written(text, min(end + 1, len(ids)))
+            text, ended, _ = text.lstrip().partition("\n")
+            cut = cut and not ended
+        return Written(text, min(end + 1, len(ids)), cut)
+
+    def _read(self, ids: list[int]) -> str:
+        # Some tokenizers hold the marks of thoughts for special; without them a thought reads like the answer.
+        whole = str(self._tokenizer.decode(ids, skip_special_tokens=False))
+        return whole if shows_marks(whole) else str(self._tokenizer.decode(ids, skip_special_tokens=True))

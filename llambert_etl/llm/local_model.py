@@ -113,7 +113,8 @@ class LocalModel:
         ]
 
     def _written(self, document: Document, written: Written, tokens: int) -> Reply:
-        reply = replace(read_reply(self._task, written.text, tokens), answer_tokens=written.tokens)
+        reply = read_reply(self._task, written.text, tokens, cut=written.cut)
+        reply = replace(reply, answer_tokens=written.tokens)
         return reply if reply.label is None else replace(reply, reason=_seen(document))
 
 

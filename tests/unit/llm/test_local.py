@@ -18,7 +18,7 @@ from llambert_etl.llm.parsing import parse
 from llambert_etl.llm.weights import best_precision
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Settings
-from tests.models import save_tiny_llama
+from tests.models import save_speaking_llama, save_tiny_llama
 from tests.tasks import make_task, three_label_task
 
 LINES = "{% for e in examples %}{{ e.text }} = {{ e.label }}\n{% endfor %}{{ text }} ="
@@ -65,7 +65,8 @@ def test_generation_is_greedy_and_strictly_parsed(tmp_path: Path, folder: Path) 
         with torch.no_grad():
             written = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=4, do_sample=False)
         assert reply.raw == tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
-        assert (reply.label, reply.reason) == parse(reply.raw, task.label_names)
+        cut = written.shape[1] - ids.shape[1] == 4 and written[0, -1] != tokenizer.eos_token_id
+        assert (reply.label, reply.reason) == parse(reply.raw, task.label_names, cut=cut)
         assert reply.status == (AnnotationStatus.UNPARSED if reply.label is None else AnnotationStatus.LABELLED)
         assert reply.probabilities is None
         assert ids.shape[1] < reply.tokens <= ids.shape[1] + 4
@@ -99,6 +100,28 @@ def test_a_reply_to_lines_ends_with_its_line(tmp_path: Path, folder: Path) -> No
     task = make_task(annotator={"method": "generate", "max_new_tokens": 30})
     replies = LocalAnnotator.load(task, _settings(tmp_path, folder)).annotate(TEXTS)
     assert all("\n" not in reply.raw for reply in replies)
+
+
+@pytest.mark.parametrize(
+    ("template", "tokens", "label", "reason"),
+    [(TURNS, 5, "positive", None), (TURNS, 4, None, "cut_off"), (LINES, 3, "positive", None)],
+    ids=["whole", "cut off", "a line, which has ended"],
+)
+def test_a_reply_that_its_limit_cut_off_is_no_sentence_to_read(
+    tmp_path: Path, template: str, tokens: int, label: str | None, reason: str | None
+) -> None:
+    model = save_speaking_llama(tmp_path / "model", "It is", " positive", "\nThe film", " is")
+    task = make_task(annotator={"method": "generate", "max_new_tokens": tokens})
+    (reply,) = LocalAnnotator.load(task, _settings(tmp_path, model, template)).annotate(["dull"])
+    assert (reply.label, reply.reason) == (label, reason)
+
+
+def test_a_thought_is_no_answer_where_the_tokenizer_holds_its_marks_for_special(tmp_path: Path) -> None:
+    marks = ("[THINK]", "[/THINK]")
+    model = save_speaking_llama(tmp_path / "model", marks[0], "negative", marks[1], "positive", special=marks)
+    task = make_task(annotator={"method": "generate", "max_new_tokens": 8})
+    (reply,) = LocalAnnotator.load(task, _settings(tmp_path, model, TURNS)).annotate(["dull"])
+    assert (reply.label, reply.raw) == ("positive", "[THINK]negative[/THINK]positive")
 
 
 def test_a_text_longer_than_the_context_is_labelled_and_flagged(tmp_path: Path, folder: Path) -> None:

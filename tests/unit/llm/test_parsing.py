@@ -1,4 +1,4 @@
-"""The strict parser: sixty replies, each with what it is and what it is not."""
+"""The strict parser: some two hundred replies, each with what it is and what it is not."""
 
 import pytest
 
@@ -8,6 +8,9 @@ SENTIMENT = ("positive", "negative")
 YES_NO = ("yes", "no")
 TOPICS = ("sports", "business", "sci", "sci fi")
 FINDINGS = ("no finding", "finding", "Neopl.", "Rh-")
+DEGREES = ("positive", "very positive", "negative")
+ZERO_ONE = ("0", "1")
+LETTERS = ("A", "B")
 
 REPLIES = [
     # the label, dressed up
@@ -63,6 +66,113 @@ REPLIES = [
     ("<think>Is it positive or not?</think> Negative.", SENTIMENT, "negative"),
     ("<think>\nOkay, the user asks whether the review is positive", SENTIMENT, "not_a_label"),
     ("<think>It is positive.</think>", SENTIMENT, "not_a_label"),
+    ("analysisIt could be negative.assistantfinalpositive", SENTIMENT, "positive"),
+    ("analysisIt could be negative.assistantcommentaryHm.assistantfinal**Positive**", SENTIMENT, "positive"),
+    ("analysisLet me think. It is positive", SENTIMENT, "not_a_label"),
+    ("Analysis: the review is positive.", SENTIMENT, "positive"),
+    ("<|channel|>final<|message|>positive<|return|>", SENTIMENT, "positive"),
+    ("<|channel|>analysis<|message|>No.<|end|><|start|>assistant<|channel|>final<|message|>yes", YES_NO, "yes"),
+    ("<|channel|>analysis<|message|>It is positive", SENTIMENT, "not_a_label"),
+    ("final<|message|>positive", SENTIMENT, "positive"),
+    ("It could be negative here.</think> Mixed.", SENTIMENT, "not_a_label"),
+    ("It could be negative here.</think> Positive.", SENTIMENT, "positive"),
+    ("Positive.<think>Or negative", SENTIMENT, "not_a_label"),
+    ("<think>a</think> Negative. <think>b</think> Positive.", SENTIMENT, "positive"),
+    ("<thinking>negative?</thinking>positive", SENTIMENT, "positive"),
+    ("<thought>negative?</thought>positive", SENTIMENT, "positive"),
+    ("<thinking>It is positive", SENTIMENT, "not_a_label"),
+    ("[THINK]negative?[/THINK]positive", SENTIMENT, "positive"),
+    ("[THINK]It is positive", SENTIMENT, "not_a_label"),
+    ("<seed:think>negative?</seed:think>positive", SENTIMENT, "positive"),
+    ("◁think▷negative?◁/think▷positive", SENTIMENT, "positive"),
+    ("<|channel>thought\nnegative?<channel|>positive<turn|>", SENTIMENT, "positive"),
+    ("thought\nIt is positive", SENTIMENT, "not_a_label"),
+    ("<|START_THINKING|>negative?<|END_THINKING|><|START_RESPONSE|>positive<|END_RESPONSE|>", SENTIMENT, "positive"),
+    ("<|inner_prefix|>negative?<|inner_suffix|>positive", SENTIMENT, "positive"),
+    ("Here is my thought process: negative? Here is my response: positive", SENTIMENT, "positive"),
+    ("Here's my thought process: it is positive", SENTIMENT, "not_a_label"),
+    ("<think>x</think>\n<answer>\npositive\n</answer>", SENTIMENT, "positive"),
+    ("It may be negative. <answer>positive</answer>", SENTIMENT, "positive"),
+    ("<answer>positive</answer> or <answer>negative</answer>", SENTIMENT, "ambiguous"),
+    ("positive<|im_end|>\n<|im_start|>user\nnegative", SENTIMENT, "positive"),
+    # numbers
+    ("0", ZERO_ONE, "0"),
+    ("1.", ZERO_ONE, "1"),
+    ("**1**", ZERO_ONE, "1"),
+    ("Answer: 1", ZERO_ONE, "1"),
+    ("Score: 1", ZERO_ONE, "1"),
+    ("The answer is 1.", ZERO_ONE, "1"),
+    ("1, because it is warm", ZERO_ONE, "1"),
+    ("1. The reviewer recommends it.", ZERO_ONE, "1"),
+    ('{"label": 1, "confidence": 0.93}', ZERO_ONE, "1"),
+    ("0.9", ZERO_ONE, "not_a_label"),
+    ("Score: 0.97", ZERO_ONE, "not_a_label"),
+    ("Score: 1.0", ZERO_ONE, "not_a_label"),
+    (".1", ZERO_ONE, "not_a_label"),
+    ("-1", ZERO_ONE, "not_a_label"),
+    ("−1", ZERO_ONE, "not_a_label"),
+    ("10", ZERO_ONE, "not_a_label"),
+    ("1,000", ZERO_ONE, "not_a_label"),
+    ("1%", ZERO_ONE, "not_a_label"),
+    ("0/10", ZERO_ONE, "not_a_label"),
+    ("Score: 1 / 5", ZERO_ONE, "not_a_label"),
+    ("Score: 1 out of 10", ZERO_ONE, "not_a_label"),
+    ("It gets **1** star", ZERO_ONE, "not_a_label"),
+    ("Score: **1** star", ZERO_ONE, "not_a_label"),
+    ("1st", ZERO_ONE, "not_a_label"),
+    ("There is 1 good scene", ZERO_ONE, "not_a_label"),
+    ("1. A fine cast\n2. A dull plot", ZERO_ONE, "not_a_label"),
+    ("0 or 1", ZERO_ONE, "not_a_label"),
+    ("between 0 and 1", ZERO_ONE, "not_a_label"),
+    ("0, perhaps 1", ZERO_ONE, "ambiguous"),
+    ("4.5 stars", ("5 stars", "4 stars"), "not_a_label"),
+    ("I give it 5 stars", ("5 stars", "4 stars"), "5 stars"),
+    ("version 1.0", ("1", "1.0"), "not_a_label"),
+    ("Label: 1.0", ("1", "1.0"), "1.0"),
+    # labels that contain others
+    ("**Very** positive", DEGREES, "very positive"),
+    ("very  positive", DEGREES, "very positive"),
+    ("Very\npositive", DEGREES, "very positive"),
+    ("It is *very* *positive*.", DEGREES, "very positive"),
+    ("very\u00a0positive", DEGREES, "very positive"),
+    ("Very-positive", DEGREES, "very positive"),
+    ("Very positive", ("positive", "very_positive"), "very_positive"),
+    ("positive", DEGREES, "positive"),
+    ("Very positive, or just positive", DEGREES, "ambiguous"),
+    ("very positive outlook", ("very positive", "positive outlook"), "ambiguous"),
+    ("sci-fi", ("sci fi", "sci-fi"), "sci-fi"),
+    ("It is _positive_.", SENTIMENT, "positive"),
+    ("positive.The film", SENTIMENT, "positive"),
+    # letters, and words that prose is full of
+    ("A", LETTERS, "A"),
+    ("a", LETTERS, "A"),
+    ("A.", LETTERS, "A"),
+    ("(A)", LETTERS, "A"),
+    ("A)", LETTERS, "A"),
+    ("'B'", LETTERS, "B"),
+    ("**B**", LETTERS, "B"),
+    ("Answer: A", LETTERS, "A"),
+    ("Option B", LETTERS, "B"),
+    ("The answer is **B** because it drags", LETTERS, "B"),
+    ("A) The reviewer likes it", LETTERS, "A"),
+    ("This is a bad film. Answer: B", LETTERS, "B"),
+    ("This is a bad film", LETTERS, "not_a_label"),
+    ("A bad film", LETTERS, "not_a_label"),
+    ("**A** bad film", LETTERS, "not_a_label"),
+    ("It is a 'B' movie", LETTERS, "not_a_label"),
+    ("A or B", LETTERS, "not_a_label"),
+    ("A, B", LETTERS, "ambiguous"),
+    ("It is a German text", ("it", "de"), "not_a_label"),
+    ("Language: it", ("it", "de"), "it"),
+    ("It is unlike any other film", ("sports", "other"), "not_a_label"),
+    ("Category: other", ("sports", "other"), "other"),
+    ("The answer is no.", YES_NO, "no"),
+    # other scripts
+    ("Ответ: да.", ("да", "нет"), "да"),
+    ("дача", ("да", "нет"), "not_a_label"),
+    ("सकारात्मकता", ("सकारात्मक", "नकारात्मक"), "not_a_label"),
+    ("सकारात्मक।", ("सकारात्मक", "नकारात्मक"), "सकारात्मक"),
+    ("评价：正面。", ("正面", "负面"), "正面"),
     # nothing
     ("", SENTIMENT, "empty"),
     ("   \n\t ", SENTIMENT, "empty"),
@@ -118,8 +228,52 @@ def test_a_reply_is_a_label_or_a_reason(reply: str, labels: tuple[str, ...], exp
     assert (parsed.label is None) != (parsed.reason is None)
 
 
-def test_the_table_has_sixty_replies_or_more() -> None:
-    assert len(REPLIES) >= 60
+CUT = [
+    ("positive", SENTIMENT, "positive"),
+    ("Positive. The reviewer", SENTIMENT, "positive"),
+    ("Positive\n\nThe review is", SENTIMENT, "positive"),
+    ("**Positive** - the", SENTIMENT, "positive"),
+    ("<think>negative?</think>\n\nPositive, for", SENTIMENT, "positive"),
+    ("It has positive moments, but overall the film is", SENTIMENT, "cut_off"),
+    ("Positive moments abound, but the", SENTIMENT, "cut_off"),
+    ("The review is positive", SENTIMENT, "cut_off"),
+    ("Positive. No, neg", SENTIMENT, "cut_off"),
+    ("Positive, but neg", SENTIMENT, "cut_off"),
+    ("Positive. Or negative", SENTIMENT, "cut_off"),
+    ("positive", ("positive", "positive with doubts"), "cut_off"),
+    ("very", ("very", "very positive"), "cut_off"),
+    ("1", ("1", "10"), "cut_off"),
+    ("1. The film", ZERO_ONE, "cut_off"),
+    ("1", ZERO_ONE, "1"),
+    ("<think>It is positive", SENTIMENT, "cut_off"),
+    ("", SENTIMENT, "cut_off"),
+]
+
+
+@pytest.mark.parametrize(("reply", "labels", "expected"), CUT)
+def test_a_reply_that_was_cut_off_is_a_label_only_if_it_begins_with_it(
+    reply: str, labels: tuple[str, ...], expected: str
+) -> None:
+    parsed = parse(reply, labels, cut=True)
+    assert (parsed.label or parsed.reason) == expected
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("**Very**  positive.", "very positive"),
+        ("<think>negative?</think>positive", "positive"),
+        ("<answer>positive</answer>", "positive"),
+        ("It is positive", "not_a_label"),
+    ],
+)
+def test_exactly_a_label_is_a_label_in_any_markup_and_behind_a_thought(reply: str, expected: str) -> None:
+    parsed = parse(reply, DEGREES, exact=True)
+    assert (parsed.label or parsed.reason) == expected
+
+
+def test_a_reply_of_a_book_s_length_is_no_label_and_takes_no_time() -> None:
+    assert parse("no 1. " * 100_000, (*YES_NO, *ZERO_ONE)).reason == "not_a_label"
 
 
 def test_a_label_keeps_the_spelling_of_the_task() -> None:
