@@ -1,5 +1,6 @@
 """What a label run needs: documents of a day, and a registry's versions without a server."""
 
+import contextlib
 import hashlib
 import tempfile
 from pathlib import Path
@@ -64,7 +65,8 @@ class Shelf:
             raise TransientError("registry: no answer")
         folder = Path(self._files.name) / str(version.version)
         folder.mkdir(exist_ok=True)
-        (folder / "model.safetensors").write_text(str(version.version))
+        with contextlib.suppress(FileExistsError), (folder / "model.safetensors").open("x") as file:
+            file.write(str(version.version))
         return folder
 
 

@@ -81,9 +81,7 @@ def test_a_run_planned_before_the_retention_is_refused_and_can_be_planned_again(
     run_shards(lake, TASK, DAY, "r1", Parity(2))
     check_labels(TASK, DAY, run="r1", lake=lake, prompt_hash="p")
     grow_old(*notes(lake, "plan.json"))
-    with pytest.raises(
-        ConfigError, match=r"'r1' .*has no plan: run `llambert plan` .*, for a plan counts for 7 days"
-    ):
+    with pytest.raises(ConfigError, match=r"'r1' .*has no plan: run `llambert plan` .*, for a plan counts for 7 days"):
         publish(TASK, DAY, run="r1", lake=lake)
     planned(lake, settings)
     finish(lake, TASK, DAY, "r1")
