@@ -67,6 +67,11 @@ def _keys(table: TableName, frame: pl.DataFrame) -> Iterator[str]:
     declared = TABLES[table]
     key = [*declared.key, *(["partition"] if declared.scope == "partition" else [])]
     rows = frame.filter(_ACCEPTED) if table == "documents" else frame  # a refused row may repeat an id: that is why
+    if declared.open is not None:
+        tries = rows.filter(pl.col("status") == declared.open)
+        rows = rows.filter(pl.col("status") != declared.open)
+        if again := tries.filter(tries.select([*key, "partition", "run"]).is_duplicated()).height:
+            yield f"{table}: {again} rows are tries of one run"
     if twice := rows.filter(rows.select(key).is_duplicated()).height:
         yield f"{table}: {twice} rows share their key {key}"
     if table in _REPLACED:

@@ -91,7 +91,7 @@ class Backlog:
     def unanswered(self, documents: pl.DataFrame) -> pl.DataFrame:
         """Return the documents that this prompt, model and revision have not answered."""
         with lake_faults(f"annotations {self.task.name}"):
-            answered = self.answered().select("text_hash").collect()
+            answered = self._rows().filter(pl.col("status").is_in(ANSWERED)).select("text_hash").collect()
         return documents.join(answered, on="text_hash", how="anti")
 
     def still_open(self, documents: pl.DataFrame) -> pl.DataFrame:
@@ -168,13 +168,8 @@ class Backlog:
         except (TransientError, ConfigError):
             return False
         self.spending.add(reply)
-        logger.info(
-            "%s %s: asked again about an answered text, to tell a document that cannot be answered from a server that "
-            "is down: %s",
-            self.step,
-            self.task.name,
-            reply.status.value,
-        )
+        # It tells documents that cannot be answered from an annotator that is down.
+        logger.info("%s %s: asked again about an answered text: %s", self.step, self.task.name, reply.status.value)
         return is_answered(reply)
 
     def keep(self, documents: pl.DataFrame, replies: Sequence[Reply]) -> None:
@@ -221,11 +216,14 @@ class Backlog:
 
     def answered(self) -> pl.LazyFrame:
         """Return the answers that this prompt, model and revision have given about any text of the task, one a text."""
-        return decided(rows_about(self.question, self.task.name, self.lake)).filter(pl.col("status").is_in(ANSWERED))
+        return decided(self._rows()).filter(pl.col("status").is_in(ANSWERED))
+
+    def _rows(self) -> pl.LazyFrame:
+        return rows_about(self.question, self.task.name, self.lake)
 
     def _have_failed_for_good(self) -> pl.Expr:
         with lake_faults(f"annotations {self.task.name}"):
-            found = failed_for_good(rows_about(self.question, self.task.name, self.lake)).collect()
+            found = failed_for_good(self._rows()).collect()
         return pl.col("text_hash").is_in(found["text_hash"].to_list())
 
     def _spent_before(self) -> dict[str, JsonValue]:

@@ -12,8 +12,11 @@ from llambert_etl.schemas import AnnotationStatus
 # server that was mended between two nights has had a night to show it.
 MAX_TRIES = 3
 _GIVEN_UP = "given_up"
-# Reasons, by their first word, that say nothing of the document: the server was given up, or did not come to it.
-_NOT_ITS_FAULT = frozenset({_GIVEN_UP, "not_recorded", "not_in_batch", "batch_expired", "batch_cancelled"})
+# Reasons, by their first word, that say nothing of the document: the server was given up, did not come to it, or had
+# too much to do.
+_NOT_ITS_FAULT = frozenset(
+    {_GIVEN_UP, "not_recorded", "not_in_batch", "batch_expired", "batch_cancelled", "http_429", "rate_limit_exceeded"}
+)
 
 
 def blames_the_document() -> pl.Expr:

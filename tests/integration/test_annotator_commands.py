@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from llambert_etl.annotation.tries import MAX_TRIES
 from llambert_etl.cli import run
 from llambert_etl.manifest import Manifest
 from llambert_etl.stack.environment import variables
@@ -49,6 +50,21 @@ def test_what_an_estimate_asked_is_not_asked_by_annotate_which_costs_what_it_sai
     assert dict(said.facts["forecast"])["usd"] == pytest.approx(done.cost, abs=1e-4)  # type: ignore[call-overload]
     assert set(provider.answered.values()) == {1}
     assert len(provider.batches) == batch
+
+
+@pytest.mark.parametrize("batch", [False, True], ids=["live", "batch file"])
+def test_a_document_that_has_failed_for_good_is_asked_about_on_request_alone(
+    batches: BatchHouse, provider: FakeProvider, capfd: pytest.CaptureFixture[str], batch: bool
+) -> None:
+    refused = {"status_code": 400, "body": {"error": {"code": "content_filter"}}}
+    provider.spoil = lambda lines: [{**lines[0], "response": refused}, *lines[1:]]
+    for run_ in map(str, range(MAX_TRIES)):
+        batches.annotate(run_)
+    provider.spoil = lambda lines: lines
+    write_task(batches.settings.include, batch=batch)
+    assert rows(manifest(capfd, "annotate")) == {"read": DOCUMENTS, "reused": DOCUMENTS - 1, "failed_for_good": 1}
+    done = manifest(capfd, "annotate", "--retry-failed")
+    assert rows(done) == {"read": DOCUMENTS, "reused": DOCUMENTS - 1, "labelled": 1}
 
 
 @pytest.mark.parametrize("options", [["--sample", "5"], ["--strategy", "combined"]], ids=["sample", "strategy"])

@@ -1,9 +1,11 @@
 """Batches of a provider: sent once whatever is killed, waited for by whichever try, and joined by id."""
 
+import itertools
 import json
 import os
 import signal
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from tests.batches import DOCUMENTS, EACH, BatchHouse, right
 from tests.children import Child
 from tests.fake_llm import error
 from tests.fake_provider import FakeProvider, Line, jsonl
-from tests.fake_server import Answer
+from tests.fake_server import Answer, json_answer
 from tests.unit.quality.frames import digest
 
 ASKED_ONCE = {f"text {number}": 1 for number in range(DOCUMENTS)}
@@ -124,6 +126,17 @@ def test_a_lost_answer_is_transient_and_the_next_try_finds_what_was_sent(
     provider.batches |= {f"other_{n}": {"id": f"other_{n}", "status": "completed"} for n in range(3)}
     assert batches.annotate().rows["labelled"] == DOCUMENTS
     assert provider.answered == ASKED_ONCE
+
+
+def test_a_batch_that_the_provider_lists_late_is_not_sent_again(batches: BatchHouse, provider: FakeProvider) -> None:
+    provider.after = lambda method, path: error(502) if (method, path) == ("POST", "/batches") else None
+    with pytest.raises(TransientError):
+        batches.annotate()
+    nothing_yet = iter([json_answer({"data": []})] * 3)
+    provider.before = lambda method, path: next(nothing_yet, None) if (method, path) == ("GET", "/batches") else None
+    batches.clock = partial(next, itertools.count(0.0))  # a look a second
+    assert batches.annotate().rows["labelled"] == DOCUMENTS
+    assert (len(provider.batches), provider.answered) == (1, ASKED_ONCE)
 
 
 def test_a_batch_that_is_not_over_in_time_is_waited_for_by_the_next_try(provider: FakeProvider, tmp_path: Path) -> None:

@@ -91,6 +91,14 @@ def test_a_document_that_has_failed_for_good_is_asked_again_on_request(nights: N
     assert outcomes(nights.task.name, nights.lake) == {"labelled": DOCUMENTS}
 
 
+def test_a_document_that_a_busy_server_did_not_come_to_is_asked_about_again(nights: Nights, llm: FakeLlm) -> None:
+    llm.fault = lambda text, nth: error(429) if text == BAD else None
+    for run in LATER:
+        nights.annotate(run)
+    llm.fault = lambda text, nth: None
+    assert nights.annotate("less busy").rows["labelled"] == 1
+
+
 def test_the_tries_of_one_run_are_one_try(nights: Nights, llm: FakeLlm) -> None:
     llm.fault = broken
     for _ in range(MAX_TRIES):
