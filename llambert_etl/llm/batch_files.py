@@ -9,7 +9,8 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from llambert_etl.errors import DataError
 from llambert_etl.llm import Reply
-from llambert_etl.llm.chat import Questions, failed, refusal
+from llambert_etl.llm.chat import Questions, failed
+from llambert_etl.llm.refusals import refusal, status_of
 
 
 class _Response(BaseModel):
@@ -83,6 +84,7 @@ def _reply(result: _Result, questions: Questions) -> Reply:
     if response is None:
         return failed(refusal(0, json.dumps({"error": result.error}).encode()))
     content = json.dumps(response.body).encode()
-    if response.status_code != 200:
-        return failed(refusal(response.status_code, content))
+    status = status_of(response.status_code, content)
+    if status != 200:
+        return failed(refusal(status, content))
     return questions.reply("", content) or failed("unreadable")
