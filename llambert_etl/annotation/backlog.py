@@ -17,7 +17,7 @@ from llambert_etl.documents import as_of, draw
 from llambert_etl.documents import sample as take_sample
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.lake import Lake, lake_faults
-from llambert_etl.llm import Annotator, EachRefusedError, HalfAnsweredError, HalfRefusedError, Reply
+from llambert_etl.llm import Annotator, HalfAnsweredError, HalfRefusedError, Reply
 from llambert_etl.llm.parsing import PARSER_VERSION
 from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
@@ -160,8 +160,7 @@ class Backlog:
         """
         if fault is None and any(map(is_answered, replies)):
             return True
-        refused = isinstance(fault, HalfRefusedError) and not isinstance(fault, EachRefusedError)
-        if refused or self._answerable is None:
+        if isinstance(fault, HalfRefusedError) or self._answerable is None:
             return False
         try:
             (reply,) = annotator.annotate([self._answerable])

@@ -83,6 +83,11 @@ class Annotator(Part):
     parse: Literal["mention", "exact"] = Field(default="mention", description="which replies count as a label")
     quantization: Literal["int8", "nf4"] | None = Field(default=None, description="whole weights where left out")
     recorded: Recorded | None = Field(default=None, description="replies that were given before")
+    leave_out: list[Literal["seed", "logprobs", "temperature", "system"]] = Field(
+        default_factory=list,
+        description="what the server's model does not take; without `temperature` answers are drawn, and `system` puts "
+        "the system's words before the first question",
+    )
     batch: bool = Field(default=False, description="ask by the server's batch files: cheaper, within a day")
     budget: Budget | None = Field(default=None, description="no cap where left out")
     seed: int = Field(default=42, description="chooses the sample")
@@ -105,6 +110,8 @@ class Annotator(Part):
                 raise ValueError(f"{name}: replies are parsed, so set method: generate")
         if self.recorded is not None and self.server is not None:
             raise ValueError("recorded and server: replies come from one of the two; remove the other")
+        if self.leave_out and self.server is None:
+            raise ValueError("leave_out: only a server is sent these fields; set server, or remove leave_out")
         if self.batch and self.server is None:
             raise ValueError("batch: only a server takes batch files; set server, or remove batch")
         return self

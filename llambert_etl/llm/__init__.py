@@ -14,7 +14,8 @@ class Reply:
 
     `raw` is what the model said (scoring: the label it found most likely), `tokens` what prompt and answer count
     together, `answer_tokens` what the answer counts. `reason` says why there is no label; with a label it can only be
-    `truncated`: the model saw no more than the document's beginning. `answered_by` is whom a server says it was.
+    `truncated`: the model saw no more than the document's beginning. `answered_by` is whom a server says it was, and
+    without which fields it had to be asked.
     """
 
     label: str | None
@@ -41,10 +42,6 @@ class HalfRefusedError(ConfigError):
     def __init__(self, message: str, replies: list[Reply]) -> None:
         super().__init__(message)
         self.replies = replies
-
-
-class EachRefusedError(HalfRefusedError):
-    """An annotator refused each document by itself: what it was asked may be wrong, or all of them are."""
 
 
 class Annotator(Protocol):

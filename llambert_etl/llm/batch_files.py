@@ -10,8 +10,9 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from llambert_etl.errors import DataError
 from llambert_etl.llm import Reply
-from llambert_etl.llm.chat import Questions, failed, refusal
-from llambert_etl.llm.served import is_passing
+from llambert_etl.llm.chat import Questions, failed
+from llambert_etl.llm.refusals import refusal, status_of
+from llambert_etl.llm.server import is_passing
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.wording import shown
 
@@ -104,9 +105,9 @@ def _answered(result: _Result, questions: Questions, place: str) -> Answered:
     if response is None:
         return Answered(failed(refusal(0, json.dumps({"error": result.error}).encode())), place, passing=True)
     content = json.dumps(response.body).encode()
-    if response.status_code != 200:
-        reply = failed(refusal(response.status_code, content))
-        return Answered(reply, place, passing=is_passing(response.status_code))
+    status = status_of(response.status_code, content)
+    if status != 200:
+        return Answered(failed(refusal(status, content)), place, passing=is_passing(status))
     return Answered(questions.reply("", content) or failed("unreadable"), place)
 
 

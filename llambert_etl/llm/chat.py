@@ -11,14 +11,15 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError
 from llambert_etl.llm import Reply
+from llambert_etl.llm.completions import Choice, Unknown, read_completion
 from llambert_etl.llm.mentions import bare
 from llambert_etl.llm.parsing import read_reply
-from llambert_etl.llm.prompts import DOCUMENT, TURN_MARKS, Chat, Completion, render, without_marks
+from llambert_etl.llm.prompts import DOCUMENT, TURN_MARKS, Chat, Completion, Message, render, without_marks
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Server
 
-# Codes for a field that the server does not take, or not with this value, whatever the document.
-UNSUPPORTED = ("unsupported_parameter", "unsupported_value")
+# The reason of an answer that is none of the known shapes: kept, since it may be paid, and not asked for again.
+UNKNOWN = "unknown_answer"
 
 # The server puts documents into a chat format that is not known here: nothing in them may look like a mark of one.
 CONTROL = re.compile(
@@ -37,23 +38,6 @@ class _Usage(BaseModel):
     completion_tokens: int = Field(ge=0, le=_MAX_TOKENS)
 
 
-class _Message(BaseModel):
-    content: str | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-    logprobs: JsonValue = None
-
-
-class _Answer(BaseModel):
-    choices: list[_Choice] = Field(min_length=1)
-    usage: JsonValue = None
-    model: str | None = None
-    system_fingerprint: str | None = None
-
-
 class _Token(BaseModel):
     token: str
     logprob: float = Field(allow_inf_nan=False)
@@ -65,16 +49,6 @@ class _Position(_Token):
 
 class _Positions(BaseModel):
     content: list[_Position]
-
-
-class _Fault(BaseModel):
-    code: JsonValue = None
-    type: JsonValue = None
-    param: JsonValue = None
-
-
-class _Refusal(BaseModel):
-    error: _Fault
 
 
 @dataclass(frozen=True)
@@ -96,43 +70,56 @@ class Questions:
             )
         return cls(task, prompt, server)
 
-    def body(self, text: str) -> dict[str, JsonValue]:
-        """Return the request about one document."""
+    def body(self, text: str, without: frozenset[str] = frozenset()) -> dict[str, JsonValue]:
+        """Return the request about one document, `without` fields that the server has refused."""
         plain = without_marks(text, CONTROL)
-        annotator = self.task.annotator
+        annotator, left_out = self.task.annotator, without.union(self.task.annotator.leave_out)
+        turns = _without_system(self.prompt.messages) if "system" in left_out else self.prompt.messages
         body: dict[str, JsonValue] = {
             "model": annotator.model,
             "messages": [
-                {"role": message.role, "content": message.content.replace(DOCUMENT, plain)}
-                for message in self.prompt.messages
+                {"role": message.role, "content": message.content.replace(DOCUMENT, plain)} for message in turns
             ],
             self.server.token_limit: annotator.max_new_tokens,
-            "temperature": 0,
-            "seed": annotator.seed,
         }
-        if self.server.top_logprobs:
+        if "temperature" not in left_out:
+            body["temperature"] = 0
+        if "seed" not in left_out:
+            body["seed"] = annotator.seed
+        if self.server.top_logprobs and "logprobs" not in left_out:
             body |= {"logprobs": True, "top_logprobs": self.server.top_logprobs}
         return body
+
+    def optional(self) -> frozenset[str]:
+        """Return the fields without which the answers mean the same; without `logprobs` they have no probabilities."""
+        return frozenset({"seed"} if self.task.encoder.soft_labels else {"seed", "logprobs"})
 
     def tokens(self, text: str) -> int:
         return guess_tokens(self.prompt, text)
 
-    def reply(self, text: str, content: bytes) -> Reply | None:
+    def reply(self, text: str, content: bytes, without: frozenset[str] = frozenset()) -> Reply | None:
         """Return what a server answered about a document; None where it is no answer: HTML, or half a JSON."""
-        try:
-            answer = _Answer.model_validate_json(content)
-        except ValidationError:
+        found = read_completion(content)
+        if found is None:
             return None
-        said = answer.choices[0]
-        usage = self._usage(text, answer.usage)
-        reply = replace(
-            read_reply(self.task, said.message.content or "", usage.prompt_tokens + usage.completion_tokens),
-            answer_tokens=usage.completion_tokens,
-            answered_by=" ".join(filter(None, (answer.model, answer.system_fingerprint))) or None,
-        )
-        if reply.label is None:
-            return replace(reply, reason="content_filter") if said.finish_reason == "content_filter" else reply
-        return replace(reply, probabilities=_probabilities(said.logprobs, reply.label, self.task.label_names))
+        usage = self._usage(text, found.usage)
+        tokens, out = usage.prompt_tokens + usage.completion_tokens, usage.completion_tokens
+        if isinstance(found, Unknown):
+            return Reply(None, None, found.raw, AnnotationStatus.UNPARSED, UNKNOWN, tokens, out)
+        who = found.answered_by
+        if without:
+            who = f"{who or 'no name'}, asked without {', '.join(sorted(without))}"
+        replies = [self._read(choice, tokens, out) for choice in found.choices]
+        return replace(_agreed(replies), answer_tokens=out, answered_by=who)
+
+    def _read(self, choice: Choice, tokens: int, out: int) -> Reply:
+        cut = choice.is_cut(at_limit=out >= self.task.annotator.max_new_tokens)
+        reply = read_reply(self.task, choice.text, tokens, cut=cut)
+        if reply.label is not None:
+            return replace(reply, probabilities=_probabilities(choice.logprobs, reply.label, self.task.label_names))
+        if choice.is_filtered:
+            return replace(reply, reason="content_filter")
+        return replace(reply, raw=choice.refused, reason="refusal") if choice.refused and not choice.text else reply
 
     def _usage(self, text: str, counted: JsonValue) -> _Usage:
         """Return what the answer counts as. Odd counts are replaced by a guess: asked again, it would be paid again."""
@@ -140,6 +127,21 @@ class Questions:
             return _Usage.model_validate(counted)
         except ValidationError:
             return _Usage(prompt_tokens=self.tokens(text), completion_tokens=self.task.annotator.max_new_tokens)
+
+
+def _agreed(replies: Sequence[Reply]) -> Reply:
+    """Return the first reply, or one without a label where the others say otherwise."""
+    if len({reply.label for reply in replies}) == 1:
+        return replies[0]
+    raw = "\n".join(reply.raw for reply in replies)
+    return Reply(None, None, raw, AnnotationStatus.UNPARSED, "choices_disagree", replies[0].tokens)
+
+
+def _without_system(messages: Sequence[Message]) -> Sequence[Message]:
+    """Return turns in which the first question begins with what the system's turn says, as Gemma's format has it."""
+    system = [message.content for message in messages if message.role == "system"]
+    first, *others = [message for message in messages if message.role != "system"]
+    return [Message(first.role, "\n\n".join((*system, first.content))), *others]
 
 
 def guess_tokens(prompt: Chat | Completion, text: str) -> int:
@@ -151,25 +153,6 @@ def guess_tokens(prompt: Chat | Completion, text: str) -> int:
 def failed(reason: str) -> Reply:
     """Return the reply about a document that the server did not answer."""
     return Reply(None, None, "", AnnotationStatus.FAILED, reason, 0)
-
-
-def refusal(status: int, content: bytes) -> str:
-    """Return the code that a server gives for refusing a request, such as `context_length_exceeded`.
-
-    Where it does not take a field, that is named too: `unsupported_parameter max_tokens`. Never its message, which may
-    repeat the document.
-    """
-    try:
-        fault = _Refusal.model_validate_json(content).error
-    except ValidationError:
-        return f"http_{status}"
-    named = [name for name in (fault.code, fault.type) if _is_name(name)]
-    code = str(named[0]) if named else f"http_{status}"
-    return f"{code} {fault.param}" if code in UNSUPPORTED and _is_name(fault.param) else code
-
-
-def _is_name(value: JsonValue) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"\w{1,64}", value) is not None
 
 
 def _probabilities(logprobs: JsonValue, label: str, labels: Sequence[str]) -> dict[str, float] | None:

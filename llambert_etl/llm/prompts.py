@@ -87,8 +87,11 @@ def prompt_hash(task: LabellingTask, include: Path) -> str:
     # Only where they differ from what was there before them, so that older answers are found again.
     parse = {"parse": annotator.parse} if annotator.parse == "exact" else {}
     quantization = {"quantization": annotator.quantization} if annotator.quantization else {}
+    # The others change no answer.
+    left_out = sorted({"temperature", "system"}.intersection(annotator.leave_out))
     return fingerprint(
         {
+            **({"leave_out": left_out} if left_out else {}),
             **parse,
             **quantization,
             "renderer": _RENDERER_VERSION,

@@ -13,8 +13,8 @@ import httpx
 from pydantic import BaseModel, Field, ValidationError
 
 from llambert_etl.errors import ConfigError, TransientError
-from llambert_etl.llm.chat import refusal
-from llambert_etl.llm.served import check_access, connect, is_passing, request
+from llambert_etl.llm.refusals import refusal
+from llambert_etl.llm.server import check_access, connect, is_passing, request
 from llambert_etl.settings import Server
 
 logger = logging.getLogger(__name__)

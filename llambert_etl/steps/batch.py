@@ -20,7 +20,8 @@ from llambert_etl.lake import lake_faults
 from llambert_etl.llm.batch_files import Answered, read_results, refuse_foreign, request_line
 from llambert_etl.llm.chat import failed
 from llambert_etl.llm.provider import Batch, Provider
-from llambert_etl.llm.served import ServedAnnotator, check_access
+from llambert_etl.llm.served import ServedAnnotator
+from llambert_etl.llm.server import check_access
 from llambert_etl.manifest import Manifest
 from llambert_etl.settings import Settings
 

@@ -13,7 +13,7 @@ from llambert_etl.config import LabellingTask, TaskFiles, load_tasks
 from llambert_etl.config.connections import TableSource, Warehouse
 from llambert_etl.errors import ConfigError, LlambertError
 from llambert_etl.lake import Lake, lake_faults
-from llambert_etl.llm.served import ping
+from llambert_etl.llm.server import ping
 from llambert_etl.promotions import ensure_labels, standing
 from llambert_etl.registry import Registry
 from llambert_etl.s3 import LOST, s3_client

@@ -68,6 +68,7 @@ def test_a_task_may_have_three_labels() -> None:
         ("annotator.budget", {"euro": 5}, r"annotator\.budget: name what it is of"),
         ("annotator.budget", {"usd": float("nan")}, r"annotator\.budget\.usd: must be a finite number"),
         ("annotator.batch", True, r"annotator: batch: only a server takes batch files"),
+        ("annotator.leave_out", ["seed"], r"annotator: leave_out: only a server is sent these fields"),
         ("annotator.sample", 0, r"annotator\.sample: must be above 0"),
         (
             "annotator.sample",

@@ -84,9 +84,30 @@ GUARDS = (
     Guard(
         "a reply that names two labels is no label",
         "llambert_etl/llm/parsing.py",
-        "if len(named) > 1 or _negates(said, named, spelt):",
-        "if _negates(said, named, spelt):",
+        "if len({mention.label for mention in said.mentions if said.names(mention)}) > 1 or said.negates(answers):",
+        "if said.negates(answers):",
         "tests/unit/llm/test_parsing.py::test_a_reply_is_a_label_or_a_reason",
+    ),
+    Guard(
+        "what a model thinks is no answer",
+        "llambert_etl/llm/thoughts.py",
+        'return said[last.end() :] if last["closed"] else None',
+        "return said",
+        "tests/unit/llm/test_parsing.py::test_a_reply_is_a_label_or_a_reason",
+    ),
+    Guard(
+        "a reply that a server cut off is no whole sentence",
+        "llambert_etl/llm/chat.py",
+        "read_reply(self.task, choice.text, tokens, cut=cut)",
+        "read_reply(self.task, choice.text, tokens)",
+        "tests/unit/llm/test_completions.py::test_an_answer_that_was_cut_off_counts_only_where_it_begins_with_its_label",
+    ),
+    Guard(
+        "an answer of no known shape is paid once",
+        "llambert_etl/llm/asking.py",
+        'return ("unreadable", 0.0) if reply is None else',
+        'return ("unreadable", 0.0) if reply is None or reply.reason == UNKNOWN else',
+        "tests/unit/llm/test_completions.py::test_an_answer_of_no_known_shape_is_kept_and_never_asked_for_again",
     ),
     Guard(
         "control tokens in a document are text",

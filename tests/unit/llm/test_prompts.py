@@ -98,6 +98,18 @@ def test_whatever_changes_the_question_changes_the_hash(tmp_path: Path, changes:
     assert prompt_hash(make_task(**changes), include) != prompt_hash(make_task(), include)
 
 
+@pytest.mark.parametrize(
+    ("left_out", "same"),
+    [(["seed", "logprobs"], True), (["temperature"], False), (["system"], False), (["seed", "system"], False)],
+)
+def test_a_field_that_a_server_is_not_sent_changes_the_hash_where_it_changes_answers(
+    tmp_path: Path, left_out: list[str], same: bool
+) -> None:
+    include, asked = _include(tmp_path, PLAIN), {"server": "gpt", "model": "m", "method": "generate"}
+    hashes = [prompt_hash(make_task(annotator={**asked, "leave_out": each}), include) for each in ([], left_out)]
+    assert (hashes[0] == hashes[1]) == same
+
+
 def test_another_template_changes_the_hash(tmp_path: Path) -> None:
     before = prompt_hash(make_task(), _include(tmp_path, PLAIN))
     assert prompt_hash(make_task(), _include(tmp_path, PLAIN + " ")) != before

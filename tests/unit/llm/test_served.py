@@ -15,7 +15,8 @@ import pytest
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.llm import HalfAnsweredError, HalfRefusedError
 from llambert_etl.llm.annotators import open_annotator
-from llambert_etl.llm.served import ServedAnnotator, ping
+from llambert_etl.llm.served import ServedAnnotator
+from llambert_etl.llm.server import ping
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Settings
 from tests.fake_llm import (
@@ -240,10 +241,9 @@ def test_a_document_that_a_server_always_fails_on_fails_alone(annotator: ServedA
         (error(302, Location="http://169.254.169.254/latest"), "redirects are not followed"),
         (error(429, "insufficient_quota"), "the account has no credit left"),
         (error(400, "unsupported_parameter", param="max_tokens"), "set .*FAKE__TOKEN_LIMIT=max_completion_tokens"),
-        (error(400, "unsupported_parameter", param="logprobs"), "set LLAMBERT_SERVERS__FAKE__TOP_LOGPROBS=0"),
         (error(400, "unsupported_value", param="temperature"), "not take 'temperature' .*; name a model that does"),
     ],
-    ids=["401", "403", "404", "redirect", "no credit", "max_tokens", "logprobs", "temperature"],
+    ids=["401", "403", "404", "redirect", "no credit", "max_tokens", "temperature"],
 )
 def test_what_no_retry_mends_is_said_at_once(
     annotator: ServedAnnotator, llm: FakeLlm, answer: Answer, said: str

@@ -1,0 +1,181 @@
+"""Asking a server about many documents at a time, each with retries of its own."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import httpx
+
+from llambert_etl.errors import ConfigError
+from llambert_etl.llm import Reply
+from llambert_etl.llm.chat import UNKNOWN, Questions, failed
+from llambert_etl.llm.completions import Unknown, read_completion
+from llambert_etl.llm.refusals import refusal, refused_field, status_of, words
+from llambert_etl.llm.server import MAX_BYTES, check_access, is_passing, retry_after
+from llambert_etl.settings import Server
+
+logger = logging.getLogger(__name__)
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_GIVEN_UP = "given_up"
+# What is asked where a server refuses every document: what it says of this one repeats no document.
+_PLAIN_TEXT = "A text of 4 words."
+_REPEATED = 16  # characters that are the same by no accident
+# So many answers of no known shape, and no other, are enough to know that there will be no other.
+_MOST_UNKNOWN = 8
+
+
+class Manners:
+    """What is learnt of a server as it answers: the fields it is asked without, and whether it is understood."""
+
+    def __init__(self) -> None:
+        self.without: frozenset[str] = frozenset()
+        self.is_understood = False
+
+
+class _Sent(NamedTuple):
+    """What came back for a question. `wait` is how many seconds the server wants us to wait."""
+
+    status: int
+    content: bytes
+    wait: float
+
+
+class Batch:
+    """One call's requests. A server that is silent for longer than our patience is given up for all of them.
+
+    One that refuses us is asked about no more documents; requests under way are waited for, since they are paid.
+    """
+
+    def __init__(
+        self, client: httpx.AsyncClient, name: str, server: Server, questions: Questions, manners: Manners
+    ) -> None:
+        self._client, self._name, self._server, self._questions = client, name, server, questions
+        self._manners = manners
+        self._slots = asyncio.Semaphore(server.concurrency)
+        self._heard = time.monotonic()
+        self.retries, self.unanswered, self.silent = Counter[str](), 0, False
+        self.declined = self._unknown = 0
+        self._stopped = asyncio.Event()
+        self.refused: ConfigError | None = None
+
+    async def ask(self, text: str) -> Reply:
+        async with self._slots:
+            pause, started = _FIRST_PAUSE, time.monotonic()
+            while self.refused is None:
+                found = await self._attempt(text)
+                if isinstance(found, Reply):
+                    self._heard = time.monotonic()
+                    return found
+                reason, asked_for = found
+                wait = max(asked_for, pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, keeps no secret
+                if time.monotonic() + wait > min(started, self._heard) + self._server.patience_seconds:
+                    # A server that answers others meanwhile is up, and only this document is too much for it.
+                    self.silent |= self._heard < started
+                    self.unanswered += 1
+                    return failed(reason)
+                self.retries[reason] += 1
+                await self._wait(wait)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            return failed(_GIVEN_UP)
+
+    async def ask_plainly(self, texts: Sequence[str]) -> None:
+        """Find out whose fault it is where every document was refused: ask about a text that has none.
+
+        Where that is refused too, nothing that this server is sent would be taken, and it is given up.
+        """
+        answer = await self._send(_PLAIN_TEXT)
+        if isinstance(answer, str):
+            return
+        status, content = answer.status, answer.content
+        if 400 <= status < 500 and not is_passing(status):
+            self._give_up(
+                f"refused all of {len(texts)} documents ({refusal(status, content)}), and a plain text too: "
+                f"{self._own_words(content)!r}; mend what it does not take: annotator.model, the template's turns, or "
+                "a field that annotator.leave_out can name"
+            )
+
+    def _own_words(self, content: bytes) -> str:
+        """Return what a server says of the plain text; nothing where that repeats an example of the prompt or a key."""
+        said, key = words(content), self._server.api_key
+        sent = " ".join(" ".join(message.content for message in self._questions.prompt.messages).split())
+        repeats = any(said[at : at + _REPEATED] in sent for at in range(len(said) - _REPEATED + 1))
+        return "" if repeats or (key is not None and key.get_secret_value() in said) else said
+
+    def _give_up(self, fault: str | ConfigError) -> None:
+        error = fault if isinstance(fault, ConfigError) else ConfigError(f"server {self._name!r}: {fault}")
+        self.refused = self.refused or error
+        self._stopped.set()
+
+    async def _wait(self, seconds: float) -> None:
+        """Sleep, but no longer than until the server refuses us."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopped.wait(), seconds)
+
+    async def _attempt(self, text: str) -> Reply | tuple[str, float]:
+        """Return the reply, or why there is none yet and how many seconds the server wants us to wait."""
+        without = self._manners.without
+        answer = await self._send(text)
+        if isinstance(answer, str):
+            return answer, 0.0
+        status, content = answer.status, answer.content
+        if status < 300:
+            reply = self._questions.reply(text, content, without)
+            return ("unreadable", 0.0) if reply is None else self._understood(reply, content)
+        code = refusal(status, content, text)
+        field = refused_field(code)
+        if field in self._questions.optional() - without:
+            self._leave_out(field)
+            return await self._attempt(text)
+        try:
+            check_access(self._name, status, code)
+        except ConfigError as error:
+            self._give_up(error)
+            return failed(code)
+        if is_passing(status):
+            return f"http_{status}", answer.wait
+        self.declined += 1
+        return failed(code)
+
+    async def _send(self, text: str) -> _Sent | str:
+        """Return what comes back for a question, or why nothing does."""
+        body = self._questions.body(text, self._manners.without)
+        try:
+            async with (
+                asyncio.timeout(self._server.timeout_seconds),
+                self._client.stream("POST", "chat/completions", json=body) as response,
+            ):
+                content = bytearray()
+                async for piece in response.aiter_raw():
+                    content += piece
+                    if len(content) > MAX_BYTES:
+                        return "unreadable"
+        except (httpx.RequestError, TimeoutError) as error:
+            return "too_slow" if isinstance(error, TimeoutError | httpx.TimeoutException) else "unreachable"
+        return _Sent(status_of(response.status_code, bytes(content)), bytes(content), retry_after(response.headers))
+
+    def _leave_out(self, field: str) -> None:
+        if field in self._manners.without:
+            return
+        self._manners.without |= {field}
+        told = ", so there are no probabilities" if field == "logprobs" else ""
+        logger.warning("server %s: does not take %r; the run goes on without it%s", self._name, field, told)
+
+    def _understood(self, reply: Reply, content: bytes) -> Reply:
+        """Give a server up whose answers are all of no known shape; those that came are kept, for they may be paid."""
+        if reply.reason != UNKNOWN:
+            self._manners.is_understood = True
+            return reply
+        self._unknown += 1
+        found = read_completion(content)
+        if self._unknown >= _MOST_UNKNOWN and not self._manners.is_understood and isinstance(found, Unknown):
+            self._give_up(
+                f"answers otherwise than /chat/completions ({found.shape}); what it said is kept as {UNKNOWN!r}, not "
+                f"asked for again; mend LLAMBERT_SERVERS__{self._name.upper()}__URL, or ask it another way"
+            )
+        return reply
