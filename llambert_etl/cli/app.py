@@ -9,11 +9,11 @@ import typer
 
 from llambert_etl.cli import labels, models, review, steps
 from llambert_etl.cli.clients import Clients, open_batch, open_step
-from llambert_etl.cli.options import Chosen, Day, Expect, Run, Sample, Task, done, to_ask
+from llambert_etl.cli.options import Ahead, Chosen, Day, Expect, Run, Sample, Task, done, to_ask
 from llambert_etl.cli.outcome import emit
 from llambert_etl.config import LabellingTask, Source, find_task, load_tasks
 from llambert_etl.errors import ConfigError, DataError
-from llambert_etl.partition import parse_partition
+from llambert_etl.partition import parse_partition, today
 from llambert_etl.studies.plan import load_plan
 
 app = steps.app
@@ -84,11 +84,12 @@ def import_gold(
     ] = None,
     run: Run = "cli",
     expect: Expect = None,
+    ahead: Ahead = False,
 ) -> None:
     """Read labels given by people into `gold`."""
     from llambert_etl.steps.gold import import_gold
 
-    found, day, clients = open_step(task, partition, expect)
+    found, day, clients = open_step(task, partition, expect, ahead)
     if file is None and found.gold is None:
         raise ConfigError(f"task {found.name!r}: names no gold file; give FILE, or set `gold:` in its task file")
     path = file or clients.settings.include / str(found.gold)
@@ -102,13 +103,14 @@ def write_batch(
     file: Annotated[Path, typer.Argument(help="a new JSON lines file of requests, for the provider's batch API")],
     run: Run = "cli",
     expect: Expect = None,
+    ahead: Ahead = False,
     strategy: Chosen = None,
     sample: Sample = None,
 ) -> None:
     """Write requests about the documents of the sample that are not answered yet."""
     from llambert_etl.steps.batch import write_batch
 
-    opened = open_step(task, partition, expect)
+    opened = open_step(task, partition, expect, ahead)
     work, annotator = open_batch(opened, run=run, sample=to_ask(opened.task, strategy, sample), step="batch write")
     done(write_batch(work, annotator, file))
 
@@ -120,13 +122,14 @@ def read_batch(
     file: Annotated[Path, typer.Argument(help="the JSON lines file of results that the provider gave back")],
     run: Run = "cli",
     expect: Expect = None,
+    ahead: Ahead = False,
     strategy: Chosen = None,
     sample: Sample = None,
 ) -> None:
     """Read results into `annotations`; a document of the sample without one is `failed`."""
     from llambert_etl.steps.batch import read_batch
 
-    opened = open_step(task, partition, expect)
+    opened = open_step(task, partition, expect, ahead)
     work, annotator = open_batch(opened, run=run, sample=to_ask(opened.task, strategy, sample), step="batch read")
     done(read_batch(work, annotator, file))
 
@@ -158,7 +161,7 @@ def status(task: Task) -> None:
     from llambert_etl.steps.status import status
 
     clients = Clients()
-    show_status(status(clients.task(task), lake=clients.lake, registry=clients.registry))
+    show_status(status(clients.task(task), lake=clients.lake, registry=clients.registry, today=today()))
 
 
 @app.command()

@@ -13,6 +13,7 @@ Task = Annotated[str, typer.Option("--task", help="name of a file in include/tas
 Day = Annotated[str, typer.Option("--partition", help="UTC day, YYYY-MM-DD")]
 Run = Annotated[str, typer.Option("--run", help="name of the run, written into every row")]
 Expect = Annotated[str | None, typer.Option("--expect", help="config hash; a task file with another one is refused")]
+Ahead = Annotated[bool, typer.Option("--allow-future", help="take a day that has not begun, as one to test with")]
 Chosen = Annotated[Strategy | None, typer.Option("--strategy", help="what to train on, instead of the task file's")]
 Sample = Annotated[
     int | None, typer.Option("--sample", min=1, help="documents in all, instead of the task file's sample and extra")
