@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from llambert_etl.config import fingerprint
 from llambert_etl.errors import ConfigError, DataError
-from llambert_etl.lake import Lake, StagedFiles
+from llambert_etl.lake import Lake, StagedFiles, lake_faults
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion
@@ -40,7 +40,8 @@ class Plan(BaseModel):
 
     @property
     def folder(self) -> str:
-        return f"{run_folder(self.task, self.partition, self.run)}/{fingerprint(self.commit_key)}"
+        """Return where the shards are noted: in one place for all runs that would make the same labels."""
+        return f"{self.task}/{self.partition}/shards-{fingerprint([self.commit_key, self.shards])}"
 
     def beside(self, published: Manifest) -> Literal["newer", "older", "neither"]:
         """Tell whether documents and champion are those of the published labels or newer ones, or older ones."""
@@ -92,6 +93,14 @@ def write_shard(lake: Lake, plan: Plan, shard: int, note: ShardNote) -> None:
 def find_shard(lake: Lake, plan: Plan, shard: int) -> ShardNote | None:
     found = lake.read_note(f"{plan.folder}/shard-{shard}.json")
     return None if found is None else ShardNote.model_validate_json(found)
+
+
+def is_whole(lake: Lake, plan: Plan, note: ShardNote) -> bool:
+    """Tell whether the shard's files are there: another run may have staged them days ago."""
+    folder = f"labels/task={plan.task}/partition={plan.partition}"
+    with lake_faults(f"{lake.uri}/{folder}"):
+        sizes = {info.base_name: info.size for info in lake.storage.list(folder)}
+    return all(sizes.get(file.key.rpartition("/")[2]) == file.bytes for file in note.staged.files)
 
 
 def read_shards(lake: Lake, plan: Plan) -> list[ShardNote]:

@@ -76,8 +76,9 @@ def label(
 
         return Encoder.load(fetch(lake, plan.model, clients.settings.model_cache))
 
-    lake = clients.lake
-    done(label(found, day, run=run, shard=shard, lake=lake, load=load, progress=progress(f"label shard {shard}")))
+    lake, settings = clients.lake, clients.settings
+    told = progress(f"label shard {shard}")
+    done(label(found, day, run=run, shard=shard, lake=lake, settings=settings, load=load, progress=told))
 
 
 @app.command()

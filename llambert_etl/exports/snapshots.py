@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from llambert_etl.exports.atomic import edit_file
+from llambert_etl.atomic import edit_file
 from llambert_etl.exports.published import SCHEMA, Outcome, Published
 from llambert_etl.lake import Folder, Lake, lake_faults, old_folders
 from llambert_etl.partition import Partition

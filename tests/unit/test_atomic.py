@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from llambert_etl.exports.atomic import edit_file
+from llambert_etl.atomic import edit_file
 from llambert_etl.settings import Settings
 
 
