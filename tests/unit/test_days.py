@@ -1,5 +1,6 @@
 """Which days a command takes: none that has not begun, unless it is told to, and none at the ends of the calendar."""
 
+import datetime
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,10 @@ import yaml
 
 from llambert_etl.cli import run
 from llambert_etl.cli.app import app
+from llambert_etl.documents import hash_text
 from llambert_etl.errors import ConfigError
-from llambert_etl.partition import Partition, parse_partition, refuse_ahead, today
+from llambert_etl.lake import Lake
+from llambert_etl.partition import Partition, day_before, parse_partition, refuse_ahead, today
 from tests.tasks import task_fields
 
 FAR = "2962-11-10"
@@ -114,6 +117,55 @@ def test_the_first_the_last_and_a_leap_day_are_days(capfd: pytest.CaptureFixture
     chosen = ["--task", "reviews", "--allow-future", "--partition", day]
     for command in (["ingest", "--missed"], ["check", "documents"], ["relabel", "--upto", "9999-12-31"]):
         assert run([*command, *chosen]) == 0, capfd.readouterr().err
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, days: int) -> None:
+    """Have this process's clock so many days ahead of the true one."""
+    true = datetime.datetime
+
+    class Wrong(true):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> Any:
+            return true.now(tz) + datetime.timedelta(days=days)
+
+    monkeypatch.setattr(datetime, "datetime", Wrong)
+
+
+@pytest.mark.parametrize("days", [-1, 0, 1])
+def test_a_clock_that_is_a_day_wrong_changes_no_row_of_the_night(
+    monkeypatch: pytest.MonkeyPatch, landing: Path, tmp_path: Path, days: int
+) -> None:
+    night = day_before(today())
+    drop(landing, night)
+    (tmp_path / "gold.csv").write_text("id,label\na,positive\n")
+    set_clock(monkeypatch, days)
+    for command in (["ingest"], ["check", "documents"], ["gold", "import", str(tmp_path / "gold.csv")]):
+        assert run([*command, "--task", "reviews", "--partition", night]) == 0
+    lake = Lake(str(tmp_path / "lake"))
+    (document,) = lake.scan("documents", "reviews").collect().iter_rows(named=True)
+    assert document == {
+        "task": "reviews",
+        "partition": night,
+        "id": "a",
+        "status": "accepted",
+        "reason": None,
+        "source": str(landing / night / "a.jsonl"),
+        "place": "line 1",
+        "text": "fine",
+        "text_hash": hash_text("fine"),
+        "run": "cli",
+    }
+    (gold,) = lake.scan("gold", "reviews").collect().iter_rows(named=True)
+    assert (gold["partition"], gold["labelled_at"], gold["text"]) == (night, None, "fine")
+
+
+def test_a_clock_that_is_a_day_late_says_so_where_it_refuses_today(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    day = today()
+    set_clock(monkeypatch, -1)
+    assert run(["ingest", "--task", "reviews", "--partition", day]) == 78
+    assert f"by this machine's clock it is {day_before(day)} (UTC); mend the day or the clock" in capfd.readouterr().err
 
 
 def drop(landing: Path, day: str) -> None:

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from llambert_etl.stack.stack import REPOSITORY
-from tests.verify_faults.guards import GUARDS, Guard
+from tests.verify_faults import champion_guards, guards
+from tests.verify_faults.guards import Guard
+
+GUARDS = (*guards.GUARDS, *champion_guards.GUARDS)
 
 _DEADLINE = 900
 _FAILED = 1  # pytest's exit code where tests failed; another one means that they did not run
