@@ -40,7 +40,8 @@ class Plan(BaseModel):
 
     @property
     def folder(self) -> str:
-        return f"{run_folder(self.task, self.partition, self.run)}/{fingerprint(self.commit_key)}"
+        """Return where the shards are noted: in one place for all runs that would make the same labels."""
+        return f"{self.task}/{self.partition}/shards-{fingerprint([self.commit_key, self.shards])}"
 
     def beside(self, published: Manifest) -> Literal["newer", "older", "neither"]:
         """Tell whether documents and champion are those of the published labels or newer ones, or older ones."""

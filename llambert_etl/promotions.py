@@ -118,6 +118,11 @@ class Champion:
         """Return the number of the move that made this version champion; None while it is not entered."""
         return self._moves if self.number is not None and self.stands(self.number) else None
 
+    def as_of(self, version: ModelVersion) -> Partition:
+        """Return the day of a champion's training, or an earlier one as of which somebody has put it back."""
+        moves = self._log.filter(pl.col("to_version") == version.version, pl.col("moved_by") == "rollback")
+        return Partition(min([version.partition, *moves["partition"]]))
+
     def withdrawn(self, version: int) -> bool:
         """Tell whether somebody has removed the alias from this very version."""
         return self.number is None and version == self._logged

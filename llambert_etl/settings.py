@@ -163,6 +163,7 @@ class Settings(BaseSettings):
         default=50_000, description="documents in a shard of a label run, as long as `max_shards` allows it"
     )
     max_shards: Annotated[int, Field(gt=0)] = Field(default=8, description="shards of a label run at most")
+    allow_future: bool = Field(default=False, description="take days that have not begun, which are refused otherwise")
     log: Literal["plain", "json"] = Field(default="plain", description="how log lines are written")
     secrets_dir: Path | None = Field(default=None, description="folder of secrets, a file for each, named as here")
 

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from xdist.scheduler import LoadScopeScheduling
 
 from llambert_etl.lake import Lake
+from llambert_etl.partition import today
 from llambert_etl.settings import Settings
 from llambert_etl.stack import Stack
 from llambert_etl.stack.airflow import Airflow
@@ -33,6 +34,8 @@ from tests.webhook import Webhook
 for name in [name for name in os.environ if name.startswith(FOREIGN)]:
     del os.environ[name]
 os.environ |= QUIET | {"CUDA_VISIBLE_DEVICES": ""}
+if today() < "2026-11-15":  # of which tests have days; who runs them with a clock before that has not mistyped one
+    os.environ["LLAMBERT_ALLOW_FUTURE"] = "true"
 
 faulthandler.enable()
 

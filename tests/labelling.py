@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from llambert_etl.registry import ModelVersion
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
 from llambert_etl.steps.check import check_labels
-from llambert_etl.steps.label import Probabilities, label
+from llambert_etl.steps.label import Classifier, Probabilities, label
 from llambert_etl.steps.plan import plan
 from llambert_etl.steps.publish import publish
 
@@ -93,6 +94,9 @@ def drop(
     lake.replace_partition("documents", task.name, day, staged, commit_key=key, manifest=manifest)
 
 
+Loads = Callable[[Plan], Classifier]
+
+
 class Parity:
     """A classifier that looks at a text's last character, and remembers what it was asked."""
 
@@ -110,10 +114,30 @@ class Parity:
         return rows / rows.sum(axis=1, keepdims=True)
 
 
-def run_shards(lake: Lake, task: LabellingTask, day: Partition, run: str, classifier: Parity) -> Plan:
+def quiet(done: int, total: int) -> None:
+    """Report no progress."""
+
+
+def run_shard(
+    lake: Lake,
+    task: LabellingTask,
+    settings: Settings,
+    day: Partition,
+    run: str,
+    shard: int,
+    load: Loads,
+    **patience: float,
+) -> Manifest:
+    here = settings.model_copy(update={"lake": lake.uri})
+    return label(task, day, run=run, shard=shard, lake=lake, settings=here, load=load, progress=quiet, **patience)
+
+
+def run_shards(
+    lake: Lake, task: LabellingTask, settings: Settings, day: Partition, run: str, classifier: Loads
+) -> Plan:
     made = read_plan(lake, task.name, day, run)
     for shard in range(made.shards):
-        label(task, day, run=run, shard=shard, lake=lake, load=classifier, progress=lambda done, total: None)
+        run_shard(lake, task, settings, day, run, shard, classifier)
     return made
 
 
@@ -131,7 +155,7 @@ def label_run(
     planned = plan(task, day, run=run, lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
     if planned.facts["skip"] or planned.facts["fresh"]:
         return planned, classifier
-    run_shards(lake, task, day, run, classifier)
+    run_shards(lake, task, settings, day, run, classifier)
     return finish(lake, task, day, run), classifier
 
 

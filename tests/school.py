@@ -14,7 +14,7 @@ from llambert_etl.settings import Settings
 from llambert_etl.steps.label import label
 from llambert_etl.steps.plan import plan
 from llambert_etl.steps.train import train
-from tests.labelling import finish
+from tests.labelling import finish, quiet
 from tests.unit.quality import frames
 
 DAY = Partition(frames.DAY)
@@ -57,6 +57,7 @@ class School:
         def load(made: Plan) -> Encoder:
             return Encoder.load(fetch(self.lake, made.model, self.settings.model_cache))
 
-        label(self.task, DAY, shard=0, load=load, progress=lambda done, total: None, **options)
+        here = self.settings.model_copy(update={"lake": self.lake.uri})
+        label(self.task, DAY, shard=0, settings=here, load=load, progress=quiet, **options)
         finish(self.lake, self.task, DAY, "night")
         return dict(self.lake.scan("labels", self.task.name, DAY).collect()["label"].value_counts().iter_rows())

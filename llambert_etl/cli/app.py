@@ -19,6 +19,7 @@ from llambert_etl.cli.options import (
     LOOK,
     PARTS,
     PEOPLE,
+    Ahead,
     Chosen,
     Day,
     Expect,
@@ -31,7 +32,7 @@ from llambert_etl.cli.options import (
 )
 from llambert_etl.cli.outcome import emit
 from llambert_etl.errors import ConfigError, DataError
-from llambert_etl.partition import parse_partition
+from llambert_etl.partition import parse_partition, today
 
 
 class _InOrder(TyperGroup):
@@ -92,13 +93,14 @@ def write_batch(
     file: Annotated[Path, typer.Argument(help="a new JSON lines file of requests, for the provider's batch API")],
     run: Run = "cli",
     expect: Expect = None,
+    ahead: Ahead = False,
     strategy: Chosen = None,
     sample: Sample = None,
 ) -> None:
     """Write requests about the documents of the sample that are not answered yet."""
     from llambert_etl.steps.batch import write_batch
 
-    opened = open_step(task, partition, expect)
+    opened = open_step(task, partition, expect, ahead)
     work, annotator = open_batch(opened, run=run, sample=to_ask(opened.task, strategy, sample), step="batch write")
     done(write_batch(work, annotator, file))
 
@@ -110,13 +112,14 @@ def read_batch(
     file: Annotated[Path, typer.Argument(help="the JSON lines file of results that the provider gave back")],
     run: Run = "cli",
     expect: Expect = None,
+    ahead: Ahead = False,
     strategy: Chosen = None,
     sample: Sample = None,
 ) -> None:
     """Read results into `annotations`; a document of the sample without one is `failed`."""
     from llambert_etl.steps.batch import read_batch
 
-    opened = open_step(task, partition, expect)
+    opened = open_step(task, partition, expect, ahead)
     work, annotator = open_batch(opened, run=run, sample=to_ask(opened.task, strategy, sample), step="batch read")
     done(read_batch(work, annotator, file))
 
@@ -149,7 +152,7 @@ def status(task: Task) -> None:
 
     clients = Clients()
     registry = clients.registry if clients.settings.mlflow_uri else None
-    show_status(status(clients.task(task), lake=clients.lake, registry=registry))
+    show_status(status(clients.task(task), lake=clients.lake, registry=registry, today=today()))
 
 
 @command(look_app, "explain --task movie_sentiment --id rt-00017", LOOK)

@@ -12,7 +12,7 @@ from llambert_etl.config import LabellingTask, find_task
 from llambert_etl.config.words import did_you_mean
 from llambert_etl.errors import ConfigError
 from llambert_etl.lake import Lake
-from llambert_etl.partition import Partition, parse_partition
+from llambert_etl.partition import Partition, parse_partition, refuse_ahead, today
 from llambert_etl.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -53,6 +53,13 @@ class Clients:
 
         return Registry.from_settings(self.settings)
 
+    def day(self, partition: str, ahead: bool) -> Partition:
+        """Return the day that an option names. Raise ConfigError for one after today, unless it is allowed."""
+        day = parse_partition(partition)
+        if not (ahead or self.settings.allow_future):
+            refuse_ahead(day, today())
+        return day
+
     def task(self, name: str) -> LabellingTask:
         return find_task(self.settings.include, name)
 
@@ -75,9 +82,10 @@ class Opened(NamedTuple):
     clients: Clients
 
 
-def open_step(task: str, partition: str, expect: str | None) -> Opened:
+def open_step(task: str, partition: str, expect: str | None, ahead: bool) -> Opened:
     """Parse a step's options. Raise ConfigError where the task file here is not the one that the caller read."""
-    day, clients = parse_partition(partition), Clients()
+    clients = Clients()
+    day = clients.day(partition, ahead)
     found = clients.task(task)
     if expect not in (None, found.config_hash):
         raise ConfigError(

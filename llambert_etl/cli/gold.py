@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from llambert_etl.cli.clients import open_step
-from llambert_etl.cli.options import EXAMPLE, Day, Expect, Run, Task, command, done
+from llambert_etl.cli.options import EXAMPLE, Ahead, Day, Expect, Run, Task, command, done
 from llambert_etl.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Labels given by people.")
@@ -21,11 +21,12 @@ def import_gold(
     ] = None,
     run: Run = "cli",
     expect: Expect = None,
+    ahead: Ahead = False,
 ) -> None:
     """Read labels given by people into `gold`."""
     from llambert_etl.steps.gold import import_gold
 
-    found, day, clients = open_step(task, partition, expect)
+    found, day, clients = open_step(task, partition, expect, ahead)
     if file is None and found.gold is None:
         raise ConfigError(f"task {found.name!r}: names no gold file; give FILE, or set `gold:` in its task file")
     path = file or clients.settings.include / str(found.gold)

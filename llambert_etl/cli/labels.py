@@ -6,11 +6,10 @@ from typing import Annotated
 import typer
 
 from llambert_etl.cli.clients import Clients, open_step
-from llambert_etl.cli.options import DEPLOYMENT, EXAMPLE, LABELS, Day, Expect, Run, Task, command, done
+from llambert_etl.cli.options import DEPLOYMENT, EXAMPLE, LABELS, Ahead, Day, Expect, Run, Task, command, done
 from llambert_etl.cli.outcome import emit, progress
 from llambert_etl.labelling import Plan
 from llambert_etl.manifest import Manifest
-from llambert_etl.partition import parse_partition
 from llambert_etl.schemas import TableName
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -23,12 +22,13 @@ def relabel(
     upto: Annotated[str, typer.Option(help="the last day, YYYY-MM-DD")],
     run: Run = "cli",
     expect: Expect = None,
+    ahead: Ahead = False,
 ) -> None:
     """List the days from --partition to --upto that have documents: those that Airflow is to label again."""
     from llambert_etl.steps.relabel import relabel
 
-    found, day, clients = open_step(task, partition, expect)
-    done(relabel(found, day, run=run, upto=parse_partition(upto), lake=clients.lake))
+    found, day, clients = open_step(task, partition, expect, ahead)
+    done(relabel(found, day, run=run, upto=clients.day(upto, ahead), lake=clients.lake))
 
 
 @command(app, f"plan {EXAMPLE} --run by-hand-1", LABELS)
@@ -37,12 +37,13 @@ def plan(
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
+    ahead: Ahead = False,
     model_version: Annotated[int | None, typer.Option(min=1, help="instead of the champion")] = None,
 ) -> Manifest:
     """Pin the model version of a label run and cut the day into shards."""
     from llambert_etl.steps.plan import plan
 
-    found, day, clients = open_step(task, partition, expect)
+    found, day, clients = open_step(task, partition, expect, ahead)
     return done(
         plan(
             found,
@@ -63,11 +64,12 @@ def label(
     shard: Annotated[int, typer.Option(min=0, help="which shard of the plan")],
     run: Run = "cli",
     expect: Expect = None,
+    ahead: Ahead = False,
 ) -> None:
     """Label one shard of the run's plan and stage the rows, unseen by readers."""
     from llambert_etl.steps.label import Classifier, label
 
-    found, day, clients = open_step(task, partition, expect)
+    found, day, clients = open_step(task, partition, expect, ahead)
 
     def load(plan: Plan) -> Classifier:
         from llambert_etl.encoder.inference import Encoder
@@ -75,25 +77,26 @@ def label(
 
         return Encoder.load(fetch(lake, plan.model, clients.settings.model_cache))
 
-    lake = clients.lake
-    done(label(found, day, run=run, shard=shard, lake=lake, load=load, progress=progress(f"label shard {shard}")))
+    lake, settings = clients.lake, clients.settings
+    told = progress(f"label shard {shard}")
+    done(label(found, day, run=run, shard=shard, lake=lake, settings=settings, load=load, progress=told))
 
 
 @command(app, f"publish {EXAMPLE} --run by-hand-1", LABELS)
-def publish(task: Task, partition: Day, run: Run = "cli", expect: Expect = None) -> None:
+def publish(task: Task, partition: Day, run: Run = "cli", expect: Expect = None, ahead: Ahead = False) -> None:
     """Make the run's checked labels visible in one commit."""
     from llambert_etl.steps.publish import publish
 
-    found, day, clients = open_step(task, partition, expect)
+    found, day, clients = open_step(task, partition, expect, ahead)
     done(publish(found, day, run=run, lake=clients.lake))
 
 
 @command(app, f"export {EXAMPLE}", LABELS)
-def export(task: Task, partition: Day, run: Run = "cli", expect: Expect = None) -> None:
+def export(task: Task, partition: Day, run: Run = "cli", expect: Expect = None, ahead: Ahead = False) -> None:
     """Bring the day's published labels to each place of the task file's `export`."""
     from llambert_etl.steps.export import export
 
-    found, day, clients = open_step(task, partition, expect)
+    found, day, clients = open_step(task, partition, expect, ahead)
     done(export(found, day, run=run, lake=clients.lake, settings=clients.settings))
 
 

@@ -40,6 +40,7 @@ Chosen = Annotated[
         help="gold, llm, llm+extra or combined: what to train on, instead of the task file's",
     ),
 ]
+Ahead = Annotated[bool, typer.Option("--allow-future", help="take a day that has not begun, as one to test with")]
 Sample = Annotated[
     int | None, typer.Option("--sample", min=1, help="documents in all, instead of the task file's sample and extra")
 ]

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from llambert_etl.cli.clients import open_step
-from llambert_etl.cli.options import EXAMPLE, Day, Expect, Run, Task, command, done
+from llambert_etl.cli.options import EXAMPLE, Ahead, Day, Expect, Run, Task, command, done
 from llambert_etl.reviews.rows import Stratum
 
 MAX_SIZE = 1_000
@@ -21,6 +21,7 @@ def export(
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
+    ahead: Ahead = False,
     size: Annotated[int, typer.Option(min=1, max=MAX_SIZE, help="documents of each stratum, at most")] = 100,
     seed: Annotated[int, typer.Option(help="another seed chooses others")] = 42,
     stratum: Annotated[
@@ -34,7 +35,7 @@ def export(
     from llambert_etl.llm.prompts import prompt_hash
     from llambert_etl.steps.review_export import Ask, export_review
 
-    found, day, clients = open_step(task, partition, expect)
+    found, day, clients = open_step(task, partition, expect, ahead)
     ask = Ask(size, seed, tuple(stratum or Stratum), annotators, suggest)
     hashed = prompt_hash(found, clients.settings.include)
     done(export_review(found, day, folder, ask, run=run, lake=clients.lake, prompt_hash=hashed))
@@ -47,12 +48,13 @@ def import_answers(
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
+    ahead: Ahead = False,
 ) -> None:
     """Take people's answers, say how far they agree, and make gold of what they agree on."""
     from llambert_etl.cli.screens import show_review
     from llambert_etl.steps.review_import import import_review
 
-    found, day, clients = open_step(task, partition, expect)
+    found, day, clients = open_step(task, partition, expect, ahead)
     manifest = import_review(found, files, day, run=run, lake=clients.lake)
     show_review(manifest.facts)
     done(manifest)

@@ -11,7 +11,7 @@ import typer
 from llambert_etl.cli import labels, landing, steps
 from llambert_etl.cli.clients import open_step
 from llambert_etl.cli.gold import import_gold
-from llambert_etl.cli.options import EXAMPLE, Chosen, Day, Expect, Run, Sample, Task, command
+from llambert_etl.cli.options import EXAMPLE, Ahead, Chosen, Day, Expect, Run, Sample, Task, command
 
 app = typer.Typer(no_args_is_help=True, help="Several steps in a row, as Airflow's Dags do them.")
 
@@ -23,14 +23,15 @@ def ingest(
     files: Annotated[list[Path] | None, typer.Argument(help="put where `landing put` would put them, first")] = None,
     run: Run = "cli",
     expect: Expect = None,
+    ahead: Ahead = False,
 ) -> None:
     """Take a day's files in, and hold the gate of its documents and of those of past days that have changed."""
-    open_step(task, partition, expect)
+    open_step(task, partition, expect, ahead)
     if files:
-        landing.put(files, task, partition)
-    late = steps.ingest(task, partition, run=run, expect=expect).facts["late_partitions"]
+        landing.put(files, task, partition, ahead=ahead)
+    late = steps.ingest(task, partition, run=run, expect=expect, ahead=ahead).facts["late_partitions"]
     for day in (*(late if isinstance(late, list) else ()), partition):
-        steps.check("documents", task, str(day), run=run, expect=expect)
+        steps.check("documents", task, str(day), run=run, expect=expect, ahead=ahead)
 
 
 @command(app, f"run retrain --gold gold.csv {EXAMPLE}", name="retrain")
@@ -42,6 +43,7 @@ def retrain(
     ] = None,
     run: Run = "cli",
     expect: Expect = None,
+    ahead: Ahead = False,
     strategy: Chosen = None,
     sample: Sample = None,
 ) -> None:
@@ -49,14 +51,16 @@ def retrain(
 
     Where the task file asks for an approval, the last step only says what it would do; `llambert promote` then does it.
     """
-    found = open_step(task, partition, expect).task
+    found = open_step(task, partition, expect, ahead).task
     if gold or found.gold:
-        import_gold(task, partition, gold, run=run, expect=expect)
+        import_gold(task, partition, gold, run=run, expect=expect, ahead=ahead)
     if (strategy or found.encoder.strategy) != "gold":
-        steps.annotate(task, partition, run=run, expect=expect, strategy=strategy, sample=sample)
-        steps.check("annotations", task, partition, run=run, expect=expect, strategy=strategy, sample=sample)
-    steps.train(task, partition, run=run, expect=expect, strategy=strategy, sample=sample)
-    steps.promote(task, partition, run=run, expect=expect, dry_run=found.retrain.approval)
+        steps.annotate(task, partition, run=run, expect=expect, ahead=ahead, strategy=strategy, sample=sample)
+        steps.check(
+            "annotations", task, partition, run=run, expect=expect, ahead=ahead, strategy=strategy, sample=sample
+        )
+    steps.train(task, partition, run=run, expect=expect, ahead=ahead, strategy=strategy, sample=sample)
+    steps.promote(task, partition, run=run, expect=expect, ahead=ahead, dry_run=found.retrain.approval)
 
 
 @command(app, f"run label {EXAMPLE}", name="label")
@@ -65,19 +69,20 @@ def label(
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
+    ahead: Ahead = False,
     model_version: Annotated[int | None, typer.Option(min=1, help="instead of the champion")] = None,
 ) -> None:
     """Plan a label run, label each shard, hold the gate, publish, and export where the task file says so.
 
     Where the day's labels are up to date, or there is no champion, the plan says so and nothing follows.
     """
-    found = open_step(task, partition, expect).task
-    planned = labels.plan(task, partition, run=run, expect=expect, model_version=model_version).facts
+    found = open_step(task, partition, expect, ahead).task
+    planned = labels.plan(task, partition, run=run, expect=expect, ahead=ahead, model_version=model_version).facts
     if planned["fresh"] or planned["skip"]:
         return
     for shard in range(int(str(planned["shards"]))):
-        labels.label(task, partition, shard, run=run, expect=expect)
-    steps.check("labels", task, partition, run=run, expect=expect)
-    labels.publish(task, partition, run=run, expect=expect)
+        labels.label(task, partition, shard, run=run, expect=expect, ahead=ahead)
+    steps.check("labels", task, partition, run=run, expect=expect, ahead=ahead)
+    labels.publish(task, partition, run=run, expect=expect, ahead=ahead)
     if found.export:
-        labels.export(task, partition, run=run, expect=expect)
+        labels.export(task, partition, run=run, expect=expect, ahead=ahead)

@@ -88,6 +88,8 @@ def show_status(status: Status) -> None:
         table.add_row("not exported yet", _some(status.snapshots.absent))
     table.add_row("champion", _champion(status))
     table.add_row("behind the champion", _some(status.behind))
+    if status.ahead:
+        table.add_row("after today", "; ".join(f"{name}: {_some(days)}" for name, days in status.ahead.items()))
     runs = Table("partition", "step", "run", "rows", "seconds", title="last commits", title_justify="left", box=None)
     for manifest in status.recent:
         runs.add_row(manifest.partition, manifest.step, manifest.run, _counts(manifest.rows), f"{manifest.seconds:.1f}")

@@ -11,6 +11,7 @@ from llambert_etl.cli.options import (
     EXAMPLE,
     LOOK,
     PEOPLE,
+    Ahead,
     Chosen,
     Day,
     Expect,
@@ -24,6 +25,7 @@ from llambert_etl.cli.options import (
 from llambert_etl.cli.outcome import progress
 from llambert_etl.config import StudyKind
 from llambert_etl.manifest import Manifest
+from llambert_etl.partition import today
 from llambert_etl.studies.plan import load_plan
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -35,6 +37,7 @@ def ingest(
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
+    ahead: Ahead = False,
     missed: Annotated[
         bool,
         typer.Option("--missed", help="and the days of the week before on which no run has, though one had before"),
@@ -43,7 +46,7 @@ def ingest(
     """Read the day's landing files into `documents`, and past days' whose files have changed."""
     from llambert_etl.steps.ingest import ingest
 
-    found, day, clients = open_step(task, partition, expect)
+    found, day, clients = open_step(task, partition, expect, ahead)
     return done(ingest(found, day, run=run, lake=clients.lake, settings=clients.settings, missed=missed))
 
 
@@ -53,6 +56,7 @@ def annotate(
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
+    ahead: Ahead = False,
     strategy: Chosen = None,
     sample: Sample = None,
     retry_failed: Annotated[
@@ -65,7 +69,7 @@ def annotate(
     from llambert_etl.llm.spending import Spending
     from llambert_etl.steps.annotate import annotate
 
-    found, day, clients = opened = open_step(task, partition, expect)
+    found, day, clients = opened = open_step(task, partition, expect, ahead)
     size = to_ask(found, strategy, sample)  # a wrong strategy is refused before the model is opened
     if found.annotator.batch:
         from llambert_etl.steps.batch import annotate_in_batches
@@ -95,6 +99,7 @@ def estimate(
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
+    ahead: Ahead = False,
     strategy: Chosen = None,
     sample: Sample = None,
     probe: Annotated[int, typer.Option(min=0, help="documents to ask about now; their answers are kept")] = 20,
@@ -105,7 +110,7 @@ def estimate(
     from llambert_etl.llm.spending import Spending
     from llambert_etl.steps.estimate import estimate
 
-    found, _, clients = opened = open_step(task, partition, expect)
+    found, _, clients = opened = open_step(task, partition, expect, ahead)
     size = to_ask(found, strategy, sample)
     annotator = open_annotator(found, clients.settings)
     work = open_backlog(opened, annotator, run=run, sample=size, step="estimate", batched=False)
@@ -123,6 +128,7 @@ def check(
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
+    ahead: Ahead = False,
     strategy: Chosen = None,
     sample: Sample = None,
 ) -> None:
@@ -130,7 +136,7 @@ def check(
     from llambert_etl.llm.prompts import prompt_hash
     from llambert_etl.steps.check import check_annotations, check_documents, check_labels
 
-    found, day, clients = open_step(task, partition, expect)
+    found, day, clients = open_step(task, partition, expect, ahead)
     lake, hashed = clients.lake, prompt_hash(found, clients.settings.include)
     if what == "documents":
         done(check_documents(found, day, run=run, lake=lake))
@@ -148,6 +154,7 @@ def train(
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
+    ahead: Ahead = False,
     strategy: Chosen = None,
     sample: Sample = None,
     soft_labels: Annotated[
@@ -159,7 +166,7 @@ def train(
     from llambert_etl.llm.prompts import prompt_hash
     from llambert_etl.steps.train import train
 
-    found, day, clients = open_step(task, partition, expect)
+    found, day, clients = open_step(task, partition, expect, ahead)
     done(
         train(
             found,
@@ -182,6 +189,7 @@ def promote(
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
+    ahead: Ahead = False,
     candidate: Annotated[int | None, typer.Option(min=1, help="instead of the newest version of the day")] = None,
     to: Annotated[int | None, typer.Option(min=1, help="roll back (or on) to this version")] = None,
     keep: Annotated[str | None, typer.Option(help="let the champion stay, for this reason")] = None,
@@ -191,7 +199,7 @@ def promote(
     """Compare candidate and champion on gold, and move the champion alias where the gate passes."""
     from llambert_etl.steps.promote import promote
 
-    found, day, clients = open_step(task, partition, expect)
+    found, day, clients = open_step(task, partition, expect, ahead)
     done(
         promote(
             found,
@@ -204,6 +212,7 @@ def promote(
             keep=keep,
             approved=approved,
             dry_run=dry_run,
+            today=today(),
         )
     )
 
@@ -220,6 +229,7 @@ def study(
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
+    ahead: Ahead = False,
     seeds: Annotated[str | None, typer.Option(help="instead of the plan's, such as 1,2,3")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the table and the plot")] = None,
 ) -> None:
@@ -228,7 +238,7 @@ def study(
     from llambert_etl.steps.study import study
     from llambert_etl.studies.subject import Subject
 
-    found, day, clients = open_step(task, partition, expect)
+    found, day, clients = open_step(task, partition, expect, ahead)
     settings = clients.settings
     subject = Subject(
         task=found,
@@ -250,11 +260,12 @@ def training_due(
     partition: Day,
     run: Run = "cli",
     expect: Expect = None,
+    ahead: Ahead = False,
     force: Annotated[bool, typer.Option("--force", help="due whatever the counts say")] = False,
 ) -> None:
     """Decide whether the day's new documents are reason enough to train again."""
     from llambert_etl.steps.training_due import training_due
 
-    found, day, clients = open_step(task, partition, expect)
+    found, day, clients = open_step(task, partition, expect, ahead)
     trained = clients.registry.decided_upto(found.name)
     done(training_due(found, day, run=run, lake=clients.lake, trained=trained, force=force))

@@ -54,7 +54,7 @@ def doctor(settings: Settings) -> list[Finding]:
         ("registry", lambda: _registry(settings)),
         ("scratch disk", lambda: _disk(settings)),
         ("models", lambda: _models(settings)),
-        *((f"champion of {task.name}", partial(_champion, task, settings)) for task in files.tasks.values()),
+        ("champions", lambda: _champions(files.tasks.values(), settings)),
         *_named_by_tasks(files.tasks.values(), settings),
     ]
     return [_look(what, look) for what, look in looks]
@@ -136,14 +136,19 @@ def _registry(settings: Settings) -> Finding:
     return Finding("registry", True, f"answers at {settings.mlflow_uri}")
 
 
-def _champion(task: LabellingTask, settings: Settings) -> Finding:
-    lake = Lake.from_settings(settings)
-    lake.create_tables()
-    found = standing(task.name, lake, Registry.from_settings(settings))
-    found.ensure(task.name)
-    if found.version is not None:
-        ensure_labels(task, found.version)
-    return Finding(f"champion of {task.name}", True, str(found.version or "none yet"))
+def _champions(tasks: Collection[LabellingTask], settings: Settings) -> Finding:
+    lake, registry = Lake.from_settings(settings), Registry.from_settings(settings)
+    seen, doubts = [], []
+    for task in tasks:
+        try:
+            found = standing(task.name, lake, registry)
+            found.ensure(task.name)
+            if found.version is not None:
+                ensure_labels(task, found.version)
+            seen.append(str(found.version or f"{task.name}: none yet"))
+        except ConfigError as error:
+            doubts.append(str(error))
+    return Finding("champions", not doubts, "; ".join(doubts or seen), "mend what the line says")
 
 
 def _disk(settings: Settings) -> Finding:

@@ -9,6 +9,7 @@ from llambert_etl.annotation.answers import decided
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import DataError
 from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.manifest import Manifest
 from llambert_etl.pages import report_name
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion
@@ -47,13 +48,15 @@ def explain(task: LabellingTask, document: str, *, lake: Lake, partition: Partit
     row = max(found, key=lambda each: (each["partition"], each["status"] == "accepted"))
     day = Partition(row["partition"])
     label = next(iter(_rows(lake, "labels", task, day, pl.col("id") == document)), None)
+    published = None if label is None else _published(lake, task, day)
     same_text = pl.col("text_hash") == (row["text_hash"] or "")  # a refused row may have none
     return Origin(
         document=row,
         others=[each for each in days if each != row["partition"]],
         label=label,
-        model=None if label is None else _model(lake, task, day),
-        gate=None if label is None else _gate(lake, task, day, label["run"]),
+        model=None if published is None else ModelVersion.model_validate(published.facts["model"]),
+        # The run that has published need not be the one that has staged the row.
+        gate=None if label is None else _gate(lake, task, day, published.run if published else label["run"]),
         promotions=[] if label is None else _promotions(lake, task, label["model_version"]),
         annotations=_said(lake, task, same_text),
         gold=_rows(lake, "gold", task, None, same_text),
@@ -74,12 +77,10 @@ def _rows(
         return lake.scan(table, task.name, partition).filter(condition).collect().sort("partition").to_dicts()
 
 
-def _model(lake: Lake, task: LabellingTask, day: Partition) -> ModelVersion | None:
-    """Return what the commit of the labels says of their model; the registry may be down or have forgotten it."""
+def _published(lake: Lake, task: LabellingTask, day: Partition) -> Manifest | None:
+    """Return the account of the labels' commit, which knows the model though the registry may be down."""
     commit = lake.last_commit("labels", task.name, day)
-    if commit is None or commit.manifest is None:
-        return None
-    return ModelVersion.model_validate(commit.manifest.facts["model"])
+    return None if commit is None else commit.manifest
 
 
 def _gate(lake: Lake, task: LabellingTask, day: Partition, run: str) -> str:

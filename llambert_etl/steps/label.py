@@ -17,6 +17,8 @@ from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, DocumentStatus
+from llambert_etl.settings import Settings
+from llambert_etl.turns import PATIENCE_SECONDS, turn
 
 # Documents held in memory at once: a few MB of text, and enough to sort by length.
 CHUNK_ROWS = 4096
@@ -37,34 +39,47 @@ def label(
     run: str,
     shard: int,
     lake: Lake,
+    settings: Settings,
     load: Callable[[Plan], Classifier],
     progress: Callable[[int, int], None],
+    patience: float = PATIENCE_SECONDS,
 ) -> Manifest:
     """Stage the shard's labels; infer only texts that the plan's model version has not labelled yet.
 
-    A shard that is staged already is left alone. `load` fetches the plan's model, and only when a text needs it.
+    A shard that is staged already is left alone, whichever run has staged it; where another run is at it, wait for that
+    run, or go on where it has not been heard of for `patience` seconds. `load` fetches the plan's model, and only when
+    a text needs it.
     """
-    started = datetime.datetime.now(datetime.UTC)
     plan = read_plan(lake, task.name, partition, run)
     if not 0 <= shard < plan.shards:
         raise ConfigError(f"shard {shard}: this plan has shards 0 to {plan.shards - 1}")
-    done = find_shard(lake, plan, shard)
-    if done is not None:
-        return done.manifest
-    work = _Shard(task, plan, shard, lake, load, progress)
-    staged = lake.stage("labels", task.name, partition, work.tables(), name=f"shard-{shard}")
+
+    key = f"_staging/{plan.folder}/shard-{shard}.turn"
+    with turn(key, run, settings, done=lambda: find_shard(lake, plan, shard) is not None, patience=patience):
+        if (note := find_shard(lake, plan, shard)) is None:
+            made = _stage(_Shard(task, plan, shard, lake, load, progress))
+            # Another run may have taken over from one that was held up: what was staged first stays.
+            if (note := find_shard(lake, plan, shard)) is None:
+                write_shard(lake, plan, shard, made)
+                note = made
+    return note.manifest
+
+
+def _stage(work: "_Shard") -> ShardNote:
+    started = datetime.datetime.now(datetime.UTC)
+    plan = work.plan
+    staged = work.lake.stage("labels", plan.task, plan.partition, work.tables(), name=f"shard-{work.number}")
     manifest = Manifest(
         step="label",
-        task=task.name,
-        partition=partition,
-        run=run,
-        config_hash=task.config_hash,
+        task=plan.task,
+        partition=plan.partition,
+        run=plan.run,
+        config_hash=work.task.config_hash,
         rows={"read": work.read, "inferred": work.inferred, "reused": work.read - work.inferred},
         versions_read={"documents": plan.documents_version},
-        facts={"shard": shard, "model_version": plan.model.version},
-    ).finished(started)
-    write_shard(lake, plan, shard, ShardNote(staged=staged, manifest=manifest))
-    return manifest
+        facts={"shard": work.number, "model_version": plan.model.version},
+    )
+    return ShardNote(staged=staged, manifest=manifest.finished(started))
 
 
 class _Shard:
@@ -79,7 +94,8 @@ class _Shard:
         load: Callable[[Plan], Classifier],
         progress: Callable[[int, int], None],
     ) -> None:
-        self._task, self._plan, self._lake, self._load, self._progress = task, plan, lake, load, progress
+        self.task, self.plan, self.number, self.lake = task, plan, shard, lake
+        self._load, self._progress = load, progress
         accepted = pl.col("status") == DocumentStatus.ACCEPTED
         # The text decides the shard, so equal texts are inferred once.
         self._documents = lake.scan("documents", task.name, plan.partition, version=plan.documents_version).filter(
@@ -103,19 +119,19 @@ class _Shard:
 
     def _labelled_before(self) -> dict[str, list[float]]:
         """Return what this model version has said of the shard's texts, in any partition."""
-        same_model = (pl.col("model_name") == self._plan.model.name) & (
-            pl.col("model_version") == self._plan.model.version
+        same_model = (pl.col("model_name") == self.plan.model.name) & (
+            pl.col("model_version") == self.plan.model.version
         )
         with lake_faults("labels"):
             rows = (
-                self._lake.scan("labels", self._task.name)
+                self.lake.scan("labels", self.task.name)
                 .filter(same_model)
                 .select("text_hash", "probabilities")
                 .join(self._documents.select("text_hash"), on="text_hash", how="semi")
                 .unique("text_hash")
                 .collect(engine="streaming")
             )
-        names = self._task.label_names
+        names = self.task.label_names
         known = {}
         for text_hash, probabilities in rows.iter_rows():
             by_label = {entry["label"]: entry["probability"] for entry in probabilities}
@@ -126,19 +142,19 @@ class _Shard:
         unknown = [text_hash for text_hash in chunk["text_hash"] if text_hash not in self._known]
         new = chunk.filter(pl.col("text_hash").is_in(unknown)).unique("text_hash", maintain_order=True)
         if new.height:
-            self._classifier = self._classifier or self._load(self._plan)
+            self._classifier = self._classifier or self._load(self.plan)
             predicted = self._classifier.predict(new["text"].to_list())
             self._known.update(zip(new["text_hash"].to_list(), predicted.tolist(), strict=True))
             self.inferred += new.height
-        names = self._task.label_names
+        names = self.task.label_names
         rows = []
         for document, text_hash in chunk.select("id", "text_hash").iter_rows():
             probabilities = self._known[text_hash]
             best = max(range(len(names)), key=probabilities.__getitem__)
             rows.append(
                 {
-                    "task": self._task.name,
-                    "partition": str(self._plan.partition),
+                    "task": self.task.name,
+                    "partition": str(self.plan.partition),
                     "id": document,
                     "text_hash": text_hash,
                     "label": names[best],
@@ -146,10 +162,10 @@ class _Shard:
                     "probabilities": [
                         {"label": name, "probability": value} for name, value in zip(names, probabilities, strict=True)
                     ],
-                    "model_name": self._plan.model.name,
-                    "model_version": self._plan.model.version,
-                    "config_hash": self._task.config_hash,
-                    "run": self._plan.run,
+                    "model_name": self.plan.model.name,
+                    "model_version": self.plan.model.version,
+                    "config_hash": self.task.config_hash,
+                    "run": self.plan.run,
                 }
             )
         return pa.Table.from_pylist(rows, schema=TABLES["labels"].schema)

@@ -41,19 +41,21 @@ def promote(
     keep: str | None = None,
     approved: str | None = None,
     dry_run: bool = False,
+    today: Partition | None = None,
 ) -> Manifest:
     """Make the candidate champion where it beats the champion on gold; `to` sets a version as it is.
 
     The candidate is the version of that number, or the partition's newest. `keep` lets the champion stay for that
     reason, and `approved` says who wanted a move and why. Return decision, reason, champion, candidate and the metrics
     of both in `facts`, and in a dry run what would change: `comparison`. `bring_back` lists the partitions that another
-    champion is to label. Raise DataError where the candidate is not good enough to label at all. Run again after a
-    crash, it finishes the same move and enters it once.
+    champion is to label. A rollback also takes back what was decided as of a day after `today`. Raise DataError where
+    the candidate is not good enough to label at all. Run again after a crash, it finishes the same move and enters it
+    once.
     """
     started = datetime.datetime.now(datetime.UTC)
     desk = _Desk(task, partition, run, lake, registry, candidate, approved, dry_run)
     if to is not None:
-        facts = desk.rollback(to)
+        facts = desk.rollback(to, today or partition)
     elif keep is not None:
         facts = desk.keep(keep)
     else:
@@ -83,13 +85,15 @@ class _Desk:
         self.lake, self.registry, self._number = lake, registry, number
         self.champion = Champion(task.name, partition, run, lake, registry, dry_run=dry_run)
 
-    def rollback(self, to: int) -> dict[str, object]:
+    def rollback(self, to: int, today: Partition) -> dict[str, object]:
         target = self.registry.version(self.task.name, to)
         self._check(target)
         self.registry.download(target)  # a version whose files are damaged must not become champion
         metrics = {"champion": _recorded(self.champion.before(target)), "candidate": _recorded(target)}
         facts: dict[str, object] = {"candidate": to, "metrics": metrics}
-        if self.champion.stands(to):
+        if not self.dry_run and (self.registry.decided_upto(self.task.name) or "") > max(today, self.partition):
+            self.registry.set_decided_upto(self.task.name, self.partition)
+        if self.champion.stands(to) and self.champion.as_of(target) <= max(today, self.partition):
             return facts | self._repeated(to)
         decision = self.registry.decision(target)
         refused = f", which a gate has {decision}" if decision.startswith("refused") else ""
@@ -180,8 +184,8 @@ class _Desk:
         if before is None:
             which = "the first champion" if last is None else f"version {last.to} is there no more"
             return False, False, f"{which}, gold macro F1 {own.gold_f1_macro:.4f}"
-        if candidate.partition < before.partition:
-            return False, True, f"the champion was trained as of {before.partition}; a backfill never goes back"
+        if candidate.partition < (as_of := self.champion.as_of(before)):
+            return False, True, f"the champion was trained as of {as_of}; a backfill never goes back"
         if other is None:
             return False, False, f"the champion has other labels, {list(before.labels)}"
         gain = own.gold_f1_macro - other.gold_f1_macro

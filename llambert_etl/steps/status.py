@@ -32,7 +32,7 @@ class Snapshots(NamedTuple):
 class Status:
     """`behind`: partitions whose labels are not yet the champion's. `outage`: why the registry could not be asked.
 
-    `doubt`: why the champion must not label, or is none any more.
+    `ahead`: the tables that have days after today. `doubt`: why the champion must not label, or is none any more.
     `snapshots` is None where the task exports no Parquet.
     """
 
@@ -44,13 +44,14 @@ class Status:
     labels: dict[str, int]
     snapshots: Snapshots | None
     behind: list[Partition]
+    ahead: dict[TableName, list[Partition]]
     champion: ModelVersion | None
     doubt: str | None
     outage: str | None
     recent: list[Manifest]
 
 
-def status(task: LabellingTask, *, lake: Lake, registry: Registry | None) -> Status:
+def status(task: LabellingTask, *, lake: Lake, registry: Registry | None, today: Partition) -> Status:
     """Read the tables and the registry; a registry that is down, or not set, is part of the answer."""
     now, outage = Standing(None, None), None if registry else "LLAMBERT_MLFLOW_URI is not set"
     try:
@@ -69,6 +70,7 @@ def status(task: LabellingTask, *, lake: Lake, registry: Registry | None) -> Sta
         labels=_counts(lake.scan("labels", task.name), "label"),
         snapshots=_snapshots(task, lake, commits["labels"]) if "parquet" in task.export else None,
         behind=_behind(task, lake, now.version),
+        ahead=_ahead(task, lake, today),
         champion=now.version,
         doubt=now.doubt,
         outage=outage,
@@ -98,6 +100,11 @@ def _behind(task: LabellingTask, lake: Lake, champion: ModelVersion | None) -> l
     labelled = {Partition(partition): version for partition, version in versions}
     wanted = None if champion is None else champion.version
     return [day for day in lake.partitions("documents", task.name) if labelled.get(day) != wanted or wanted is None]
+
+
+def _ahead(task: LabellingTask, lake: Lake, today: Partition) -> dict[TableName, list[Partition]]:
+    found = {table: [day for day in lake.partitions(table, task.name) if day > today] for table in TABLES}
+    return {table: days for table, days in found.items() if days}
 
 
 def _recent(commits: dict[TableName, list[Commit]]) -> list[Manifest]:

@@ -85,7 +85,7 @@ def test_nothing_is_labelled_and_everybody_is_told(
     assert ((before.ok, before.seen), after.ok) == ((True, f"llambert.{crowned.task.name} version 1"), False)
     assert said in after.seen
     monkeypatch.setattr(sys, "__stdout__", sys.stdout)
-    screens.show_status(status(crowned.task, lake=crowned.lake, registry=crowned.registry))
+    screens.show_status(status(crowned.task, lake=crowned.lake, registry=crowned.registry, today=NEXT))
     assert f"{said}; nothing is labelled" in " ".join(capsys.readouterr().out.split())
     assert crowned.moves() == [(None, 1, "promote")], "to look changes nothing"
 

@@ -17,11 +17,11 @@ from llambert_etl.registry import Registry
 from llambert_etl.settings import Settings
 from llambert_etl.stack.environment import variables
 from llambert_etl.stack.ports import LOOPBACK, free_ports
-from llambert_etl.steps.label import Classifier, label
+from llambert_etl.steps.label import Classifier
 from llambert_etl.steps.maintain import maintain
 from llambert_etl.steps.plan import plan
 from llambert_etl.steps.publish import publish
-from tests.labelling import DAY, NEXT, Shelf, drop, finish, labels
+from tests.labelling import DAY, NEXT, Shelf, drop, finish, labels, run_shard
 from tests.tasks import make_task
 
 
@@ -50,8 +50,8 @@ class Positive:
         return np.asarray([[0.9, 0.1]] * len(texts))
 
 
-def label_shard(lake: Lake, task: LabellingTask, run: str, cache: Path) -> None:
-    label(task, DAY, run=run, shard=0, lake=lake, load=Positive(lake, cache), progress=lambda done, total: None)
+def label_shard(lake: Lake, task: LabellingTask, settings: Settings, run: str, cache: Path) -> None:
+    run_shard(lake, task, settings, DAY, run, 0, Positive(lake, cache))
 
 
 def flip_a_bit(lake: Lake, key: str) -> None:
@@ -103,14 +103,14 @@ def test_a_changed_file_in_the_lake_is_refused_and_readers_keep_their_labels(
     shelf = Shelf(task, 1)
     drop(lake, task, ["a", "b"])
     plan(task, DAY, run="r1", lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
-    label_shard(lake, task, "r1", cache)
+    label_shard(lake, task, settings, "r1", cache)
     finish(lake, task, DAY, "r1")
     shelf.now = 2
     plan(task, DAY, run="r2", lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
     flip_a_bit(lake, f"_models/llambert.{task.name}/2/model.safetensors")
     for _ in range(2):
         with pytest.raises(DataError, match=r"model\.safetensors is not the file that was registered.*_models/.*/2"):
-            label_shard(lake, task, "r2", cache)
+            label_shard(lake, task, settings, "r2", cache)
     with pytest.raises(DataError, match="not staged"):
         publish(task, DAY, run="r2", lake=lake)
     assert {number for _, number in labels(lake, task).values()} == {1}
@@ -143,7 +143,7 @@ def test_old_copies_go_unless_a_row_of_labels_names_them_or_a_plan_has_asked_for
     shelf = Shelf(task, 1)
     drop(lake, task, ["a"])
     plan(task, DAY, run="r1", lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
-    label_shard(lake, task, "r1", tmp_path)
+    label_shard(lake, task, settings, "r1", tmp_path)
     finish(lake, task, DAY, "r1")
     for number in (2, 3):
         keep(lake, shelf.version(task.name, number), shelf.download)

@@ -7,10 +7,9 @@ from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.labelling import read_plan
 from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
-from llambert_etl.steps.label import label
 from llambert_etl.steps.plan import NO_CHAMPION, NO_DOCUMENTS, plan
 from llambert_etl.steps.publish import publish
-from tests.labelling import DAY, NEXT, Parity, Shelf, drop, finish, label_run, labels, run_shards
+from tests.labelling import DAY, NEXT, Parity, Shelf, drop, finish, label_run, labels, run_shard, run_shards
 from tests.tasks import make_task, three_label_task
 
 
@@ -137,7 +136,7 @@ def test_an_alias_moved_between_shards_does_not_mix_versions(lake: Lake, small_s
     task, shelf, classifier = make_task(), Shelf(make_task(), 1), Parity(2)
     drop(lake, task, [f"text {n}" for n in range(12)])
     plan(task, DAY, run="r1", lake=lake, registry=shelf, settings=small_shards)  # type: ignore[arg-type]
-    label(task, DAY, run="r1", shard=0, lake=lake, load=classifier, progress=lambda done, total: None)
+    run_shard(lake, task, small_shards, DAY, "r1", 0, classifier)
     asked = len(classifier.asked)
     shelf.now = 2
     manifest, second = label_run(lake, task, shelf, small_shards)
@@ -151,7 +150,7 @@ def test_nothing_is_published_before_its_gate(lake: Lake, small_shards: Settings
     drop(lake, task, ["a"])
     label_run(lake, task, Shelf(task, 1), small_shards)
     plan(task, DAY, run="r2", lake=lake, registry=Shelf(task, 2), settings=small_shards)  # type: ignore[arg-type]
-    run_shards(lake, task, DAY, "r2", Parity(2))
+    run_shards(lake, task, small_shards, DAY, "r2", Parity(2))
     with pytest.raises(DataError, match="have not passed their gate"):
         publish(task, DAY, run="r2", lake=lake)
     assert {version for _, version in labels(lake, task).values()} == {1}
@@ -187,7 +186,7 @@ def two_runs(lake: Lake, task: LabellingTask, settings: Settings, newer: str) ->
         drop(lake, task, ["a", "b", "late"], key="second drop")
     plan(task, DAY, run="new", lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
     for run in ("old", "new"):
-        run_shards(lake, task, DAY, run, Parity(2))
+        run_shards(lake, task, settings, DAY, run, Parity(2))
 
 
 def rows_and_versions(lake: Lake, task: LabellingTask) -> tuple[int, set[int]]:
@@ -232,7 +231,7 @@ def test_of_two_runs_at_once_one_with_a_version_of_its_own_does_not_undo_the_oth
     drop(lake, task, ["a", "b"])
     plan(task, DAY, run="r1", lake=lake, registry=shelf, settings=small_shards, model_version=2)  # type: ignore[arg-type]
     label_run(lake, task, shelf, small_shards, run="r2")
-    run_shards(lake, task, DAY, "r1", Parity(2))
+    run_shards(lake, task, small_shards, DAY, "r1", Parity(2))
     with pytest.raises(DataError, match=r"cannot be told whose documents and champion are newer; start another"):
         finish(lake, task, DAY, "r1")
     assert {version for _, version in labels(lake, task).values()} == {1}
@@ -247,7 +246,7 @@ def test_a_run_planned_without_the_registry_is_older_than_the_promotion_it_did_n
     drop(lake, task, ["a", "b"])
     shelf.down, shelf.now = True, 2
     plan(task, DAY, run="blind", lake=lake, registry=shelf, settings=small_shards)  # type: ignore[arg-type]
-    run_shards(lake, task, DAY, "blind", Parity(2))
+    run_shards(lake, task, small_shards, DAY, "blind", Parity(2))
     shelf.down = False
     label_run(lake, task, shelf, small_shards, run="r2")
     assert "skip" in finish(lake, task, DAY, "blind").facts

@@ -162,3 +162,30 @@ def test_a_day_without_a_candidate_is_told_and_is_no_decision(house: House) -> N
     with pytest.raises(ConfigError, match=f"no version was trained as of {NEXT}; run `llambert train` for that day"):
         house.promote(NEXT, "r2")
     assert (house.champion, house.registry.decided_upto(house.task.name)) == (1, DAY)
+
+
+@pytest.mark.parametrize("to", [1, 2], ids=["another version", "the version of that day"])
+def test_a_promotion_as_of_a_day_far_ahead_is_repaired_by_a_rollback_as_of_today(house: House, to: int) -> None:
+    far = Partition("2062-11-10")
+    house.train("worst", EARLIER)
+    house.promote(EARLIER)
+    house.train("worse", far)
+    house.promote(far, "mistyped")
+    house.train("right", NEXT)
+    assert "never goes back" in house.promote(NEXT, "r2")["reason"]
+    for run in ("cli", "cli"):
+        assert house.promote(NEXT, run, to=to, today=NEXT)["champion"] == to
+    assert house.moves()[2:] == [(2, to, "rollback")]
+    assert house.registry.decided_upto(house.task.name) == NEXT
+    assert house.promote(NEXT, "r3")["decision"] == "promoted"
+    house.train("worst", DAY)
+    assert "never goes back" in house.promote(DAY, "r4")["reason"]
+
+
+def test_a_rollback_as_of_an_earlier_day_takes_back_no_decision(house: House) -> None:
+    house.train("worse", DAY)
+    house.promote()
+    house.train("right", NEXT)
+    house.promote(NEXT, "r2")
+    house.promote(EARLIER, "cli", to=1, today=NEXT)
+    assert house.registry.decided_upto(house.task.name) == NEXT

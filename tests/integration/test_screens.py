@@ -188,7 +188,7 @@ def test_the_doctors_list_shows_what_was_seen_as_it_is(shown: Callable[..., str]
 def test_the_screen_of_a_task_counts_everything_and_names_the_days_behind(
     labelled: Lake, task: LabellingTask, shelf: Shelf, shown: Callable[..., str]
 ) -> None:
-    found = status(task, lake=labelled, registry=shelf)  # type: ignore[arg-type]
+    found = status(task, lake=labelled, registry=shelf, today=NEXT)  # type: ignore[arg-type]
     assert found.documents == {"accepted": 4, "rejected": 1}
     assert found.refusals == {"duplicate_id": 1}
     assert (found.annotations, found.gold) == ({"labelled": 1}, {"train": 1})
@@ -206,7 +206,7 @@ def test_the_screen_of_a_task_shows_what_people_wrote_as_they_wrote_it(
     labelled: Lake, task: LabellingTask, shelf: Shelf, shown: Callable[..., str]
 ) -> None:
     asked = task.model_copy(update={"description": f"Is it {REPLY}? [/b] :+1:"})
-    found = status(asked, lake=labelled, registry=shelf)  # type: ignore[arg-type]
+    found = status(asked, lake=labelled, registry=shelf, today=NEXT)  # type: ignore[arg-type]
     found.recent[0] = found.recent[0].model_copy(update={"run": "[/night]"})
     seen = shown(screens.show_status, found)
     assert f"{task.name}: {asked.description}" in seen
@@ -219,7 +219,7 @@ def test_the_screen_of_a_task_that_exports_shows_what_is_published_and_not_expor
     exporting = task.model_copy(update={"export": ["parquet"]})
 
     def seen() -> str:
-        found = status(exporting, lake=labelled, registry=shelf)  # type: ignore[arg-type]
+        found = status(exporting, lake=labelled, registry=shelf, today=NEXT)  # type: ignore[arg-type]
         return " ".join(shown(screens.show_status, found).split())
 
     first = labelled.version("labels")
@@ -236,6 +236,6 @@ def test_the_screen_of_a_task_says_that_the_registry_is_down(
     labelled: Lake, task: LabellingTask, shelf: Shelf, shown: Callable[..., str]
 ) -> None:
     shelf.down = True
-    found = status(task, lake=labelled, registry=shelf)  # type: ignore[arg-type]
+    found = status(task, lake=labelled, registry=shelf, today=NEXT)  # type: ignore[arg-type]
     assert found.behind == [DAY, NEXT]
     assert "not known: registry: no answer" in shown(screens.show_status, found)

@@ -161,8 +161,8 @@ GUARDS = (
     ),
     Guard(
         "a version is promoted for the labels that the task has",
-        "llambert_etl/steps/promote.py",
-        "if version.labels != self.task.label_names:",
+        "llambert_etl/promotions.py",
+        "if version.labels != task.label_names:",
         "if False:",
         "tests/integration/test_promote.py::test_labels_in_another_order_are_a_configuration_error",
     ),
@@ -218,7 +218,7 @@ GUARDS = (
     Guard(
         "an alias that was set too late is set back",
         "llambert_etl/promotions.py",
-        "            self._registry.set_champion(self._task, self._logged)\n",
+        "            self._registry.set_champion(self._task, None if earlier is None else earlier.version)\n",
         "",
         "tests/integration/test_champion.py::test_a_worse_candidate_that_sets_the_alias_last_is_taken_back",
     ),

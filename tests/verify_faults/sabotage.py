@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from llambert_etl.stack.stack import REPOSITORY
+from tests.verify_faults import champion_guards
 from tests.verify_faults.answer_guards import ANSWER_GUARDS
 from tests.verify_faults.guards import GUARDS, Guard
 
-_ALL = (*GUARDS, *ANSWER_GUARDS)
+_ALL = (*GUARDS, *ANSWER_GUARDS, *champion_guards.GUARDS)
 _DEADLINE = 900
 _FAILED = 1  # pytest's exit code where tests failed; another one means that they did not run
 
