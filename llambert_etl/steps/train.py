@@ -4,7 +4,7 @@ import datetime
 import json
 import logging
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +64,7 @@ def train(
     """Register a candidate trained on what is known as of `partition`; return its version and gold metrics in `facts`.
 
     `gold.*` measures the candidate; of a combined one, `stage_1.*` measures what it was on LLM labels alone.
+    `calibration.*` says which temperature its logits are divided by, `uncalibrated.*` how honest it was without.
 
     The same data, configuration and seed give the version that is there already. A candidate whose registration failed
     is kept in the state folder, so that the next try registers it without training again.
@@ -221,9 +222,11 @@ def _register(
     from llambert_etl.encoder.plots import confusion_plot, reliability_plot
 
     evaluation, probabilities = _evaluate(task, Encoder.load(folder), test)
+    true = truth(test, task.label_names)
     metrics = {f"gold.{name}": value for name, value in evaluation.flat().items()}
     for number, before in enumerate(json.loads((folder / _BEFORE).read_text(encoding="utf-8")), 1):
         metrics |= {f"stage_{number}.{name}": value for name, value in before.items()}
+    metrics |= _calibration(folder, true, probabilities)
     logger.info("gold: accuracy %.4f, macro F1 %.4f, n %d", evaluation.accuracy, evaluation.macro_f1, evaluation.n)
     with tempfile.TemporaryDirectory() as scratch:
         plots = Path(scratch)
@@ -244,9 +247,24 @@ def _register(
             gold_hash=gold_hash(test),
             artifacts={
                 "confusion.png": confusion_plot(evaluation, plots / "confusion.png"),
-                "reliability.png": reliability_plot(
-                    probabilities, truth(test, task.label_names), evaluation.ece, plots / "reliability.png"
-                ),
+                "reliability.png": reliability_plot(probabilities, true, evaluation.honesty, plots / "reliability.png"),
             },
             manifest=manifest.model_copy(update={"facts": facts}).model_dump_json(indent=2),
         )
+
+
+def _calibration(
+    folder: Path, truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]
+) -> dict[str, float]:
+    """Return what the calibration found, and how honest the encoder would be on gold without it."""
+    from llambert_etl.encoder.calibration import CALIBRATION, without_temperature
+    from llambert_etl.encoder.metrics import honesty
+
+    path = folder / CALIBRATION
+    if not path.exists():  # trained before this was written down
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    logger.info("calibration on %d held-out rows: temperature %.4f", found["rows"], found["temperature"])
+    before = honesty(truth, without_temperature(probabilities, found["temperature"]))
+    named = {"calibration": found, "uncalibrated": asdict(before)}
+    return {f"{part}.{name}": value for part, values in named.items() for name, value in values.items()}

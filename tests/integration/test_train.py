@@ -21,6 +21,8 @@ from tests.school import ANNOTATED, DAY, School
 from tests.tasks import make_task, three_label_task
 from tests.unit.quality import frames
 
+HONESTY = ("ece", "ece_mass", "ece_mass_by_chance", "log_loss", "brier")
+
 
 @pytest.fixture(params=[make_task, three_label_task], ids=["two labels", "three labels"])
 def school(usable: Settings, request: pytest.FixtureRequest) -> School:
@@ -64,6 +66,14 @@ def test_probabilities_are_learnt_from_where_that_is_asked_for(school: School) -
     assert soft["run_key"] != hard["run_key"]
     assert soft["metrics"]["stage_1.ece"] != hard["metrics"]["stage_1.ece"]
     assert school.train("combined", soft_labels=False)["run_key"] == hard["run_key"]
+
+
+def test_a_version_says_what_its_calibration_found_and_what_it_was_without(usable: Settings) -> None:
+    # What four held-out texts calibrate is too little: nothing is divided.
+    metrics = School(usable, make_task()).train("llm")["metrics"]
+    assert (metrics["calibration.rows"], metrics["calibration.temperature"]) == (4.0, 1.0)
+    assert metrics["uncalibrated.log_loss"] == pytest.approx(metrics["gold.log_loss"])
+    assert {f"{part}.{name}" for part in ("gold", "uncalibrated") for name in HONESTY} <= metrics.keys()
 
 
 class Death(logging.Handler):
