@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from llambert_etl.config.connections import FILES, TABLE, without_secrets
+from llambert_etl.config.fields import EACH, ONE
 from llambert_etl.errors import ConfigError
 
 MAX_FILE_BYTES = 1_000_000
@@ -67,7 +68,7 @@ class _PlainLoader(yaml.SafeLoader):
 def _explain(error: ValidationError) -> str:
     lines = []
     for fault in error.errors(include_url=False):
-        where = ".".join(str(part) for part in fault["loc"] if part not in (FILES, TABLE))
+        where = ".".join(str(part) for part in fault["loc"] if part not in (FILES, TABLE, ONE, EACH))
         value = "" if isinstance(fault["input"], dict) else f" (found {without_secrets(repr(fault['input'])):.80})"
         message = fault["msg"].removeprefix("Value error, ")
         hint = "; remove it or mend its spelling" if fault["type"] == "extra_forbidden" else ""

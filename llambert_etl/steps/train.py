@@ -20,6 +20,7 @@ from llambert_etl.gold import gold_as_of, gold_hash
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.rare import WEIGHTS_HELP, count_of_each, never_given, tell_never_given, tell_rarest
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.settings import Settings
 
@@ -65,6 +66,7 @@ def train(
 
     `gold.*` measures the candidate; of a combined one, `stage_1.*` measures what it was on LLM labels alone.
     `calibration.*` says which temperature its logits are divided by, `uncalibrated.*` how honest it was without.
+    `labels_never_given` are those of gold's labels that it gives to no row of gold.
 
     The same data, configuration and seed give the version that is there already. A candidate whose registration failed
     is kept in the state folder, so that the next try registers it without training again.
@@ -78,6 +80,7 @@ def train(
     data = _read(task, partition, lake, prompt_hash, size)
     stages = _stages(task, chosen, data)
     run_key = _run_key(task, partition, chosen, stages, data.gold_test)
+    helps = "and counts as much as the others" if task.encoder.class_weights else WEIGHTS_HELP
     facts: dict[str, object] = {
         "strategy": chosen,
         "sample": size,
@@ -85,6 +88,10 @@ def train(
         "leaked_rows_removed": data.leaked,
         "llm_on_gold": data.llm_on_gold,
         "stages": [stage.height for stage in stages],
+        "rarest_label": [
+            tell_rarest(f"stage {number}", count_of_each(task, stage["label"]), helps)
+            for number, stage in enumerate(stages, 1)
+        ],
         "gold_test": data.gold_test.height,
     }
     manifest = Manifest(
@@ -101,6 +108,7 @@ def train(
         folder = _candidate(task, stages, data, settings, run_key)
         version = _register(task, partition, registry, folder, data.gold_test, run_key, manifest, facts)
     facts |= {"model_version": version.version, "model_name": version.name, "metrics": dict(version.metrics)}
+    facts["labels_never_given"] = tell_never_given(task, version.metrics, data.gold_test)
     facts["mlflow_run"] = registry.run_page(version)
     return manifest.finished(started, facts=facts)
 
@@ -147,7 +155,7 @@ def _stages(task: LabellingTask, strategy: Strategy, data: _Data) -> list[pl.Dat
         "combined": [data.llm, data.gold_train],
     }[strategy]
     for stage in stages:
-        counts = dict.fromkeys(task.labels, 0) | dict(stage["label"].value_counts().iter_rows())
+        counts = count_of_each(task, stage["label"])
         if min(counts.values()) >= 2:
             continue
         if stage is data.gold_train:
@@ -250,6 +258,7 @@ def _register(
                 "reliability.png": reliability_plot(probabilities, true, evaluation.honesty, plots / "reliability.png"),
             },
             manifest=manifest.model_copy(update={"facts": facts}).model_dump_json(indent=2),
+            never_given=never_given(evaluation.predicted_shares, count_of_each(task, test["label"])),
         )
 
 
