@@ -3,11 +3,12 @@
 import argparse
 import bz2
 import io
+import json
 import logging
 import random
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,29 +51,37 @@ class Draw(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rare", description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--out", type=Path, default=EVIDENCE, help="folder of rare.json")
+    parser.add_argument("--out", type=Path, default=EVIDENCE, help="folder of rare.json, which is added to")
+    parser.add_argument("--anew", action="store_true", help="measure what rare.json has too")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    runs: list[Scores] = []
+    file, runs = arguments.out / "rare.json", list[Scores]()
+    if file.exists() and not arguments.anew:
+        runs = json.loads(file.read_text(encoding="utf-8"))["results"]["runs"]
     for kind in _ABOUT:
         for seed in arguments.seeds:
-            runs += measure(kind, seed)
-            # After each seed: what a busy machine has no time for is then the only thing that is missing.
-            write("rare", seeds=sorted({int(run["seed"]) for run in runs}), results=summary(runs), out=arguments.out)
+            for found in measure(kind, seed, [run["learner"] for run in runs if _of(run, kind, seed)]):
+                runs.append(found)
+                seeds = sorted({int(run["seed"]) for run in runs})
+                write("rare", seeds=seeds, results=summary(runs), out=arguments.out)
 
 
-def measure(kind: str, seed: int) -> list[Scores]:
+def _of(run: Scores, kind: str, seed: int) -> bool:
+    return (run["task"], run["seed"]) == (kind, seed)
+
+
+def measure(kind: str, seed: int, known: Sequence[object]) -> Iterator[Scores]:
+    """Yield what each learner scores that is not known yet."""
     rows, labels = draw(kind, seed), _LABELS[kind]
-    engines = {
+    engines: dict[str, Callable[[], npt.NDArray[np.float64]]] = {
         "without weights": lambda: encoder(rows, labels, seed, class_weights=False),
         "class_weights": lambda: encoder(rows, labels, seed, class_weights=True),
         _PEER: lambda: peer(rows),
     }
-    found = []
-    for name, engine in engines.items():
-        found.append({"task": kind, "seed": seed, "learner": name, **scores(rows.test, labels, engine())})
-        print(found[-1], flush=True)
-    return found
+    for name in [name for name in engines if name not in known]:
+        found = {"task": kind, "seed": seed, "learner": name, **scores(rows.test, labels, engines[name]())}
+        print(found, flush=True)
+        yield found
 
 
 def draw(kind: str, seed: int) -> Draw:

@@ -131,8 +131,8 @@ class Gates(Part):
     min_label_share: Floors | None = Field(
         default=None,
         description="share that each label must have, among annotations, a candidate's labels of gold, and a day's "
-        "labels: one number for all, or label -> share; where left out 0.05, or half of what gold has of a label, or "
-        "half of an even share, whichever is least",
+        "labels: one number for all, or label -> share; where left out 0.05, or where that is less half of what "
+        "gold has of a label, and without gold half of an even share",
     )
     max_drift: float = Field(
         default=0.10, ge=0.0, description="KL divergence, in nats, of a day's label shares from earlier ones"
@@ -233,9 +233,7 @@ class LabellingTask(Part):
         """Return the share that each label must have; `gold` has each one's share of gold, or nothing."""
         even = 1 / len(self.labels)
         return {
-            label: _of_label(
-                self.gates.min_label_share, label, min(_LEAST_SHARE, _PART * even, _PART * gold.get(label, even))
-            )
+            label: _of_label(self.gates.min_label_share, label, min(_LEAST_SHARE, _PART * gold.get(label, even)))
             for label in self.labels
         }
 

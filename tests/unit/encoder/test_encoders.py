@@ -152,37 +152,6 @@ def test_probabilities_teach_instead_of_labels(tmp_path: Path) -> None:
     assert set(answers("second", 0.1, 0.9)) == {1}
 
 
-def learnt(root: Path, rows: Labelled, *, class_weights: bool, epochs: int = 3) -> npt.NDArray[np.float64]:
-    """Train in steps that are as long for every recipe; return what becomes of a text of each label."""
-    if not (root / "bert").exists():
-        pretrained(root / "bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    settings = Settings(lake=str(root), model_paths={"tests/bert": root / "bert"})
-    recipe = Recipe(model="tests/bert", revision=REVISION, epochs=epochs, max_length=32, learning_rate=0.003)
-    recipe = recipe.model_copy(update={"class_weights": class_weights})
-    out = root / f"weighted {class_weights}"
-    fine_tune(recipe, LABELS, [rows], NONE, settings, out)
-    return Encoder.load(out).predict(["the film good", "the film bad"])
-
-
-@pytest.mark.parametrize("soft", [False, True], ids=["labels", "probabilities"])
-def test_with_class_weights_a_label_of_one_row_in_a_hundred_counts_as_much_as_the_other(
-    soft: bool, tmp_path: Path
-) -> None:
-    labels = tuple(int(number % 100 > 0) for number in range(400))
-    texts = tuple(f"the film {('good', 'bad')[label]} {number}" for number, label in enumerate(labels))
-    certain = tuple((1.0 - label, float(label)) for label in labels)
-    rows = Labelled(texts, labels, certain if soft else None)
-    plain, weighted = (learnt(tmp_path, rows, class_weights=weights)[:, 0].mean() for weights in (False, True))
-    # Before it can tell the two apart, an encoder knows how often each comes, or how much each counts.
-    assert plain < 0.1
-    assert weighted > 0.25
-
-
-def test_class_weights_change_nothing_where_labels_are_even(tmp_path: Path) -> None:
-    plain, weighted = (learnt(tmp_path, ROWS, class_weights=weights, epochs=10) for weights in (False, True))
-    assert weighted == pytest.approx(plain, abs=1e-3)
-
-
 @pytest.mark.parametrize("soft", [None, ((0.9, 0.1), (0.25, 0.75))], ids=["labels", "probabilities"])
 def test_rows_reach_another_process_as_they_are(tmp_path: Path, soft: tuple[tuple[float, ...], ...] | None) -> None:
     stage = Stage(Labelled(("a\n\0", "ü 🎬"), (0, 1), soft), Labelled(("b",), (1,)))
