@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +63,7 @@ def _side(version: ModelVersion, found: Evaluation, registry: Registry) -> dict[
         "strategy": registry.parameters(version).get("strategy"),
         "accuracy": round(found.accuracy, 4),
         "macro_f1": round(found.macro_f1, 4),
-        "ece": round(found.ece, 4),
+        **{name: round(value, 4) for name, value in asdict(found.honesty).items()},
         "f1": {label: round(scores.f1, 4) for label, scores in found.per_class.items()},
     }
 

@@ -8,6 +8,7 @@ from llambert_etl.config import LabellingTask, fingerprint
 from llambert_etl.errors import ConfigError
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.partition import Partition
+from llambert_etl.rare import count_of_each, shares_of
 
 TEST_SHARE = 0.5
 
@@ -29,18 +30,27 @@ def known_gold(task: LabellingTask, lake: Lake, upto: Partition) -> pl.DataFrame
     """Return what `gold_as_of` returns, or no rows where there is no gold."""
     with lake_faults("gold"):
         rows = lake.scan("gold", task.name, upto=upto).collect()
-    latest = (
-        rows.sort("partition", descending=True)
-        .unique("id", keep="first", maintain_order=True)
-        .select("id", "text", "text_hash", "label", "split")
-        .sort("id")
-    )
+    latest = _latest(rows).select("id", "text", "text_hash", "label", "split").sort("id")
     foreign = sorted(set(latest["label"].to_list()) - set(task.labels))
     if foreign:
         raise ConfigError(
             f"{task.name}: gold has labels {foreign}, the task file has {list(task.labels)}; mend one of them"
         )
     return latest
+
+
+def gold_shares(task: LabellingTask, lake: Lake) -> dict[str, float]:
+    """Return the share of each label among all gold; empty where there is none.
+
+    Whatever its day: people judge days long past, and what they found is what is known of the labels of any.
+    """
+    with lake_faults("gold"):
+        rows = lake.scan("gold", task.name).select("id", "partition", "label").collect()
+    return shares_of(count_of_each(task, _latest(rows)["label"]))
+
+
+def _latest(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.sort("partition", descending=True).unique("id", keep="first", maintain_order=True)
 
 
 def gold_hash(test: pl.DataFrame) -> str:

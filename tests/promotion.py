@@ -100,7 +100,7 @@ class House:
         rows = self.lake.scan("promotions", self.task.name).sort("number").collect()
         return rows.select("from_version", "to_version", "moved_by").rows()
 
-    def strict(self, **gates: float) -> LabellingTask:
+    def strict(self, **gates: Any) -> LabellingTask:
         return make_task(name=self.task.name, gates=gates)
 
     def tags(self, version: int) -> dict[str, str]:

@@ -1,10 +1,21 @@
 """The kinds of value that the parts of a task file share."""
 
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+)
 
+NO_SWITCH: Final = "must not be true or false, which yes, no, on and off are too unless they stand in quotes"
 HUB_MODEL = r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$"
 COMMIT = r"^[0-9a-f]{40}$"
 # A server names its models as it likes: `gpt-4-0613`, `llama3:70b`, a hub id.
@@ -41,7 +52,23 @@ Template = Annotated[str, Field(pattern=_TEMPLATE, description="a file of includ
 Channel = Annotated[str, Field(pattern=_CHANNEL)]
 # What the random generators take.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _no_switch(value: object) -> object:
+    """Refuse true and false inside a mapping, which `Part` looks into no deeper than its own fields."""
+    if isinstance(value, bool):
+        raise ValueError(NO_SWITCH)
+    return value
+
+
+Share = Annotated[float, Field(ge=0.0, le=1.0), BeforeValidator(_no_switch)]
+# What all labels must reach, or label -> what that one must. The tags choose which faults are told.
+ONE: Final = "one for all"
+EACH: Final = "one for each"
+Floors = Annotated[
+    Annotated[Share, Tag(ONE)] | Annotated[dict[LabelName, Share], Tag(EACH)],
+    Discriminator(lambda value: EACH if isinstance(value, dict) else ONE),
+]
 Strategy = Literal["gold", "llm", "llm+extra", "combined"]
 StudyKind = Literal["strategies", "size", "mislabelling", "prompts", "annotators"]
 
@@ -65,5 +92,5 @@ class Part(BaseModel):
         # Python takes true for 1, so `sample: yes` would ask about one document.
         switch = cls.model_fields[info.field_name or ""].annotation is bool
         if not switch and any(isinstance(each, bool) for each in (value if isinstance(value, list) else [value])):
-            raise ValueError("must not be true or false, which yes, no, on and off are too unless they stand in quotes")
+            raise ValueError(NO_SWITCH)
         return value

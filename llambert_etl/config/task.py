@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -11,6 +11,7 @@ from llambert_etl.config.annotator import Annotator
 from llambert_etl.config.connections import FILES, TABLE, Exports, TableSource, holds_secret
 from llambert_etl.config.fields import (
     Channel,
+    Floors,
     IncludePath,
     LabelName,
     ModelId,
@@ -117,19 +118,49 @@ class Encoder(Part):
     seed: Seed = Field(default=42, description="of the dev split, the new head and the order of batches")
 
 
+# A label need not have more than this part of what is to be expected of it: days differ, and so do samples.
+_PART = 0.5
+_LEAST_SHARE = 0.05
+
+
 class Gates(Part):
-    """What must hold between two steps. F1 is macro, on the test split of gold."""
+    """What must hold between two steps. F1 is on the test split of gold."""
 
     max_rejected: Share = Field(default=0.5, description="share of a day's rows that may be refused")
     max_unparsed: Share = Field(default=0.10, description="share of the sample that may be unparsed or failed")
-    min_label_share: Share = Field(
-        default=0.05, description="share that each label must have, among annotations and among a day's labels"
+    min_label_share: Floors | None = Field(
+        default=None,
+        description="share that each label must have, among annotations, a candidate's labels of gold, and a day's "
+        "labels: one number for all, or label -> share; where left out 0.05, or where that is less half of what "
+        "gold has of a label, and without gold half of an even share",
     )
     max_drift: float = Field(
         default=0.10, ge=0.0, description="KL divergence, in nats, of a day's label shares from earlier ones"
     )
-    min_gold_f1: Share = Field(default=0.90, description="that a candidate must reach")
+    min_gold_f1: Share = Field(default=0.90, description="macro F1 that a candidate must reach")
+    min_label_f1: Floors | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,  # what a file leaves out must not change its hash
+        description="F1 that a candidate must reach for each label: one number for all, or label -> F1; left out, none",
+    )
     min_gain: float = Field(default=0.0, ge=0.0, le=1.0, description="macro F1 above the champion's; equal keeps it")
+
+    def check_labels(self, labels: Collection[str]) -> None:
+        """Raise ValueError where a floor is of no label of the task, or where no rows could reach all of them."""
+        for name in ("min_label_share", "min_label_f1"):
+            floors = getattr(self, name)
+            if isinstance(floors, dict) and (unknown := sorted(set(floors) - set(labels))):
+                raise ValueError(f"gates.{name}: {unknown} are none of the labels {list(labels)}")
+        floors = self.min_label_share
+        if sum(_of_label(floors, label, 0.0) for label in labels) > 1:
+            each = "" if isinstance(floors, dict) else f" for each of {len(labels)} labels"
+            raise ValueError(f"gates.min_label_share: {floors}{each} exceeds 1")
+
+
+def _of_label(floors: Floors | None, label: str, default: float) -> float:
+    if isinstance(floors, dict):
+        return floors.get(label, default)
+    return default if floors is None else floors
 
 
 class Retrain(Part):
@@ -178,10 +209,7 @@ class LabellingTask(Part):
                 raise ValueError(
                     f"prompt.examples.{index}.label: {example.label!r} is not one of the labels {list(self.labels)}"
                 )
-        if self.gates.min_label_share * len(self.labels) > 1:
-            raise ValueError(
-                f"gates.min_label_share: {self.gates.min_label_share} for each of {len(self.labels)} labels exceeds 1"
-            )
+        self.gates.check_labels(self.labels)
         return self
 
     @model_validator(mode="after")
@@ -200,6 +228,18 @@ class LabellingTask(Part):
             raise ConfigError(f"{self.name}: strategy 'llm+extra' needs annotator.extra in the task file, which is 0")
         extra = self.annotator.extra if chosen in ("llm+extra", "combined") else 0
         return asked or self.annotator.sample + extra
+
+    def share_floors(self, gold: Mapping[str, float]) -> dict[str, float]:
+        """Return the share that each label must have; `gold` has each one's share of gold, or nothing."""
+        even = 1 / len(self.labels)
+        return {
+            label: _of_label(self.gates.min_label_share, label, min(_LEAST_SHARE, _PART * gold.get(label, even)))
+            for label in self.labels
+        }
+
+    def f1_floors(self) -> dict[str, float]:
+        """Return the F1 on gold that a candidate must reach for each label."""
+        return {label: _of_label(self.gates.min_label_f1, label, 0.0) for label in self.labels}
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -9,10 +9,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from llambert_etl.config.connections import FILES, TABLE, without_secrets
+from llambert_etl.config.fields import EACH, ONE
 from llambert_etl.config.words import choices, did_you_mean, in_our_words, syntax
 from llambert_etl.errors import ConfigError
 
 MAX_FILE_BYTES = 1_000_000
+# What tells the kinds of a value apart is no part of its place.
+_TAGS = (FILES, TABLE, ONE, EACH)
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -71,7 +74,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 def _faults(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
     for fault in error.errors(include_url=False):
-        where = ".".join(str(part) for part in fault["loc"] if part not in (FILES, TABLE))
+        where = ".".join(str(part) for part in fault["loc"] if part not in _TAGS)
         yield f"{where}: {_fault(fault, model)}" if where else _fault(fault, model)
 
 
@@ -88,7 +91,7 @@ def _fields_at(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
     """Return the names of the fields of the part of a model that a fault's place leads to."""
     models = [model]
     for part in place:
-        if part not in (FILES, TABLE) and not isinstance(part, int):
+        if part not in _TAGS and not isinstance(part, int):
             models = [
                 inner
                 for each in models

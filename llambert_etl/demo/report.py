@@ -9,6 +9,7 @@ from rich.table import Table
 from llambert_etl.demo.summary import Accuracy, Refusal, Stage, Step, Summary, Trained
 
 WIDTH = 112
+_HONESTY = "  calibration error: over ten bins of equal width, then over ten of like many rows"
 _WHAT = {"gold": "500 gold labels alone", "llm": "LLM labels alone", "combined": "LLM labels, then gold"}
 
 
@@ -18,7 +19,10 @@ def show(summary: Summary, console: Console) -> None:
         ("Rows at every stage", Group(_stages(summary.stages), _totals(summary))),
         ("Every refusal, by reason", _refusals(summary.refusals)),
         ("How good the labels are", _accuracies(summary.accuracy)),
-        ("One encoder, three ways to train it (same gold test rows)", _trained(summary.trained, summary.champion)),
+        (
+            "One encoder, three ways to train it (same gold test rows)",
+            Group(_trained(summary.trained, summary.champion), _HONESTY),
+        ),
         ("What the third night cost", _last_night(summary)),
         ("Seconds and rows per second of each step", _steps(summary.steps)),
         ("Three questions to the champion", _predictions(summary)),
@@ -97,14 +101,15 @@ def _accuracies(accuracies: Iterable[Accuracy]) -> Table:
 def _trained(trained: Iterable[Trained], champion: int) -> Table:
     table = _table("trained on", "version>", "accuracy>", "macro F1>", "calibration error>", "decision")
     for row in sorted(trained, key=lambda row: row.metrics.get("gold.accuracy", 0.0)):
-        metrics = [row.metrics.get(f"gold.{name}", float("nan")) for name in ("accuracy", "macro_f1", "ece")]
+        names = ("accuracy", "macro_f1", "ece", "ece_mass")
+        metrics = [row.metrics.get(f"gold.{name}", float("nan")) for name in names]
         table.add_row(
             _WHAT.get(row.strategy, row.strategy),
             "" if row.version is None else str(row.version),
             f"{metrics[0]:.1%}",
             f"{metrics[1]:.3f}",
             # Only a stage that is the last one is calibrated.
-            "not calibrated" if row.version is None else f"{metrics[2]:.3f}",
+            "not calibrated" if row.version is None else f"{metrics[2]:.3f}, {metrics[3]:.3f}",
             f"{row.decision}, champion" if row.version == champion else row.decision,
             style="bold" if row.version == champion else None,
         )

@@ -1,13 +1,13 @@
 """How good an encoder is on gold: per class, macro, and how honest its confidence is. For any number of classes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from llambert_etl.encoder.calibration import expected_calibration_error
+from llambert_etl.encoder.calibration import equal_mass_error, expected_calibration_error, log_loss, logarithms
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,21 @@ class ClassScores:
 
 
 @dataclass(frozen=True)
+class Honesty:
+    """How far confidences can be believed. `ece` has bins of equal width, `ece_mass` bins of like many rows.
+
+    An encoder whose confidences are right has an `ece_mass` of about `ece_mass_by_chance` on so many rows. `brier` is
+    summed over the labels, so it is 0 to 2.
+    """
+
+    ece: float
+    ece_mass: float
+    ece_mass_by_chance: float
+    log_loss: float
+    brier: float
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """`confusion[i][j]` counts rows of true label i that were predicted as label j."""
 
@@ -26,7 +41,7 @@ class Evaluation:
     n: int
     accuracy: float
     macro_f1: float
-    ece: float
+    honesty: Honesty
     per_class: dict[str, ClassScores]
     confusion: tuple[tuple[int, ...], ...]
 
@@ -42,7 +57,7 @@ class Evaluation:
             "n": float(self.n),
             "accuracy": self.accuracy,
             "macro_f1": self.macro_f1,
-            "ece": self.ece,
+            **asdict(self.honesty),
         }
         for label, scores in self.per_class.items():
             numbers |= {
@@ -68,10 +83,21 @@ def evaluate(
         n=len(truth),
         accuracy=float((predicted == truth).mean()),
         macro_f1=float(f1.mean()),
-        ece=expected_calibration_error(probabilities, truth),
+        honesty=honesty(truth, probabilities),
         per_class={
             label: ClassScores(float(precision[i]), float(recall[i]), float(f1[i]), int(support[i]))
             for i, label in enumerate(labels)
         },
         confusion=tuple(tuple(int(n) for n in row) for row in confusion_matrix(truth, predicted, labels=known)),
+    )
+
+
+def honesty(truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]) -> Honesty:
+    mass, by_chance = equal_mass_error(probabilities, truth)
+    return Honesty(
+        ece=expected_calibration_error(probabilities, truth),
+        ece_mass=mass,
+        ece_mass_by_chance=by_chance,
+        log_loss=log_loss(logarithms(probabilities), truth),
+        brier=float(((probabilities - np.eye(probabilities.shape[1])[truth]) ** 2).sum(axis=1).mean()),
     )

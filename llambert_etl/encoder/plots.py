@@ -7,7 +7,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
-from llambert_etl.encoder.metrics import Evaluation
+from llambert_etl.encoder.metrics import Evaluation, Honesty
 
 _BINS = 10
 
@@ -38,12 +38,13 @@ def confusion_plot(evaluation: Evaluation, path: Path) -> Path:
 
 
 def reliability_plot(
-    probabilities: npt.NDArray[np.float64], truth: npt.NDArray[np.int64], ece: float, path: Path
+    probabilities: npt.NDArray[np.float64], truth: npt.NDArray[np.int64], honesty: Honesty, path: Path
 ) -> Path:
     """Draw accuracy against confidence, and how many rows have which confidence."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
     edges = np.linspace(0, 1, _BINS + 1)
-    bins = np.clip(np.digitize(confidence, edges) - 1, 0, _BINS - 1)
+    # Of like many rows, so that each point says as much as another.
+    bins = np.digitize(confidence, np.quantile(confidence, edges[1:-1]))
     figure = Figure(figsize=(5.2, 5.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
     filled = [bin_ for bin_ in range(_BINS) if (bins == bin_).any()]
@@ -58,7 +59,10 @@ def reliability_plot(
     upper.plot([0, 1], [0, 1], linestyle="--", color="grey", label="honest")
     upper.errorbar(*zip(*means, strict=True), bars, fmt="o", capsize=3, label="encoder, 95 % intervals")
     upper.set_ylabel("accuracy")
-    upper.set_title(f"calibration on gold: ECE {ece:.3f}")
+    upper.set_title(
+        f"calibration on gold: ECE {honesty.ece:.3f},\n"
+        f"{honesty.ece_mass:.3f} in bins of like many rows (by chance {honesty.ece_mass_by_chance:.3f})"
+    )
     upper.legend(loc="upper left")
     lower.hist(confidence, bins=edges.tolist(), color="tab:blue", alpha=0.7)
     lower.set_xlabel("confidence")

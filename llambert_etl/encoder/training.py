@@ -1,5 +1,6 @@
 """Fine-tunes any sequence classifier on labelled texts, the same way every time for one seed."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from transformers import set_seed
 
 from llambert_etl.config import Encoder as Recipe
-from llambert_etl.encoder.calibration import fit_temperature, fold_temperature
+from llambert_etl.encoder.calibration import CALIBRATION, calibrate, fold_temperature
 from llambert_etl.encoder.card import RECIPE, Card
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.pretrained import load_pretrained
@@ -37,10 +38,10 @@ def fine_tune(
     mean of the weights before and after it, which loses less of what was learnt before (Wortsman et al.,
     arXiv:2109.01903).
     The weights are calibrated on `heldout`, or where that is empty on those rows of the last dev split that no stage
-    before has learnt from. `after_stage` sees the encoder as each stage but the last leaves it, uncalibrated. Killed,
-    it starts again and comes to the same weights.
-    Several devices share every batch, a process each. The recipe that was followed lies in `out`, what the first stage
-    took for defaults filled in.
+    before has learnt from, as far as that helps. `after_stage` sees the encoder as each stage but the last leaves it,
+    uncalibrated. Killed, it starts again and comes to the same weights.
+    Several devices share every batch, a process each. What the calibration found lies in `out`, and the recipe that was
+    followed, what the first stage took for defaults filled in.
     Raises DataError for a stage that lacks a label and for a loss that is no number.
     """
     for number, rows in enumerate(stages, 1):
@@ -68,10 +69,12 @@ def fine_tune(
             after_stage(Encoder(model, tokenizer, card))
     calibration = heldout if heldout.texts else unseen(splits)
     logits = Encoder(model, tokenizer, card).logits(calibration.texts)
-    fold_temperature(model, len(labels), fit_temperature(logits, np.asarray(calibration.labels)))
+    found = calibrate(logits, np.asarray(calibration.labels))
+    fold_temperature(model, len(labels), found.temperature)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     card.write(out)
     told = followed.model_copy(update={"epochs": epochs(recipe, len(splits[0].train.texts), first=True)})
+    (out / CALIBRATION).write_text(json.dumps(found.flat()), encoding="utf-8")
     (out / RECIPE).write_text(told.model_dump_json(), encoding="utf-8")
     return scores

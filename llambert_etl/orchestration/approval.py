@@ -19,7 +19,13 @@ from llambert_etl.settings import Settings
 _WAIT = datetime.timedelta(days=7)
 _ANSWER = "answer"
 _ASKED = "asked"
-_NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1", "ece": "calibration error"}
+_NAMES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "ece": "calibration error",
+    "ece_mass": "the same in bins of like many rows",
+    "log_loss": "log loss",
+}
 
 
 class Approval(ApprovalOperator):

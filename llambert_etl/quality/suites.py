@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 from llambert_etl.config import LabellingTask
@@ -32,8 +33,10 @@ class Expectation:
     severity: Literal["critical", "warning"] = "critical"
 
 
-def build_suite(task: LabellingTask, profile: Profile) -> tuple[list[Expectation], dict[str, str]]:
-    """Return the expectations and, for each that was left out, why.
+def build_suite(
+    task: LabellingTask, profile: Profile, gold: Mapping[str, float] = MappingProxyType({})
+) -> tuple[list[Expectation], dict[str, str]]:
+    """Return the expectations and, for each that was left out, why. `gold` has the share of each label of gold.
 
     Where a declared column is absent or of another type nothing else can be measured, so nothing else is expected.
     """
@@ -43,8 +46,8 @@ def build_suite(task: LabellingTask, profile: Profile) -> tuple[list[Expectation
     if profile.kind == "documents":
         return suite + _documents(task, profile), _skipped_documents(profile)
     if profile.kind == "annotations":
-        return suite + _annotations(task), {}
-    return suite + _labels(task, profile), _skipped_labels(profile)
+        return suite + _annotations(task, gold), {}
+    return suite + _labels(task, profile, gold), _skipped_labels(profile)
 
 
 def _table_shape(profile: Profile) -> list[Expectation]:
@@ -72,7 +75,7 @@ def _table_shape(profile: Profile) -> list[Expectation]:
 
 def _documents(task: LabellingTask, profile: Profile) -> list[Expectation]:
     suite = [
-        _at_most("rejected share", "rejected_share", task.gates.max_rejected),
+        _at_most("rejected share", "rejected_share", task.gates.max_rejected, "max_rejected"),
         _none("rows of unknown status", "unknown_status"),
         _none("accepted documents without text", "accepted_without_text"),
         _none("accepted documents without text hash", "accepted_without_hash"),
@@ -109,10 +112,10 @@ def _skipped_documents(profile: Profile) -> dict[str, str]:
     return {"volume beside recent partitions": "there is no earlier partition with documents"}
 
 
-def _annotations(task: LabellingTask) -> list[Expectation]:
+def _annotations(task: LabellingTask, gold: Mapping[str, float]) -> list[Expectation]:
     return [
         _at_least("labelled documents", "labelled", 1),
-        _at_most("unparsed and failed share", "unusable_share", task.gates.max_unparsed),
+        _at_most("unparsed and failed share", "unusable_share", task.gates.max_unparsed, "max_unparsed"),
         _none("rows of unknown status", "unknown_status"),
         _none("labels outside the task's label set", "unknown_label"),
         _none("labels on rows that are not labelled", "label_without_status"),
@@ -123,11 +126,11 @@ def _annotations(task: LabellingTask) -> list[Expectation]:
         _none("documents failed for good", "failed_for_good", severity="warning"),
         _rows_between("tokens", "tokens", 0, None),
         _hashes(),
-        *_label_shares(task),
+        *_label_shares(task, gold),
     ]
 
 
-def _labels(task: LabellingTask, profile: Profile) -> list[Expectation]:
+def _labels(task: LabellingTask, profile: Profile, gold: Mapping[str, float]) -> list[Expectation]:
     suite = [
         _none("accepted documents without a label", "missing"),
         _none("labels without an accepted document", "extra"),
@@ -143,7 +146,7 @@ def _labels(task: LabellingTask, profile: Profile) -> list[Expectation]:
     if profile.measures["arrived"]:
         suite.append(_at_least("labelled documents", "labelled", 1))
     if _enough(profile):
-        suite += _label_shares(task)
+        suite += _label_shares(task, gold)
         if profile.reference is not None:
             suite.append(_drift(task, profile.reference.counts))
     return suite
@@ -161,12 +164,14 @@ def _enough(profile: Profile) -> bool:
     return profile.measures["labelled"] >= MIN_ROWS_FOR_SHARES
 
 
-def _label_shares(task: LabellingTask) -> list[Expectation]:
-    floor = task.gates.min_label_share
+def _label_shares(task: LabellingTask, gold: Mapping[str, float]) -> list[Expectation]:
     return [
         # Stands by itself: a task may set its floor to 0, and one class for every text is still a collapse.
         _at_least("labels in use", "labels_seen", 2),
-        *(_at_least(f"share of {label!r}", f"share_{label}", floor) for label in task.labels),
+        *(
+            _at_least(f"share of {label!r}", f"share_{label}", floor, gate="min_label_share")
+            for label, floor in task.share_floors(gold).items()
+        ),
     ]
 
 
@@ -175,7 +180,7 @@ def _drift(task: LabellingTask, reference: Mapping[str, int]) -> Expectation:
     weights = shares({label: reference[label] + 0.5 for label in task.labels})
     return Expectation(
         "drift of label shares (KL divergence)",
-        f"<= {number(task.gates.max_drift)}",
+        f"<= {number(task.gates.max_drift)}{_named('max_drift')}",
         "ExpectColumnKLDivergenceToBeLessThan",
         "labels",
         "label",
@@ -187,18 +192,25 @@ def _drift(task: LabellingTask, reference: Mapping[str, int]) -> Expectation:
 
 
 def _at_least(
-    name: str, measure: str, limit: float, severity: Literal["critical", "warning"] = "critical"
+    name: str,
+    measure: str,
+    limit: float,
+    severity: Literal["critical", "warning"] = "critical",
+    gate: str | None = None,
 ) -> Expectation:
     arguments: dict[str, object] = {"min_value": limit}
-    return Expectation(
-        name, f">= {number(limit)}", "ExpectColumnMinToBeBetween", "measures", measure, arguments, severity
-    )
+    expected = f">= {number(limit)}{_named(gate)}"
+    return Expectation(name, expected, "ExpectColumnMinToBeBetween", "measures", measure, arguments, severity)
 
 
-def _at_most(name: str, measure: str, limit: float) -> Expectation:
-    return Expectation(
-        name, f"<= {number(limit)}", "ExpectColumnMaxToBeBetween", "measures", measure, {"max_value": limit}
-    )
+def _at_most(name: str, measure: str, limit: float, gate: str | None = None) -> Expectation:
+    expected = f"<= {number(limit)}{_named(gate)}"
+    return Expectation(name, expected, "ExpectColumnMaxToBeBetween", "measures", measure, {"max_value": limit})
+
+
+def _named(gate: str | None) -> str:
+    """Say which field of the task file sets a limit."""
+    return f" (gates.{gate})" if gate else ""
 
 
 def _none(name: str, measure: str, severity: Literal["critical", "warning"] = "critical") -> Expectation:

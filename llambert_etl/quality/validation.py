@@ -147,9 +147,12 @@ def _observed(found: Mapping[str, Any], expectation: Expectation, profile: Profi
     if expectation.frame == "labels":
         value = found.get("observed_value")
         return "no value" if value is None else number(value)
+    measured = number(profile.measures[expectation.measure])
+    if (label := expectation.measure.removeprefix("share_")) != expectation.measure:
+        return f"{measured} ({profile.label_counts[label]} of {sum(profile.label_counts.values())} rows)"
     examples = profile.examples.get(expectation.measure)
     ids = f" (ids {', '.join(map(repr, examples))})" if examples else ""
-    return f"{number(profile.measures[expectation.measure])}{ids}"
+    return f"{measured}{ids}"
 
 
 def _shape(profile: Profile) -> str:

@@ -41,6 +41,7 @@ _DECIDED = "llambert.decided_upto"
 _DECISION = "llambert.decision"
 _MOVE = "llambert.move"
 _STUDY = "llambert.study"
+_NEVER_GIVEN = "llambert.labels_never_given"
 
 
 class Registry:
@@ -165,17 +166,19 @@ class Registry:
         artifacts: Mapping[str, Path] = MappingProxyType({}),
         manifest: str = "",
         used: int = 0,
+        never_given: Sequence[str] = (),
     ) -> ModelVersion:
         """Store an encoder folder and make it a version; the same run key gives the version that is there already.
 
         A new one has a number above `used`, the highest that the lake knows. The version comes last, in one request
         with the sha256 of its files: killed before it, there is no version.
-        Simultaneous callers with one run key make twins, and all of them return the same one.
+        Simultaneous callers with one run key make twins, and all of them return the same one. The run names the labels
+        that the encoder gave to no row of gold.
         """
         if (found := self.find(task, run_key)) is not None:
             return found
         name = model_name(task)
-        run_id = self._log_run(name, run_key, folder, params, metrics, artifacts, manifest)
+        run_id = self._log_run(name, run_key, folder, params, metrics, artifacts, manifest, never_given)
         card = ModelVersion(
             task=task,
             name=name,
@@ -288,6 +291,7 @@ class Registry:
         metrics: Mapping[str, float],
         artifacts: Mapping[str, Path],
         manifest: str,
+        never_given: Sequence[str],
     ) -> str:
         """Return a finished run that holds the model and its account."""
         with registry_faults(f"run of {name}"), tempfile.TemporaryDirectory() as scratch:
@@ -297,4 +301,5 @@ class Registry:
             if manifest:
                 (Path(scratch) / "manifest.json").write_text(manifest, encoding="utf-8")
             measured = [Measurement(key, value) for key, value in metrics.items()]
-            return log_run(self._client, name, {RUN_KEY: run_key}, run_key, params, measured, Path(scratch))
+            tags = {RUN_KEY: run_key} | ({_NEVER_GIVEN: ", ".join(never_given)} if never_given else {})
+            return log_run(self._client, name, tags, run_key, params, measured, Path(scratch))

@@ -16,6 +16,7 @@ from llambert_etl.annotation.answers import (
 from llambert_etl.config import LabellingTask
 from llambert_etl.documents import as_of, sample
 from llambert_etl.errors import DataError
+from llambert_etl.gold import gold_shares
 from llambert_etl.labelling import merge, read_plan, read_shards, record_check
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.manifest import Manifest
@@ -35,6 +36,7 @@ from llambert_etl.quality import (
     render,
     validate,
 )
+from llambert_etl.rare import tell_rarest
 from llambert_etl.schemas import DocumentStatus
 
 logger = logging.getLogger(__name__)
@@ -42,6 +44,7 @@ logger = logging.getLogger(__name__)
 # How many partitions a volume or a label distribution is compared with: a week of days.
 _RECENT = 7
 _SERVED = "the last good state stays served"
+_RARE_HELPS = "a larger annotator.sample has more of it, and gates.min_label_share says how few are enough"
 
 
 def check_documents(task: LabellingTask, partition: Partition, *, run: str, lake: Lake) -> Manifest:
@@ -59,8 +62,11 @@ def check_annotations(
     """Hold the gate after `annotate`, over the sample that was asked with `prompt_hash`; give the size it was given."""
     started = datetime.datetime.now(datetime.UTC)
     versions = {"documents": lake.version("documents"), "annotations": lake.version("annotations")}
+    versions["gold"] = lake.version("gold")
     with lake_faults(f"annotations {task.name} {partition}"):
         profile = _annotations(task, partition, lake, prompt_hash, task.sample_size(asked=sample_size))
+    if profile.label_counts:
+        tell_rarest(f"annotations {task.name} {partition}", profile.label_counts, _RARE_HELPS)
     return _hold("annotations", task, partition, run, lake, profile).finished(started, versions_read=versions)
 
 
@@ -93,7 +99,7 @@ def check_staged(
 ) -> Manifest:
     """Hold the staged rows against the documents of the version that was planned."""
     started = datetime.datetime.now(datetime.UTC)
-    versions = {"documents": documents_version, "labels": lake.version("labels")}
+    versions = {"documents": documents_version, "labels": lake.version("labels"), "gold": lake.version("gold")}
     with lake_faults(f"labels {task.name} {partition}"):
         documents = lake.scan("documents", task.name, partition, version=documents_version)
         reference = _reference(task, partition, lake, staged, prompt_hash)
@@ -108,7 +114,8 @@ def _hold(kind: Kind, task: LabellingTask, partition: Partition, run: str, lake:
 
     Raise DataError, after the report is written, where an expectation fails.
     """
-    suite, skipped = build_suite(task, profile)
+    gold = {} if kind == "documents" else gold_shares(task, lake)
+    suite, skipped = build_suite(task, profile, gold)
     validation = validate(f"{task.name} {kind}", profile, suite)
     page = render(task, partition, run, profile, validation, skipped)
     report = lake.write_report(task.name, partition, report_name(kind, run), page)

@@ -21,6 +21,7 @@ from llambert_etl.gold import refuse_other_source, split_of
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.rare import tell_gold
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
 from llambert_etl.sources.clean import CLEANER_VERSION, clean
@@ -80,6 +81,8 @@ def import_gold(
             "replayed": False,
         },
     ).finished(started)
+    judged = pl.DataFrame([(row["label"], row["split"]) for row in rows], schema=["label", "split"], orient="row")
+    tell_gold(task, f"gold {task.name} {partition}", judged)
     commit = lake.replace_partition("gold", task.name, partition, staged, commit_key=key, manifest=manifest)
     logger.info("gold %s %s: %s rows from %s", task.name, partition, len(rows), name)
     return manifest.finished(started, versions_written={"gold": commit.version})

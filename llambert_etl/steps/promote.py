@@ -3,7 +3,7 @@
 import datetime
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 import polars as pl
@@ -11,6 +11,7 @@ import polars as pl
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.gold import gold_as_of, gold_hash
+from llambert_etl.judgement import Score, measured, refusal
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -20,13 +21,6 @@ from llambert_etl.registry import ModelVersion, Registry
 logger = logging.getLogger(__name__)
 
 _DECISIONS: dict[MovedBy, str] = {"promote": "promoted", "rollback": "rolled back"}
-
-
-@dataclass(frozen=True)
-class _Score:
-    gold_f1_macro: float
-    gold_accuracy: float
-    shares: dict[str, float]
 
 
 def promote(
@@ -170,14 +164,12 @@ class _Desk:
         return {"decision": _DECISIONS[last.by], "reason": last.reason, "champion": version}
 
     def _verdict(
-        self, candidate: ModelVersion, before: ModelVersion | None, own: _Score, other: _Score | None
+        self, candidate: ModelVersion, before: ModelVersion | None, own: Score, other: Score | None
     ) -> tuple[bool, bool, str]:
         """Return (refused, kept, reason)."""
         gates = self.task.gates
-        if own.gold_f1_macro < gates.min_gold_f1:
-            return True, False, f"gold macro F1 is {own.gold_f1_macro:.4f}, expected {gates.min_gold_f1} or more"
-        if collapsed := self._collapsed(own.shares):
-            return True, False, f"collapsed: {collapsed}"
+        if refused := refusal(self.task, own, self._gold()):
+            return True, False, refused
         last = self.champion.last
         if self.champion.withdrawn(candidate.version):
             return False, True, f"{self.champion.standing.doubt}, and only --to {candidate.version} puts it back"
@@ -194,18 +186,7 @@ class _Desk:
             return False, True, f"{compared}: not more than {gates.min_gain} better"
         return False, False, compared
 
-    def _collapsed(self, shares: Mapping[str, float]) -> str | None:
-        """Say what is wrong with the labels that a candidate gives to gold, or None."""
-        floor = self.task.gates.min_label_share
-        label, share = min(shares.items(), key=lambda item: item[1])
-        if share < floor:
-            return f"it gives {label!r} to {share:.4f} of gold, expected {floor} or more"
-        # Stands by itself: a task may set its floor to 0.
-        if sum(share > 0 for share in shares.values()) < 2 and self._gold()["label"].n_unique() > 1:
-            return "it gives one label to all of gold, expected two or more"
-        return None
-
-    def _scores(self, candidate: ModelVersion, before: ModelVersion | None) -> tuple[_Score, _Score | None]:
+    def _scores(self, candidate: ModelVersion, before: ModelVersion | None) -> tuple[Score, Score | None]:
         """Measure both on the same gold rows; one that was trained when gold was the same has been measured already.
 
         There is no champion's score where there is no champion, or where its labels are others.
@@ -223,10 +204,10 @@ class _Desk:
     def _gold(self) -> pl.DataFrame:
         return gold_as_of(self.task, self.lake, self.partition).filter(pl.col("split") == "test")
 
-    def _score(self, version: ModelVersion, gold: pl.DataFrame) -> _Score:
+    def _score(self, version: ModelVersion, gold: pl.DataFrame) -> Score:
         folder = self.registry.download(version)  # refuses files that are not those of the registration
-        if version.gold_hash == gold_hash(gold):
-            return _measured(version)
+        if version.gold_hash == gold_hash(gold) and (known := measured(version)):
+            return known
         from llambert_etl.encoder.inference import Encoder
         from llambert_etl.encoder.metrics import evaluate
 
@@ -235,7 +216,7 @@ class _Desk:
         truth = np.asarray([index[label] for label in gold["label"].to_list()], dtype=np.int64)
         found = evaluate(self.task.label_names, truth, encoder.predict(gold["text"].to_list()))
         logger.info("version %d: gold macro F1 %.4f, accuracy %.4f", version.version, found.macro_f1, found.accuracy)
-        return _Score(found.macro_f1, found.accuracy, found.predicted_shares)
+        return Score.of(found)
 
     def _check(self, version: ModelVersion) -> None:
         ensure_labels(self.task, version)
@@ -250,12 +231,6 @@ class _Desk:
         """Note that a retrain has come to a decision; a backfill of an earlier day does not move that back."""
         if not self.dry_run and (self.registry.decided_upto(self.task.name) or "") < self.partition:
             self.registry.set_decided_upto(self.task.name, self.partition)
-
-
-def _measured(version: ModelVersion) -> _Score:
-    known = version.metrics
-    shares = {label: known[f"gold.predicted_share.{label}"] for label in version.labels}
-    return _Score(known["gold.macro_f1"], known["gold.accuracy"], shares)
 
 
 def _recorded(version: ModelVersion | None) -> dict[str, object] | None:

@@ -4,7 +4,7 @@ import datetime
 import json
 import logging
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.promotions import highest_version
+from llambert_etl.rare import WEIGHTS_HELP, count_of_each, never_given, tell_never_given, tell_rarest
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.settings import Settings
 
@@ -65,6 +66,8 @@ def train(
     """Register a candidate trained on what is known as of `partition`; return its version and gold metrics in `facts`.
 
     `gold.*` measures the candidate; of a combined one, `stage_1.*` measures what it was on LLM labels alone.
+    `calibration.*` says which temperature its logits are divided by, `uncalibrated.*` how honest it was without.
+    `labels_never_given` are those of gold's labels that it gives to no row of gold.
 
     The same data, configuration and seed give the version that is there already. A candidate whose registration failed
     is kept in the state folder, so that the next try registers it without training again.
@@ -78,6 +81,7 @@ def train(
     data = _read(task, partition, lake, prompt_hash, size)
     stages = _stages(task, chosen, data)
     run_key = _run_key(task, partition, chosen, stages, data.gold_test)
+    helps = "and counts as much as the others" if task.encoder.class_weights else WEIGHTS_HELP
     facts: dict[str, object] = {
         "strategy": chosen,
         "sample": size,
@@ -85,6 +89,10 @@ def train(
         "leaked_rows_removed": data.leaked,
         "llm_on_gold": data.llm_on_gold,
         "stages": [stage.height for stage in stages],
+        "rarest_label": [
+            tell_rarest(f"stage {number}", count_of_each(task, stage["label"]), helps)
+            for number, stage in enumerate(stages, 1)
+        ],
         "gold_test": data.gold_test.height,
     }
     manifest = Manifest(
@@ -102,6 +110,7 @@ def train(
         used = highest_version(lake, task.name)
         version = _register(task, partition, registry, folder, data.gold_test, run_key, manifest, facts, used)
     facts |= {"model_version": version.version, "model_name": version.name, "metrics": dict(version.metrics)}
+    facts["labels_never_given"] = tell_never_given(task, version.metrics, data.gold_test)
     facts["mlflow_run"] = registry.run_page(version)
     return manifest.finished(started, facts=facts)
 
@@ -148,7 +157,7 @@ def _stages(task: LabellingTask, strategy: Strategy, data: _Data) -> list[pl.Dat
         "combined": [data.llm, data.gold_train],
     }[strategy]
     for stage in stages:
-        counts = dict.fromkeys(task.labels, 0) | dict(stage["label"].value_counts().iter_rows())
+        counts = count_of_each(task, stage["label"])
         if min(counts.values()) >= 2:
             continue
         if stage is data.gold_train:
@@ -224,9 +233,11 @@ def _register(
     from llambert_etl.encoder.plots import confusion_plot, reliability_plot
 
     evaluation, probabilities = _evaluate(task, Encoder.load(folder), test)
+    true = truth(test, task.label_names)
     metrics = {f"gold.{name}": value for name, value in evaluation.flat().items()}
     for number, before in enumerate(json.loads((folder / _BEFORE).read_text(encoding="utf-8")), 1):
         metrics |= {f"stage_{number}.{name}": value for name, value in before.items()}
+    metrics |= _calibration(folder, true, probabilities)
     logger.info("gold: accuracy %.4f, macro F1 %.4f, n %d", evaluation.accuracy, evaluation.macro_f1, evaluation.n)
     with tempfile.TemporaryDirectory() as scratch:
         plots = Path(scratch)
@@ -247,10 +258,26 @@ def _register(
             gold_hash=gold_hash(test),
             artifacts={
                 "confusion.png": confusion_plot(evaluation, plots / "confusion.png"),
-                "reliability.png": reliability_plot(
-                    probabilities, truth(test, task.label_names), evaluation.ece, plots / "reliability.png"
-                ),
+                "reliability.png": reliability_plot(probabilities, true, evaluation.honesty, plots / "reliability.png"),
             },
             manifest=manifest.model_copy(update={"facts": facts}).model_dump_json(indent=2),
             used=used,
+            never_given=never_given(evaluation.predicted_shares, count_of_each(task, test["label"])),
         )
+
+
+def _calibration(
+    folder: Path, truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]
+) -> dict[str, float]:
+    """Return what the calibration found, and how honest the encoder would be on gold without it."""
+    from llambert_etl.encoder.calibration import CALIBRATION, without_temperature
+    from llambert_etl.encoder.metrics import honesty
+
+    path = folder / CALIBRATION
+    if not path.exists():  # trained before this was written down
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    logger.info("calibration on %d held-out rows: temperature %.4f", found["rows"], found["temperature"])
+    before = honesty(truth, without_temperature(probabilities, found["temperature"]))
+    named = {"calibration": found, "uncalibrated": asdict(before)}
+    return {f"{part}.{name}": value for part, values in named.items() for name, value in values.items()}

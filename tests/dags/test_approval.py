@@ -32,6 +32,8 @@ FACTS: dict[str, Any] = {
             "accuracy": 0.92,
             "macro_f1": 0.91,
             "ece": 0.02,
+            "ece_mass": 0.031,
+            "log_loss": 0.21,
             "f1": {"positive": 0.9, "negative": 0.92},
         },
         "champion": {
@@ -41,6 +43,8 @@ FACTS: dict[str, Any] = {
             "accuracy": 0.89,
             "macro_f1": 0.88,
             "ece": 0.05,
+            "ece_mass": 0.062,
+            "log_loss": 0.33,
             "f1": {"positive": 0.87, "negative": 0.89},
         },
         "gold": 1000,
@@ -145,6 +149,7 @@ def test_an_approval_shows_both_versions_and_promotes_with_the_name_of_who_gave_
     assert run.announced == {("films__champion", DAY)}
     (body,), (alert,) = bodies, hook.texts
     assert "| macro F1 | 0.9100 | 0.8800 | +0.0300 (+0.0120 to +0.0480) |" in body
+    assert "| the same in bins of like many rows | 0.0310 | 0.0620 |" in body
     assert "| version | [4](http://127.0.0.1:5000/#/models/llambert.films/versions/4) |" in body
     assert "about 768 of 12,808 (6.0%; 644 to 915 with 95 % confidence, from a sample of 2,000)" in body
     assert "| positive | negative | 80 |" in body

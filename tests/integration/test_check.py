@@ -83,11 +83,38 @@ def test_a_collapsed_annotator_is_stopped_in_one_line_that_names_the_report(lake
     with pytest.raises(DataError) as stopped:
         check_annotations(TASK, DAY, run="night", lake=lake, prompt_hash="p")
     message = str(stopped.value)
-    assert "share of 'negative': observed 0.00, expected >= 0.20" in message
+    assert "share of 'negative': observed 0.00 (0 of 300 rows), expected >= 0.20 (gates.min_label_share)" in message
     assert "labels in use: observed 1, expected >= 2" in message
     assert "\n" not in message
     address = message.rsplit("report: ", 1)[1]
     assert Path(address.removeprefix("file://")).read_text().count("FAILED") > 0
+
+
+def test_the_rarest_label_is_told_with_what_helps_and_passes_where_gold_has_no_more_of_it(
+    lake: Lake, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = make_task(annotator={"sample": 300}, gates={"min_label_share": None, "max_drift": 1.0})
+    rows = frames.annotations(task)
+    for number, row in enumerate(rows):
+        name = task.label_names[number >= 6]
+        row.update(label=name, probabilities=frames.probabilities(task, name))
+    frames.put(lake, "documents", frames.documents(task), task)
+    frames.put(lake, "annotations", rows, task)
+    caplog.set_level("INFO", "llambert_etl.rare")
+    with pytest.raises(DataError, match=r"6 of 300 rows\), expected >= 0.05 \(gates.min_label_share\)"):
+        check_annotations(task, DAY, run="night", lake=lake, prompt_hash="p")
+    said = "the rarest label, 'positive', has 6 of 300 rows; a larger annotator.sample has more of it, and gates.min"
+    assert said in caplog.text
+    # People judged after this day: they found few, and no floor asks for more than half of that.
+    gold = [
+        {**row, "label": task.label_names[number >= 2]}
+        for number, row in enumerate(frames.gold(task, range(100), "test"))
+    ]
+    frames.put(lake, "gold", gold, task, "2026-11-12")
+    assert check_annotations(task, DAY, run="night", lake=lake, prompt_hash="p").rows["labelled"] == 300
+    assert audit(lake, task, [6, 294]).rows["read"] == 300
+    with pytest.raises(DataError, match="share of 'positive'"):
+        audit(lake, task, [2, 298])
 
 
 def test_a_sample_of_another_size_is_looked_at_whole(lake: Lake) -> None:

@@ -77,6 +77,23 @@ def test_every_format_gives_the_same_gold(desk: Desk, name: str) -> None:
     assert first["text_hash"] == hash_text("review number 0")
 
 
+def test_the_rarest_label_is_told_for_each_split_and_a_floor_that_gold_does_not_reach(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [
+        {**row, "label": ("positive", "negative")[number >= 8], "split": ("train", "test")[number % 2]}
+        for number, row in enumerate(gold(400))
+    ]
+    caplog.set_level("INFO", "llambert_etl.rare")
+    desk.imports(desk.write(rows), task=make_task(gates={"min_label_share": 0.05}))
+    assert "test rows: the rarest label, 'positive', has 4 of 200 rows; its F1 is known no better" in caplog.text
+    assert "train rows: the rarest label, 'positive', has 4 of 200 rows; encoder.class_weights: true" in caplog.text
+    assert "0.0200 of the rows are 'positive' and gates.min_label_share asks for 0.05" in caplog.text
+    caplog.clear()
+    desk.imports(desk.write(rows), NEXT, task=make_task(gates={"min_label_share": None}))
+    assert "gates.min_label_share" not in caplog.text
+
+
 def test_a_row_stays_on_its_side_of_the_split_whatever_else_the_file_holds(desk: Desk) -> None:
     desk.imports(desk.write(gold(400)))
     sides = dict(desk.held().select("id", "split").iter_rows())

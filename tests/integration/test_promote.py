@@ -50,7 +50,7 @@ def test_a_collapsed_encoder_is_refused_with_what_was_seen_and_expected(house: H
 
 
 def test_what_training_measured_on_the_same_gold_counts_until_gold_changes(house: House) -> None:
-    shares = {f"gold.predicted_share.{label}": 0.5 for label in LABELS}
+    shares = {f"gold.{name}.{label}": 0.5 for label in LABELS for name in ("predicted_share", "f1")}
     measured = {"gold.macro_f1": 0.97, "gold.accuracy": 0.98, **shares}
     house.train("collapsed", measured=measured)
     assert house.promote()["metrics"]["candidate"]["gold_f1_macro"] == 0.97
@@ -67,6 +67,20 @@ def test_an_encoder_below_the_gate_is_refused_and_does_not_count_as_trained(hous
         house.promote(task=house.strict(min_gold_f1=0.9))
     assert house.tags(version)["llambert.decision"].startswith("refused: gold macro F1")
     assert house.registry.decided_upto(house.task.name) is None
+
+
+def test_an_encoder_below_the_gate_of_one_label_is_refused_with_that_label(house: House) -> None:
+    version = house.train("worse")  # it finds every second positive: F1 0.6667, and 0.8 for the negative ones
+    with pytest.raises(DataError, match=r"gold F1 of 'positive' is 0\.6667 on 10 of 20 rows, expected 0\.7 or more"):
+        house.promote(task=house.strict(min_label_f1={"positive": 0.7}))
+    assert house.tags(version)["llambert.decision"].startswith("refused: gold F1 of 'positive'")
+    assert house.promote(task=house.strict(min_label_f1={"positive": 0.6, "negative": 0.7}))["champion"] == version
+
+
+def test_what_was_measured_without_each_labels_f1_is_measured_again(house: House) -> None:
+    shares = {f"gold.predicted_share.{label}": 0.5 for label in LABELS}
+    house.train("worse", measured={"gold.macro_f1": 0.97, "gold.accuracy": 0.98, **shares})
+    assert house.promote()["metrics"]["candidate"]["gold_accuracy"] == 0.75
 
 
 def test_a_backfill_never_goes_back_to_an_older_candidate(house: House) -> None:

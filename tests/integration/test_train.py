@@ -21,6 +21,8 @@ from tests.school import ANNOTATED, DAY, School
 from tests.tasks import make_task, three_label_task
 from tests.unit.quality import frames
 
+HONESTY = ("ece", "ece_mass", "ece_mass_by_chance", "log_loss", "brier")
+
 
 @pytest.fixture(params=[make_task, three_label_task], ids=["two labels", "three labels"])
 def school(usable: Settings, request: pytest.FixtureRequest) -> School:
@@ -64,6 +66,33 @@ def test_probabilities_are_learnt_from_where_that_is_asked_for(school: School) -
     assert soft["run_key"] != hard["run_key"]
     assert soft["metrics"]["stage_1.ece"] != hard["metrics"]["stage_1.ece"]
     assert school.train("combined", soft_labels=False)["run_key"] == hard["run_key"]
+
+
+def test_a_label_that_is_never_given_is_told_and_a_second_run_says_the_same(
+    usable: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    school = School(usable, make_task(encoder={"epochs": 10, "learning_rate": 0.01}))
+    labels = ["negative"] * 2 + ["positive"] * (ANNOTATED - 2)
+    rows = frames.annotations(school.task, ANNOTATED)[::-1]
+    told = [{**row, "prompt_hash": "q", "label": label} for row, label in zip(rows, labels, strict=True)]
+    frames.put(school.lake, "annotations", told, school.task)
+    caplog.set_level("INFO", "llambert_etl")
+    first, again = (school.train("llm", prompt_hash="q") for _ in range(2))
+    assert first["labels_never_given"] == again["labels_never_given"] == ["negative"]
+    assert first["rarest_label"] == [{"label": "negative", "rows": 2, "of": first["stages"][0]}]
+    assert "'negative' is never given, though 6 of 12 rows are" in caplog.text
+    assert "'negative', has 2 of 48 rows; encoder.class_weights: true lets rare labels count more" in caplog.text
+    version = school.registry.version(school.task.name, first["model_version"])
+    run = MlflowClient(usable.mlflow_uri).get_run(version.run_id)
+    assert run.data.tags["llambert.labels_never_given"] == "negative"
+
+
+def test_a_version_says_what_its_calibration_found_and_what_it_was_without(usable: Settings) -> None:
+    # What four held-out texts calibrate is too little: nothing is divided.
+    metrics = School(usable, make_task()).train("llm")["metrics"]
+    assert (metrics["calibration.rows"], metrics["calibration.temperature"]) == (4.0, 1.0)
+    assert metrics["uncalibrated.log_loss"] == pytest.approx(metrics["gold.log_loss"])
+    assert {f"{part}.{name}" for part in ("gold", "uncalibrated") for name in HONESTY} <= metrics.keys()
 
 
 class Death(logging.Handler):

@@ -53,7 +53,18 @@ def test_a_task_may_have_three_labels() -> None:
         ("labels", {"a -": "a", "a": "b"}, "differ only in case or in punctuation at the end"),
         ("labels", {"nerve ": "a", "vessel": "b"}, r"labels\.nerve .*: must be letters, digits, spaces and"),
         ("gates.min_gold_f1", 95, r"gates\.min_gold_f1: .*must be 1\.0 or less \(found 95\)"),
-        ("gates.min_label_share", 0.6, "exceeds 1"),
+        ("gates.min_label_share", 0.6, "0.6 for each of 2 labels exceeds 1"),
+        ("gates.min_label_share", {"positive": 0.6, "negative": 0.5}, "exceeds 1"),
+        ("gates.min_label_share", {"odd": 0.1}, r"gates\.min_label_share: \['odd'\] are none of the labels"),
+        ("gates.min_label_share", {"odd!": 0.1}, r"gates\.min_label_share\.odd!.*: must be letters, digits, spaces"),
+        ("gates.min_label_share", 2, r"gates\.min_label_share: must be 1\.0 or less \(found 2\)$"),
+        (
+            "gates.min_label_share",
+            {"positive": 2},
+            r"gates\.min_label_share\.positive: must be 1\.0 or less \(found 2\)$",
+        ),
+        ("gates.min_label_share", {"positive": True}, r"gates\.min_label_share\.positive: must not be true or false"),
+        ("gates.min_label_f1", {"odd": 0.5}, r"gates\.min_label_f1: \['odd'\] are none of the labels"),
         ("prompt.examples", [{"text": "x", "label": "meh"}], r"prompt\.examples\.0\.label: 'meh' is not one of"),
         ("name", "../x", r"name: must be lower-case letters.*found '\.\./x'"),
         ("name", "other", r"name: 'other' must equal the file's name 'reviews'"),
@@ -90,6 +101,42 @@ def test_a_wrong_field_is_named_with_its_value_and_rule(tmp_path: Path, field: s
     path = write_task(tmp_path, changed(field, value))
     with pytest.raises(ConfigError, match=f"(?s){path}: .*{said}"):
         load_task(path)
+
+
+@pytest.mark.parametrize(
+    ("given", "gold", "floors"),
+    [
+        (None, {}, (0.05, 0.05)),
+        (None, {"positive": 0.02, "negative": 0.98}, (0.01, 0.05)),
+        (0.2, {"positive": 0.02, "negative": 0.98}, (0.2, 0.2)),
+        ({"positive": 0.001}, {"positive": 0.02, "negative": 0.98}, (0.001, 0.05)),
+        ({"negative": 0.5}, {"positive": 0.02, "negative": 0.98}, (0.01, 0.5)),
+        (None, {"positive": 0.0, "negative": 1.0}, (0.0, 0.05)),
+    ],
+)
+def test_a_floor_is_what_the_file_says_and_else_fits_what_gold_has(
+    given: Any, gold: dict[str, float], floors: tuple[float, float]
+) -> None:
+    task = make_task(gates={"min_label_share": given})
+    assert tuple(task.share_floors(gold).values()) == floors
+
+
+def test_many_labels_need_no_floor_of_their_own() -> None:
+    names = tuple(f"label {number}" for number in range(40))
+    fields = task_fields(labels=names)
+    del fields["gates"]["min_label_share"]
+    floors = LabellingTask.model_validate(fields).share_floors({})
+    assert set(floors.values()) == {0.0125}
+
+
+def test_a_gate_that_is_left_out_leaves_the_hash_as_it_is() -> None:
+    plain, lowered = make_task(), make_task(gates={"min_label_f1": {"positive": 0.5}})
+    assert "min_label_f1" not in plain.gates.model_dump()
+    assert lowered.config_hash != plain.config_hash
+    assert (lowered.f1_floors(), plain.f1_floors()) == (
+        {"positive": 0.5, "negative": 0.0},
+        {"positive": 0.0, "negative": 0.0},
+    )
 
 
 @pytest.mark.parametrize(

@@ -168,8 +168,8 @@ GUARDS = (
     ),
     Guard(
         "an encoder that gives one label only is not promoted",
-        "llambert_etl/steps/promote.py",
-        "if share < floor:",
+        "llambert_etl/judgement.py",
+        "if shares[label] < floors[label]:",
         "if False:",
         "tests/integration/test_promote.py::test_a_collapsed_encoder_is_refused_with_what_was_seen_and_expected",
     ),

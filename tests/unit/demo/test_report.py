@@ -51,7 +51,7 @@ SUMMARY = Summary(
         Trained(
             strategy="combined",
             version=3,
-            metrics={"gold.accuracy": 0.798, "gold.macro_f1": 0.79, "gold.ece": 0.03},
+            metrics={"gold.accuracy": 0.798, "gold.macro_f1": 0.79, "gold.ece": 0.009, "gold.ece_mass": 0.044},
             decision="promoted",
         ),
     ],
@@ -113,6 +113,7 @@ def test_champion_is_marked_among_the_ways_to_train_which_stand_worst_first() ->
         "LLM labels, then gold",
     ]
     assert "promoted, champion" in rows[2]
+    assert "0.009, 0.044" in rows[2]
 
 
 def test_text_of_a_review_cannot_style_the_report() -> None:

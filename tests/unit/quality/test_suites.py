@@ -214,6 +214,29 @@ def test_a_share_below_its_floor_fails_only_that_among_staged_labels() -> None:
         assert failed(task, labels_profile(spoil, task)) == [f"share of '{missing}'"]
 
 
+def test_a_share_is_told_with_its_rows_and_the_field_that_sets_its_floor() -> None:
+    task = make_task(gates={"max_drift": 100.0})
+    (outcome,) = [o for o in outcomes(task, annotations_profile(relabel(task, {"positive": 6, "negative": 294}), task))
+                  if not o.passed]  # fmt: skip
+    assert outcome.sentence() == (
+        "share of 'positive': observed 0.02 (6 of 300 rows), expected >= 0.05 (gates.min_label_share)"
+    )
+
+
+def test_a_floor_that_the_file_leaves_out_fits_what_gold_has() -> None:
+    task = make_task(gates={"min_label_share": None})
+    spoiled = relabel(task, {"positive": 6, "negative": 294})
+    rare, even = ({"positive": share, "negative": 1 - share} for share in (0.02, 0.5))
+
+    def judged(gold: dict[str, float]) -> list[str]:
+        profile = annotations_profile(spoiled, task)
+        found = validate(profile.kind, profile, build_suite(task, profile, gold)[0])
+        return [outcome.name for outcome in found.failures]
+
+    assert judged(rare) == []
+    assert judged(even) == judged({}) == ["share of 'positive'"]
+
+
 def test_a_third_label_that_vanishes_is_named() -> None:
     task = three_label_task(gates={"max_drift": 100.0})
     spoil = relabel(task, {"sports": 150, "business": 150, "science": 0})
