@@ -18,6 +18,7 @@ import typer
 from llambert_etl.errors import ConfigError, LlambertError, TransientError
 from llambert_etl.lake import lake_faults
 from llambert_etl.signals import handling
+from llambert_etl.space import no_room, takes_no_more
 
 _TERMINATION_LOG = Path("/dev/termination-log")
 _TERMINATION_BYTES = 4096
@@ -88,7 +89,9 @@ def conclude(command: Callable[[], object], prints: TextIO | None = None) -> int
         return _failed(str(error), ConfigError.exit_code)
     except LlambertError as error:
         return _failed(str(error), error.exit_code)
-    except Exception:
+    except Exception as error:
+        if takes_no_more(error):
+            return _failed(str(no_room(None, error)), TransientError.exit_code)
         traceback.print_exc()
         return _failed("this is a bug in llambert, not in your data or settings; see the traceback above", _BUG)
     return 0
