@@ -10,7 +10,7 @@ import polars as pl
 from scipy.stats import binomtest, bootstrap
 
 from llambert_etl.config import LabellingTask
-from llambert_etl.documents import among
+from llambert_etl.documents import among, verified
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.metrics import Evaluation, evaluate
 from llambert_etl.lake import Lake, lake_faults
@@ -119,6 +119,7 @@ def _changes(task: LabellingTask, encoder: Encoder, lake: Lake, sample: int) -> 
             .sort("partition", "id")
             .collect()
         )
+        verified(rows, "documents")
     found = [names[best] for best in encoder.predict(rows["text"].to_list()).argmax(axis=1)] if rows.height else []
     others = rows.select("label", becomes=pl.Series(found, dtype=pl.String)).filter(
         pl.col("label") != pl.col("becomes")

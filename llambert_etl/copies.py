@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from llambert_etl.errors import DataError
+from llambert_etl.space import room_in
 
 
 def cached(target: Path, hashes: Mapping[str, str], fetch: Callable[[Path], None], what: str, mend: str) -> Path:
@@ -20,7 +21,7 @@ def cached(target: Path, hashes: Mapping[str, str], fetch: Callable[[Path], None
         os.utime(target)  # it is in use
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+    with room_in(target.parent), tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         folder = Path(scratch) / "copy"
         folder.mkdir()
         fetch(folder)

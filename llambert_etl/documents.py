@@ -7,12 +7,26 @@ import polars as pl
 from llambert_etl.errors import DataError
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.partition import Partition
-from llambert_etl.schemas import DocumentStatus
+from llambert_etl.schemas import DocumentStatus, TableName
 
 
 def hash_text(text: str) -> str:
     """Return the sha256 of the cleaned text: what need not be asked or inferred twice."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def verified(rows: pl.DataFrame, table: TableName) -> pl.DataFrame:
+    """Return rows as they are. Raise DataError where a text is not the one of its text_hash: it was changed since.
+
+    To be called wherever texts are read to be asked about, learnt from or labelled.
+    """
+    other = [key for key, text, known in rows.select("id", "text", "text_hash").iter_rows() if hash_text(text) != known]
+    if other:
+        raise DataError(
+            f"table {table}: {len(other)} of {rows.height} texts are not what their text_hash says, such as that of "
+            f"{other[0]!r}: somebody has changed the table's files; see the runbook, `restore a table`"
+        )
+    return rows
 
 
 def as_of(lake: Lake, task: str, upto: Partition) -> pl.LazyFrame:
@@ -59,7 +73,7 @@ def sample(documents: pl.LazyFrame, n: int, seed: int | str) -> pl.DataFrame:
     ranked = draw(distinct.collect(), n, seed)
     # Texts are read for the chosen rows only, so memory follows the sample and not the corpus.
     texts = among(documents, ranked["id"]).select("id", "partition", "text").collect()
-    return ranked.join(texts, on="id", maintain_order="left")
+    return verified(ranked.join(texts, on="id", maintain_order="left"), "documents")
 
 
 def draw(rows: pl.DataFrame, n: int, seed: int | str) -> pl.DataFrame:

@@ -5,6 +5,7 @@ import hashlib
 import polars as pl
 
 from llambert_etl.config import LabellingTask, fingerprint
+from llambert_etl.documents import verified
 from llambert_etl.errors import ConfigError
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.partition import Partition
@@ -31,6 +32,7 @@ def known_gold(task: LabellingTask, lake: Lake, upto: Partition) -> pl.DataFrame
     with lake_faults("gold"):
         rows = lake.scan("gold", task.name, upto=upto).collect()
     latest = _latest(rows).select("id", "text", "text_hash", "label", "split").sort("id")
+    verified(latest, "gold")
     foreign = sorted(set(latest["label"].to_list()) - set(task.labels))
     if foreign:
         raise ConfigError(

@@ -19,6 +19,7 @@ from llambert_etl.cli.terminal import NoReader, visible, write
 from llambert_etl.errors import ConfigError, LlambertError, TransientError
 from llambert_etl.lake import lake_faults
 from llambert_etl.signals import handling
+from llambert_etl.space import no_room, takes_no_more
 
 _TERMINATION_LOG = Path("/dev/termination-log")
 _TERMINATION_BYTES = 4096
@@ -102,10 +103,16 @@ def conclude(command: Callable[[], object], prints: TextIO | None = None) -> int
         return gone.exit_code
     except LlambertError as error:
         return _failed(str(error), error.exit_code)
-    except Exception:
-        print("\n".join(map(visible, traceback.format_exc().splitlines())), file=sys.stderr)
-        return _failed("this is a bug in llambert, not in your data or settings; see the traceback above", _BUG)
+    except Exception as error:
+        return _unexpected(error)
     return 0
+
+
+def _unexpected(error: Exception) -> int:
+    if takes_no_more(error):
+        return _failed(str(no_room(None, error)), TransientError.exit_code)
+    print("\n".join(map(visible, traceback.format_exc().splitlines())), file=sys.stderr)
+    return _failed("this is a bug in llambert, not in your data or settings; see the traceback above", _BUG)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -16,6 +16,7 @@ from llambert_etl.exports.published import SCHEMA, Outcome, Published
 from llambert_etl.lake import Folder, Lake, lake_faults, old_folders
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
+from llambert_etl.space import room_in
 
 _ROOT = "exports"
 _LATEST = "latest.json"
@@ -106,7 +107,7 @@ def drop_old_snapshots(lake: Lake, before: datetime.datetime) -> int:
 
 def _write(lake: Lake, published: Published, batches: Iterable[pa.RecordBatch], settings: Settings) -> File:
     settings.state.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=settings.state) as scratch:
+    with room_in(settings.state), tempfile.TemporaryDirectory(dir=settings.state) as scratch:
         local = Path(scratch, _FILE)
         with pq.ParquetWriter(local, SCHEMA, compression="zstd") as writer:
             for batch in batches:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from deltalake import DeltaTable
 from deltalake.transaction import CommitProperties, Transaction
 
+from llambert_etl.errors import DataError
 from llambert_etl.lake.storage import Storage
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -49,6 +50,15 @@ def key_number(commit_key: str) -> int:
 def horizon(delta: DeltaTable) -> int:
     """Return the moment, in milliseconds, before which a file must have been written to be deleted by upkeep."""
     return int(delta.transaction_version(UPKEEP) or 0)
+
+
+def refuse_lost_end(delta: DeltaTable, known: int) -> None:
+    """Raise DataError where a version is known that the log does not reach: Delta takes what is left for the table."""
+    if delta.version() < known:
+        raise DataError(
+            f"{delta.table_uri.removesuffix('/')}: the table is damaged: version {known} was committed, and "
+            f"_delta_log/{delta.version() + 1:020d}.json is gone; see the runbook, `restore a table`"
+        )
 
 
 def properties_of(manifest: Manifest, *fences: Transaction, retries: int) -> CommitProperties:

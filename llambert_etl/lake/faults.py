@@ -4,11 +4,13 @@ import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from polars.exceptions import ComputeError
 
 from llambert_etl.errors import ConfigError, DataError, TransientError
+from llambert_etl.space import no_room, takes_no_more
 
 # The libraries give object-store failures as one exception type and a sentence: it is read once, here.
 _DENIED = re.compile(
@@ -17,10 +19,12 @@ _DENIED = re.compile(
 _SKEW = re.compile(r"RequestTimeTooSkewed", re.I)
 _NO_BUCKET = re.compile(r"NoSuchBucket|bucket does not exist", re.I)
 _CORRUPT = re.compile(
-    r"json error|invalid json|commit files|corrupt|magic|EOF while parsing|missing field|thrift|out of spec", re.I
+    r"json error|invalid json|commit files|corrupt|magic|EOF while parsing|missing field|thrift|out of spec"
+    r"|invalid checkpoint|no table metadata or protocol|LogSegment end version",
+    re.I,
 )
 _VACUUMED = re.compile(r"missing file .* when restore", re.I)
-_MISSING = re.compile(r"not found|NoSuchKey|\b404\b", re.I)
+_MISSING = re.compile(r"not found|no such file|NoSuchKey|\b404\b", re.I)
 # What says nothing of the failure, whatever words and numbers are in it: addresses, paths and durations.
 _WHERE_AND_HOW_LONG = re.compile(r"""[^\s<>"'()]*/[^\s<>"'()]*|\b\d+(\.\d+)?(ns|µs|ms|s|m)\b""")
 _MAX_MESSAGE = 300
@@ -42,6 +46,8 @@ def lake_faults(where: str) -> Iterator[None]:
 
 
 def _translate(where: str, error: Exception) -> Exception:
+    if takes_no_more(error):
+        return no_room(Path(where) if where.startswith("/") else None, error)
     if isinstance(error, OSError) and error.filename is not None and error.errno in _LOCAL:
         return ConfigError(
             f"{str(error.filename)!r}: {error.strerror}; mend it, or the setting or argument that names it"
@@ -61,6 +67,11 @@ def _translate(where: str, error: Exception) -> Exception:
         )
     if _VACUUMED.search(said):
         return ConfigError(f"{where}: files of that version are deleted already; name a later version: {short}")
+    if isinstance(error, ComputeError | FileNotFoundError) and _MISSING.search(said):
+        return DataError(
+            f"{where}: a file is gone that this version of the table needs: it is older than the retention of "
+            f"`llambert maintain`, or damaged; see the runbook, `restore a table`: {short}"
+        )
     if _CORRUPT.search(said) or (isinstance(error, DeltaError) and _MISSING.search(said)):
         return DataError(f"{where}: the table is damaged; see the runbook, `restore a table`: {short}")
     return TransientError(f"{where}: the store failed: {_without_keys(short)}")

@@ -9,17 +9,8 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, CommitProperties, Transaction
 
 from llambert_etl.errors import ConfigError, TransientError
-from llambert_etl.lake.commits import (
-    Commit,
-    fence_of,
-    fences_at,
-    horizon,
-    key_number,
-    properties_of,
-    read_commits,
-    version_of,
-    was_committed,
-)
+from llambert_etl.lake import commits
+from llambert_etl.lake.commits import Commit, fence_of, horizon, key_number, properties_of, read_commits, was_committed
 from llambert_etl.lake.definitions import PARTITION_COLUMNS, add_columns, check_columns, create
 from llambert_etl.lake.faults import lake_faults
 from llambert_etl.lake.keys import absent_rows
@@ -35,6 +26,7 @@ Account = Callable[[pa.Table], Manifest]
 
 _ATTEMPTS = 10
 _CHUNK_ROWS = 20_000
+_HEAD = "_head"
 
 
 class Lake(Notes):
@@ -44,6 +36,7 @@ class Lake(Notes):
         self._options = dict(storage_options or {})
         self._polars_options = for_polars(self._options)
         super().__init__(Storage(uri, self._options))
+        self._seen: dict[TableName, int] = {}
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Lake":
@@ -69,11 +62,20 @@ class Lake(Notes):
     def open(self, table: TableName, version: int | None = None) -> DeltaTable:
         """Return the table itself; for this package, and to be used within `lake_faults`.
 
-        Raise ConfigError where it lacks a column of this version of llambert, or has one of another type.
+        Raise ConfigError where it lacks a column of this version of llambert, or has one of another type; DataError
+        where its log has lost its end, which Delta takes for an older table.
         """
-        delta = DeltaTable(self.table_uri(table), version=version, storage_options=self._options)
-        if version is None:
-            check_columns(table, delta)
+        uri = self.table_uri(table)
+        delta = DeltaTable(uri, version=version, storage_options=self._options)
+        if version is not None:
+            return delta
+        check_columns(table, delta)
+        if table not in self._seen:
+            self._seen[table] = int(self.storage.read(f"{table}/{_HEAD}") or 0)
+        if delta.version() < self._seen[table]:
+            delta = DeltaTable(uri, storage_options=self._options)  # another writer's, since it was read
+        commits.refuse_lost_end(delta, self._seen[table])
+        self._seen[table] = delta.version()
         return delta
 
     def scan(
@@ -201,7 +203,7 @@ class Lake(Notes):
                     # Our commit went through and its reply was lost, or another writer won, or Delta took a commit of
                     # another partition for a conflict: it knows no predicate of staged files. Look again which.
                     continue
-                return Commit(version_of(self.storage, table, delta, manifest), manifest, replayed=False)
+                return self._committed(table, delta, manifest)
         raise TransientError(f"{where}: {_ATTEMPTS} commits in a row lost to other writers")
 
     def append_once(
@@ -232,7 +234,7 @@ class Lake(Notes):
                     # lost: looked at again, our own rows would be another's.
                     if not was_committed(self.storage, table, delta, files[0].key):
                         continue
-                return Commit(version_of(self.storage, table, delta, made), made, replayed=False)
+                return self._committed(table, delta, made)
         raise TransientError(f"{table} {task} {partition}: {_ATTEMPTS} commits in a row lost to other writers")
 
     def rewrite_partition(
@@ -266,7 +268,7 @@ class Lake(Notes):
                     self._write(delta, table, adds, "overwrite", properties, task, partition)
                 except CommitFailedError:
                     continue
-                return Commit(version_of(self.storage, table, delta, manifest), manifest, replayed=False)
+                return self._committed(table, delta, manifest)
         raise TransientError(f"{table} {task} {partition}: {_ATTEMPTS} commits in a row lost to other writers")
 
     def restore(self, table: TableName, version: int) -> None:
@@ -280,8 +282,15 @@ class Lake(Notes):
                 raise ConfigError(
                     f"{table}: version {version} is not before {delta.version()}, the one that it has now"
                 )
-            fences = fences_at(self.storage, table, delta, self.open(table, version))
+            fences = commits.fences_at(self.storage, table, delta, self.open(table, version))
             delta.restore(version, commit_properties=CommitProperties(app_transactions=fences))
+
+    def _committed(self, table: TableName, before: DeltaTable, manifest: Manifest) -> Commit:
+        version = commits.version_of(self.storage, table, before, manifest)
+        # A lower bound, whoever writes it last: the newest commit's log may go, and nothing in the table would tell.
+        self.storage.write(f"{table}/{_HEAD}", [str(version).encode()])
+        self._seen[table] = max(version, self._seen[table])
+        return Commit(version, manifest, replayed=False)
 
     def _absent(self, table: TableName, task: str, partition: Partition, rows: pa.Table, delta: DeltaTable) -> pa.Table:
         held = pl.scan_delta(delta, storage_options=self._polars_options).filter(pl.col("task") == task)

@@ -81,9 +81,10 @@ def oldest_kept(lake: Lake, days: int) -> datetime.datetime:
 
 
 def _scattered(delta: DeltaTable) -> bool:
-    """Tell whether some partition has several small files."""
-    files = pl.DataFrame(delta.get_add_actions(flatten=True)).filter(pl.col("size_bytes") < _TARGET_BYTES)
-    return bool(files.select("partition.task", "partition.partition").is_duplicated().any())
+    """Tell whether some partition has two files that fit into one."""
+    files = pl.DataFrame(delta.get_add_actions(flatten=True)).group_by("partition.task", "partition.partition")
+    smallest = files.agg(pl.len(), pl.col("size_bytes").bottom_k(2).sum())
+    return not smallest.filter(pl.col("len") > 1, pl.col("size_bytes") <= _TARGET_BYTES).is_empty()
 
 
 def _take_turn(delta: DeltaTable, until: int) -> None:

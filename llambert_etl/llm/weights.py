@@ -20,6 +20,7 @@ from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.hub.models import find_model
 from llambert_etl.llm.placement import described, spread
 from llambert_etl.settings import Settings
+from llambert_etl.space import room_in
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def unpack(file: Path, folder: Path) -> None:
     except Exception as error:  # as above
         raise ConfigError(_does_not_open(file, error)) from error
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+    with room_in(folder.parent), tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         whole = Path(scratch) / folder.name
         model.save_pretrained(whole)
         tokenizer.save_pretrained(whole)

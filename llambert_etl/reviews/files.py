@@ -14,6 +14,7 @@ from pathlib import Path
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError
 from llambert_etl.reviews.rows import UNCLEAR
+from llambert_etl.space import room_in
 
 MANIFEST = "manifest.json"
 
@@ -114,7 +115,8 @@ def new_folder(folder: Path, files: Mapping[str, str]) -> Iterator[Callable[[str
 @contextmanager
 def _faults(folder: Path) -> Iterator[None]:
     try:
-        yield
+        with room_in(folder.parent):
+            yield
     except OSError as error:
         raise ConfigError(f"review {str(folder)!r} cannot be written: {error.strerror}; give another folder") from error
 

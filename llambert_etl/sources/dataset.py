@@ -9,6 +9,7 @@ from llambert_etl.hub.client import Check, Commit, Hub, HubFile
 from llambert_etl.settings import Settings
 from llambert_etl.sources.location import Location
 from llambert_etl.sources.rows import SourceObject
+from llambert_etl.space import room_in
 
 
 class Dataset:
@@ -33,7 +34,7 @@ class Dataset:
         commit = self._commit or self._hub.commit("dataset", self._name, self._revision)
         check = Check(HubFile(item.uri.removeprefix(self._root), item.size, item.etag))
         self._scratch.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=self._scratch) as copy:
+        with room_in(self._scratch), tempfile.TemporaryFile(dir=self._scratch) as copy:
             copy.writelines(self._hub.read(commit, check))
             copy.seek(0)
             return io.FileIO(os.dup(copy.fileno()))

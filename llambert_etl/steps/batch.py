@@ -24,6 +24,7 @@ from llambert_etl.llm.served import ServedAnnotator
 from llambert_etl.llm.server import check_access
 from llambert_etl.manifest import Manifest
 from llambert_etl.settings import Settings
+from llambert_etl.space import room_in
 
 logger = logging.getLogger(__name__)
 
@@ -71,10 +72,13 @@ def write_batch(work: Backlog, annotator: ServedAnnotator, file: Path) -> Manife
         raise ConfigError(f"{file}: is a folder; name a file in it")
     part = file.with_name(f"{file.name}.part")
     try:
-        written = _write(work.documents, part, work, annotator).height
+        with room_in(file.parent):
+            written = _write(work.documents, part, work, annotator).height
         part.replace(file)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be written: {error}; name a file in a folder that is there") from error
+    finally:
+        part.unlink(missing_ok=True)
     return work.finish(written=written, left=work.documents.height - written)
 
 

@@ -17,6 +17,7 @@ from llambert_etl.llm.server import ping
 from llambert_etl.promotions import ensure_labels, standing
 from llambert_etl.registry import Registry
 from llambert_etl.s3 import LOST, s3_client
+from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
 from llambert_etl.sql import connect
 
@@ -87,6 +88,8 @@ def _task_files(found: TaskFiles, settings: Settings) -> Finding:
 def _lake(settings: Settings) -> Finding:
     lake = Lake.from_settings(settings)
     lake.create_tables()
+    for table in TABLES:
+        lake.version(table)  # damaged, or another version's: that is told here and not by the night
     note, content = f"doctor/{uuid.uuid4().hex}", uuid.uuid4().hex
     lake.write_note(note, content)
     same = lake.read_note(note) == content

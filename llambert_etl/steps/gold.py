@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llambert_etl.config import LabellingTask, fingerprint
-from llambert_etl.documents import among, as_of, hash_text
+from llambert_etl.documents import among, as_of, hash_text, verified
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.forgotten import Forgotten
 from llambert_etl.gold import refuse_other_source, split_of
@@ -264,8 +264,8 @@ def _moment(given: object, where: str) -> datetime.datetime | None:
 def _add_texts(rows: list[GoldRow], task: LabellingTask, name: str, partition: Partition, lake: Lake) -> None:
     wanted = pl.Series("id", [row["id"] for row in rows if row["text"] is None], dtype=pl.String)
     with lake_faults("documents"):
-        found = among(as_of(lake, task.name, partition), wanted).select("id", "text").collect()
-    texts = dict(found.iter_rows())
+        found = among(as_of(lake, task.name, partition), wanted).select("id", "text", "text_hash").collect()
+    texts = dict(verified(found, "documents").select("id", "text").iter_rows())
     for number, row in enumerate(rows, 1):
         if row["text"] is None:
             row["text"] = texts.get(row["id"])

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from llambert_etl.config import LabellingTask
-from llambert_etl.documents import in_shard
+from llambert_etl.documents import in_shard, verified
 from llambert_etl.errors import ConfigError
 from llambert_etl.labelling import Plan, ShardNote, find_shard, read_plan, write_shard
 from llambert_etl.lake import Lake, lake_faults
@@ -113,7 +113,7 @@ class _Shard:
         self._known = self._labelled_before()
         with lake_faults("documents"):
             for chunk in self._documents.select("id", "text", "text_hash").collect_batches(chunk_size=CHUNK_ROWS):
-                yield self._rows(chunk)
+                yield self._rows(verified(chunk, "documents"))
                 self.read += chunk.height
                 self._progress(self.read, total)
 

@@ -16,6 +16,7 @@ from llambert_etl.errors import ConfigError
 from llambert_etl.manifest import Manifest
 from llambert_etl.registry import Measurement, Registry
 from llambert_etl.schemas import TableName
+from llambert_etl.space import room_in
 from llambert_etl.studies.asked import ASKED, ask
 from llambert_etl.studies.report import plot, table
 from llambert_etl.studies.subject import Progress, Result, Subject
@@ -78,7 +79,8 @@ def study(
 @contextmanager
 def _faults(out: Path) -> Iterator[None]:
     try:
-        yield
+        with room_in(out):
+            yield
     except OSError as error:
         raise ConfigError(f"study folder {str(out)!r} cannot be written: {error}; give another by --out") from error
 

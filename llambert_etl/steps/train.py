@@ -24,6 +24,7 @@ from llambert_etl.promotions import highest_version
 from llambert_etl.rare import WEIGHTS_HELP, count_of_each, never_given, tell_never_given, tell_rarest
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.settings import Settings
+from llambert_etl.space import room_in
 
 if TYPE_CHECKING:
     from llambert_etl.encoder.inference import Encoder
@@ -194,7 +195,7 @@ def _candidate(task: LabellingTask, stages: list[pl.DataFrame], data: _Data, set
     def measure(encoder: Encoder) -> None:
         before.append(_evaluate(task, encoder, data.gold_test)[0].flat())
 
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+    with room_in(target.parent), tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         folder = Path(scratch) / "encoder"
         rows = [labelled(stage, task.label_names) for stage in stages]
         # Gold texts that nothing was learnt from calibrate; where there are none, the last dev split does.

@@ -6,7 +6,7 @@ import polars as pl
 
 from llambert_etl.annotation.answers import labelled_answers
 from llambert_etl.config import LabellingTask
-from llambert_etl.documents import among, as_of
+from llambert_etl.documents import among, as_of, verified
 from llambert_etl.gold import gold_as_of
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.partition import Partition
@@ -33,7 +33,7 @@ def read_pools(task: LabellingTask, partition: Partition, lake: Lake, prompt_has
     with lake_faults(f"annotations {task.name}"):
         said = labelled_answers(task, lake, prompt_hash).select("text_hash", "label", "probabilities").collect()
         asked = among(as_of(lake, task.name, partition), said["text_hash"])
-        documents = asked.join(said.lazy(), on="text_hash").collect()
+        documents = verified(asked.join(said.lazy(), on="text_hash").collect(), "documents")
     tested = pl.col("text_hash").is_in(test["text_hash"].to_list()) | pl.col("id").is_in(test["id"].to_list())
     return Pools(
         gold=_rows(gold.filter(pl.col("split") == "train")),

@@ -1,5 +1,6 @@
 """What the doctor says of the servers, connections and channels that task files name."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ import yaml
 from pydantic import SecretStr
 
 from llambert_etl.settings import Settings
+from llambert_etl.stack.seaweed import SeaweedFS
 from llambert_etl.steps.doctor import Finding, doctor
 from tests.exporting import WAREHOUSE
 from tests.fake_llm import HTML, KEY, FakeLlm, error
 from tests.fake_server import Answer
+from tests.faults import Proxy
 from tests.postgres import Database
 from tests.served import served_fields, server
 from tests.tasks import task_fields
@@ -115,3 +118,23 @@ def test_a_store_that_refuses_the_key_is_not_called_one_that_cannot_hold_a_lake(
     for what in ("lake", "one writer wins"):
         assert (found[what].ok, "LLAMBERT_S3_SECRET_ACCESS_KEY" in found[what].seen) == (False, True), found[what]
     assert "hunter2" not in str(found)
+
+
+@pytest.mark.parametrize("header", ["If-None-Match", "If-Match"])
+def test_a_store_that_lets_every_racing_writer_through_cannot_hold_a_lake(
+    settings: Settings, s3: SeaweedFS, proxy: Proxy, header: str
+) -> None:
+    keys = (s3.access_key, s3.secret_key)
+    proxy.rule("strip", "PUT", "/_staging/doctor/", times=None, header=header, keys=keys)
+    found = {each.what: each for each in doctor(settings.model_copy(update={"s3_endpoint": proxy.endpoint()}))}
+    several = (
+        r"[2-8] of 8 racing writers let through to create" if header == "If-None-Match" else r", [2-8] to change it"
+    )
+    assert not found["one writer wins"].ok
+    assert re.search(several, found["one writer wins"].seen), found["one writer wins"].seen
+    assert "this store cannot hold a lake: use one with conditional put" in found["one writer wins"].mend
+
+
+def test_a_store_with_conditional_put_passes(settings: Settings) -> None:
+    found = {each.what: each for each in doctor(settings)}
+    assert found["one writer wins"].ok, found["one writer wins"]

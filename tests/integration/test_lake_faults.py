@@ -106,20 +106,58 @@ def test_wrong_credentials_are_refused_at_once_without_being_shown(
 # R24: a damaged log
 
 
-@pytest.mark.parametrize("damage", ["deleted", "cut"])
-def test_a_damaged_log_is_a_loud_error_that_names_the_table(lake: Lake, client: Any, bucket: str, damage: str) -> None:
-    for ids in ("a", "b", "c"):
+LOG = "lake/documents/_delta_log/"
+NOWHERE = b'{"version": 999, "size": 5, "sizeInBytes": 1, "numOfAddFiles": 3}'
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "says"),
+    [
+        ("00000000000000000002.json", "deleted", "next commit|commit files"),
+        ("00000000000000000002.json", "cut", "Json error"),
+        ("00000000000000000005.json", "cut", "Json error"),
+        ("00000000000000000004.json", "deleted", "Gap between checkpoint version 3 and next commit 5"),
+        ("00000000000000000005.json", "deleted", "version 5 was committed, and _delta_log/0{19}5.json is gone"),
+        ("00000000000000000003.checkpoint.parquet", "deleted", "_last_checkpoint hint but didn't find any"),
+        ("00000000000000000003.checkpoint.parquet", "cut", "Corrupt footer"),
+        ("_last_checkpoint", NOWHERE, "_last_checkpoint hint but didn't find any"),
+    ],
+)
+def test_a_damaged_log_is_a_loud_error_and_never_an_older_or_a_shorter_table(
+    lake: Lake, settings: Settings, client: Any, bucket: str, name: str, damage: str | bytes, says: str
+) -> None:
+    for ids in "abc":
         append(lake, ids)
-    key = "lake/documents/_delta_log/00000000000000000002.json"
-    log = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+    if "02.json" not in name:
+        lake.open("documents").create_checkpoint()
+    for ids in "de":
+        append(lake, ids)
     if damage == "deleted":
-        client.delete_object(Bucket=bucket, Key=key)
+        client.delete_object(Bucket=bucket, Key=LOG + name)
     else:
-        client.put_object(Bucket=bucket, Key=key, Body=log[: len(log) // 2])
-    with pytest.raises(DataError, match="/lake/documents: the table is damaged"), lake_faults(lake.uri):
+        whole = client.get_object(Bucket=bucket, Key=LOG + name)["Body"].read()
+        body = damage if isinstance(damage, bytes) else whole[: len(whole) // 2]
+        client.put_object(Bucket=bucket, Key=LOG + name, Body=body)
+    for each in (lake, Lake.from_settings(settings)):
+        with pytest.raises(DataError, match=f"/lake/documents: the table is damaged.*({says})"):
+            content(each)
+        with pytest.raises(DataError, match=f"/lake/documents.*: the table is damaged.*({says})"):
+            append(each, "f")
+
+
+def test_a_data_file_that_is_gone_is_told_as_that(lake: Lake, client: Any, bucket: str) -> None:
+    append(lake, "a")
+    (key,) = (each["Key"] for each in client.list_objects_v2(Bucket=bucket, Prefix="lake/documents/task=")["Contents"])
+    client.delete_object(Bucket=bucket, Key=key)
+    with pytest.raises(DataError, match="a file is gone that this version of the table needs"), lake_faults(lake.uri):
         content(lake)
-    with pytest.raises(DataError, match="/lake/documents.*: the table is damaged"):
-        append(lake, "d")
+
+
+def test_a_version_that_another_writer_has_just_committed_is_no_damage(lake: Lake, settings: Settings) -> None:
+    other = Lake.from_settings(settings)
+    for ids in "ab":
+        append(lake, ids)
+        assert content(other) == content(lake)
 
 
 def test_a_table_without_its_log_is_told_as_absent(lake: Lake, settings: Settings, bucket: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from llambert_etl.documents import hash_text
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.gold import gold_as_of, split_of
 from llambert_etl.lake import Lake
@@ -138,7 +139,9 @@ def test_spreadsheets_may_write_semicolons(panel: Panel) -> None:
 
 def test_harmless_cells_come_back_as_they_were(panel: Panel) -> None:
     names = ["=1", "+1", "'=1", "'x", "\t1", "-1"]
-    rows = [{"id": name, "status": "accepted", "text": f"of {name}", "text_hash": f"hash {name}"} for name in names]
+    rows = [
+        {"id": name, "status": "accepted", "text": f"of {name}", "text_hash": hash_text(f"of {name}")} for name in names
+    ]
     panel.append("documents", rows, NEXT)
     panel.append(
         "labels", [{"id": row["id"], "text_hash": row["text_hash"], "label": "positive"} for row in rows], NEXT

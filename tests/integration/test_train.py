@@ -10,13 +10,14 @@ import pytest
 from mlflow import MlflowClient
 
 from llambert_etl.config import LabellingTask, Strategy
-from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.lake import Lake
 from llambert_etl.registry import Registry
 from llambert_etl.settings import Settings
 from llambert_etl.steps.train import train
 from tests.encoders import ARCHITECTURES, LONGEST, pretrained
 from tests.forks import Fork
+from tests.full_disk import full_disk
 from tests.school import ANNOTATED, DAY, School
 from tests.tasks import make_task, three_label_task
 from tests.unit.quality import frames
@@ -93,6 +94,15 @@ def test_a_version_says_what_its_calibration_found_and_what_it_was_without(usabl
     assert (metrics["calibration.rows"], metrics["calibration.temperature"]) == (4.0, 1.0)
     assert metrics["uncalibrated.log_loss"] == pytest.approx(metrics["gold.log_loss"])
     assert {f"{part}.{name}" for part in ("gold", "uncalibrated") for name in HONESTY} <= metrics.keys()
+
+
+def test_a_training_that_finds_no_room_can_be_run_again_and_leaves_no_candidate(usable: Settings) -> None:
+    school = School(usable, make_task())
+    with full_disk(), pytest.raises(TransientError, match="this disk or quota takes no more"):
+        school.train("gold")
+    assert not [path for path in usable.state.rglob("*.safetensors") if path.is_file()]
+    assert school.registry.versions(school.task.name) == []
+    assert school.train("gold")["model_version"] == 1
 
 
 class Death(logging.Handler):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from llambert_etl.errors import TransientError
-from llambert_etl.lake import RETENTION, Lake
+from llambert_etl.errors import DataError, TransientError
+from llambert_etl.lake import RETENTION, Lake, lake_faults
 from llambert_etl.lake.upkeep import delete_old_files, merge_small_files, oldest_kept
 from tests.faults import COMMIT, Proxy
 from tests.lake_writers import DAY, NEXT, TASK, append, content, documents, manifest, replace
@@ -80,14 +80,18 @@ def test_upkeep_removes_old_leftovers_and_nothing_that_is_live_or_young(folder: 
     dead = parquet(folder, "dead")
     grow_old(*parquet(folder))
     young = folder.stage("documents", TASK, NEXT, [documents("y", NEXT)], name="young")
+    before = folder.scan("documents", TASK, version=1)  # as a reader holds it, and reads later
     assert delete(folder) == 1
     assert not dead & parquet(folder)
     assert replaced <= parquet(folder), "a file is kept for as long after its replacement as readers may need it"
     folder.replace_partition("documents", TASK, NEXT, young, commit_key="y", manifest=manifest("r1", NEXT))
     assert (content(folder, DAY), content(folder, NEXT)) == ("enw", "y")
-    assert "".join(sorted(folder.scan("documents", TASK, version=1).collect()["id"])) == "dlo"
+    assert "".join(sorted(before.collect()["id"])) == "dlo"
     age_the_log(folder)
     assert delete(folder) == 1
+    with pytest.raises(DataError, match="a file is gone that this version of the table needs: it is older than"):
+        with lake_faults("documents"):
+            before.collect()
     assert not replaced & parquet(folder)
     assert (content(folder, DAY), content(folder, NEXT)) == ("enw", "y")
 

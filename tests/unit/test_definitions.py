@@ -11,6 +11,8 @@ from llambert_etl.errors import ConfigError
 from llambert_etl.lake import Lake
 from llambert_etl.lake.definitions import PARTITION_COLUMNS
 from llambert_etl.schemas import TABLES
+from llambert_etl.settings import Settings
+from llambert_etl.steps.doctor import doctor
 from tests.lake_writers import TASK, append, content, documents, replace
 
 
@@ -59,3 +61,12 @@ def test_a_column_of_a_later_version_is_left_alone(lake: Lake) -> None:
     replace(lake, "bc")
     assert content(lake) == "bc"
     assert "language" in [field.name for field in lake.open("documents").schema().fields]
+
+
+def test_the_doctor_tells_of_a_column_that_is_new(lake: Lake, tmp_path: Path) -> None:
+    declared = TABLES["documents"].schema
+    written_as(lake, declared.remove(declared.get_field_index("place")))
+    (found,) = (
+        each for each in doctor(Settings(lake=lake.uri, state=tmp_path, include=tmp_path)) if each.what == "lake"
+    )
+    assert (found.ok, "run `llambert init`" in found.seen) == (False, True)

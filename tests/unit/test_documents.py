@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from llambert_etl.documents import among, as_of, sample
+from llambert_etl.documents import among, as_of, hash_text, sample
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -38,7 +38,10 @@ def test_texts_are_read_of_the_chosen_documents_only(tmp_path: Path) -> None:
         def chunk(first: int, day: Partition = day) -> pa.Table:
             ids = [f"{day}-{each}" for each in range(first, first + 100)]
             fixed = {"task": TASK, "partition": day, "status": "accepted"}
-            rows = [{**fixed, "id": each, "text": each + "x" * 100_000, "text_hash": each} for each in ids]
+            rows = [
+                {**fixed, "id": each, "text": each + "x" * 100_000, "text_hash": hash_text(each + "x" * 100_000)}
+                for each in ids
+            ]
             return pa.Table.from_pylist(rows, schema=TABLES["documents"].schema)
 
         staged = lake.stage("documents", TASK, day, map(chunk, range(0, 500, 100)), name="documents")

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 _LAKE = "tests/integration/test_lake_verbs.py::test_"
+_UPKEEP = "tests/integration/test_upkeep.py::test_"
 _KILLS = "tests/integration/test_kills.py::test_"
 _DAGS = "tests/dags/test_"
 
@@ -31,6 +32,34 @@ GUARDS = (
         "if current != staged.replaces:",
         "if False:",
         _LAKE + "a_writer_that_began_before_a_replacement_cannot_undo_it",
+    ),
+    Guard(
+        "a commit looks whether its staged files are there",
+        "llambert_etl/lake/tables.py",
+        "if gone := missing(self.storage, table, staged, horizon(delta)):",
+        "if gone := []:",
+        _UPKEEP + "a_staged_file_that_is_not_there_any_more_is_never_committed",
+    ),
+    Guard(
+        "a replacement is never rebased by Delta",
+        "llambert_etl/lake/tables.py",
+        "Transaction(fence, key), retries=0",
+        "Transaction(fence, key), retries=10",
+        _UPKEEP + "a_replacement_beside_a_compaction_leaves_none_of_the_rows_that_it_replaces",
+    ),
+    Guard(
+        "compactions take turns",
+        "llambert_etl/lake/upkeep.py",
+        "_take_turn(delta, horizon(delta))",
+        "pass",
+        _UPKEEP + "of_two_compactions_at_once_one_merges_and_no_row_is_there_twice",
+    ),
+    Guard(
+        "old is what the store's clock says too",
+        "llambert_etl/lake/upkeep.py",
+        "min(lake.storage.now(), datetime.datetime.now(datetime.UTC))",
+        "datetime.datetime.now(datetime.UTC)",
+        _UPKEEP + "a_clock_that_is_wrong_deletes_nothing_young",
     ),
     Guard(
         "one application transaction puts racing appends in a row",
