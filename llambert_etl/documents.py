@@ -4,6 +4,7 @@ import hashlib
 
 import polars as pl
 
+from llambert_etl.errors import ConfigError
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import DocumentStatus
@@ -12,6 +13,14 @@ from llambert_etl.schemas import DocumentStatus
 def hash_text(text: str) -> str:
     """Return the sha256 of the cleaned text: what need not be asked or inferred twice."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def ingested(lake: Lake, task: str, partition: Partition) -> int:
+    """Return the key of what a day's documents are. Raise ConfigError where no ingest has been: it is no empty day."""
+    key = lake.commit_key("documents", task, partition)
+    if key is None:
+        raise ConfigError(f"{task} {partition}: nothing was ingested for this day; run `llambert ingest` first")
+    return key
 
 
 def as_of(lake: Lake, task: str, upto: Partition) -> pl.LazyFrame:

@@ -148,8 +148,8 @@ def _observed(found: Mapping[str, Any], expectation: Expectation, profile: Profi
         value = found.get("observed_value")
         return "no value" if value is None else number(value)
     examples = profile.examples.get(expectation.measure)
-    ids = f" (ids {', '.join(map(repr, examples))})" if examples else ""
-    return f"{number(profile.measures[expectation.measure])}{ids}"
+    said = f"ids {', '.join(map(repr, examples))}" if examples else profile.made_of.get(expectation.measure)
+    return f"{number(profile.measures[expectation.measure])}{f' ({said})' if said else ''}"
 
 
 def _shape(profile: Profile) -> str:

@@ -7,7 +7,7 @@ import polars as pl
 
 from llambert_etl.annotation.answers import answers
 from llambert_etl.config import LabellingTask
-from llambert_etl.documents import as_of, sample
+from llambert_etl.documents import as_of, ingested, sample
 from llambert_etl.errors import DataError
 from llambert_etl.labelling import merge, read_plan, read_shards, record_check
 from llambert_etl.lake import Lake, lake_faults
@@ -40,6 +40,7 @@ _SERVED = "the last good state stays served"
 def check_documents(task: LabellingTask, partition: Partition, *, run: str, lake: Lake) -> Manifest:
     """Hold the gate after `ingest`: what the partition's documents are like, beside those of the days before."""
     started = datetime.datetime.now(datetime.UTC)
+    ingested(lake, task.name, partition)
     versions = {"documents": lake.version("documents")}
     with lake_faults(f"documents {task.name} {partition}"):
         profile = _documents(task, partition, lake)

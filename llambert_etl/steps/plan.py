@@ -6,6 +6,7 @@ import logging
 import polars as pl
 
 from llambert_etl.config import LabellingTask
+from llambert_etl.documents import ingested
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.labelling import Plan, find_plan, write_plan
 from llambert_etl.lake import Lake, lake_faults
@@ -93,12 +94,10 @@ def _make(
     move: int | None,
     settings: Settings,
 ) -> Plan | None:
+    # The key is read before the version: a commit between the two makes this plan stale, never wrong.
+    documents_key = ingested(lake, task.name, partition)
     if version is None:
         return None
-    # The key is read before the version: a commit between the two makes this plan stale, never wrong.
-    documents_key = lake.commit_key("documents", task.name, partition)
-    if documents_key is None:
-        raise ConfigError(f"{task.name} {partition}: nothing was ingested for this day; run `llambert ingest` first")
     documents_version = lake.version("documents")
     with lake_faults("documents"):
         accepted = (

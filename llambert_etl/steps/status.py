@@ -1,5 +1,6 @@
 """Gather what one screen says of a task."""
 
+import datetime
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -30,6 +31,7 @@ class Snapshots(NamedTuple):
 class Status:
     """`behind`: partitions whose labels are not yet the champion's. `outage`: why the registry could not be asked.
 
+    `never_ingested`: days without an ingest between the first and the newest documents, of the last week.
     `snapshots` is None where the task exports no Parquet.
     """
 
@@ -41,6 +43,7 @@ class Status:
     labels: dict[str, int]
     snapshots: Snapshots | None
     behind: list[Partition]
+    never_ingested: list[Partition]
     champion: ModelVersion | None
     outage: str | None
     recent: list[Manifest]
@@ -65,6 +68,7 @@ def status(task: LabellingTask, *, lake: Lake, registry: Registry) -> Status:
         labels=_counts(lake.scan("labels", task.name), "label"),
         snapshots=_snapshots(task, lake, commits["labels"]) if "parquet" in task.export else None,
         behind=_behind(task, lake, champion),
+        never_ingested=_never_ingested(task, lake),
         champion=champion,
         outage=outage,
         recent=_recent(commits),
@@ -93,6 +97,17 @@ def _behind(task: LabellingTask, lake: Lake, champion: ModelVersion | None) -> l
     labelled = {Partition(partition): version for partition, version in versions}
     wanted = None if champion is None else champion.version
     return [day for day in lake.partitions("documents", task.name) if labelled.get(day) != wanted or wanted is None]
+
+
+def _never_ingested(task: LabellingTask, lake: Lake) -> list[Partition]:
+    """A day of which nothing is known is not one on which nothing came."""
+    days = lake.partitions("documents", task.name)
+    if not days:
+        return []
+    newest = datetime.date.fromisoformat(days[-1])
+    week = [Partition(str(newest - datetime.timedelta(days=back))) for back in range(1, min(8, newest.toordinal()))]
+    absent = [day for day in week if day > days[0] and lake.commit_key("documents", task.name, day) is None]
+    return sorted(absent)
 
 
 def _recent(commits: dict[TableName, list[Commit]]) -> list[Manifest]:
