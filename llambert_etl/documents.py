@@ -4,7 +4,7 @@ import hashlib
 
 import polars as pl
 
-from llambert_etl.errors import DataError
+from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import DocumentStatus, TableName
@@ -27,6 +27,14 @@ def verified(rows: pl.DataFrame, table: TableName) -> pl.DataFrame:
             f"{other[0]!r}: somebody has changed the table's files; see the runbook, `restore a table`"
         )
     return rows
+
+
+def ingested(lake: Lake, task: str, partition: Partition) -> int:
+    """Return the key of what a day's documents are. Raise ConfigError where no ingest has been: it is no empty day."""
+    key = lake.commit_key("documents", task, partition)
+    if key is None:
+        raise ConfigError(f"{task} {partition}: nothing was ingested for this day; run `llambert ingest` first")
+    return key
 
 
 def as_of(lake: Lake, task: str, upto: Partition) -> pl.LazyFrame:

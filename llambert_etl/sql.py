@@ -36,14 +36,15 @@ _UNREADABLE = re.compile(r"ERROR:\s+(invalid (input|byte)|division by zero|[^\n]
 
 
 _COLUMNS = """
-    SELECT attname::text, typname::text, typcategory::text
+    SELECT attname::text, CASE typname WHEN 'numeric' THEN format_type(atttypid, atttypmod) ELSE typname END::text,
+        typcategory::text
     FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
     WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum
 """
 
 
 class Column(NamedTuple):
-    """A type as PostgreSQL names it, such as `int8`, and its category: `S` for all that are strings."""
+    """A type as PostgreSQL names it, such as `int8` or `numeric(38,0)`, and its category: `S` for all strings."""
 
     kind: str
     category: str

@@ -170,7 +170,7 @@ def reviews_task(gates: dict[str, float], approval: bool) -> dict[str, Any]:
             "max_length": 48,
         },
         "gold": f"gold/{TASK}.parquet",
-        "gates": {**fields["gates"], "min_gold_f1": 0.4, **gates},
+        "gates": {**fields["gates"], "max_refused_files": 1, "min_gold_f1": 0.4, **gates},
         "retrain": {"weekday": weekday, "approval": approval},
         "alerts": "nlp",
     }

@@ -65,12 +65,6 @@ def zstd_bomb(mebibytes: int) -> bytes:
     return zstandard.compress(jsonl(*reviews(2))) + packed
 
 
-def parquet_bomb(rows: int, text_bytes: int) -> bytes:
-    """One text, repeated by reference: `rows * text_bytes` in a file of a few kilobytes."""
-    texts = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array(["x" * text_bytes]))
-    return parquet(id=pa.array(range(rows)), text=texts)
-
-
 def long_line(mebibytes: int) -> Iterator[bytes]:
     """One line, made as it is read."""
     yield b'{"id": "huge", "text": "'

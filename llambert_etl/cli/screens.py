@@ -79,6 +79,8 @@ def show_status(status: Status) -> None:
     table.add_row("documents", _counts(status.documents))
     if status.refusals:
         table.add_row("refused for", _counts(status.refusals))
+    if status.never_ingested:
+        table.add_row("never ingested", _some(status.never_ingested))
     table.add_row("annotations", _counts(status.annotations))
     table.add_row("gold", _counts(status.gold))
     table.add_row("labels", _counts(status.labels))

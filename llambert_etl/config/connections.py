@@ -42,7 +42,7 @@ class TableSource(Part):
     connection: ConnectionName = Field(description="the name in `LLAMBERT_CONNECTIONS__<NAME>`")
     table: TablePath = Field(description="`table` or `schema.table`, spelt as the database keeps it")
     day: Column = Field(description="column of timestamps or dates")
-    id: Column = Field(description="column of strings, integers or uuids")
+    id: Column = Field(description="column of strings, integers, decimals without fraction or uuids")
     text: Column = Field(description="column of strings")
     max_chars: int = Field(default=100_000, gt=0, description="a longer text is refused as `text_too_long`")
 

@@ -127,6 +127,9 @@ class Gates(Part):
     """What must hold between two steps. F1 is on the test split of gold."""
 
     max_rejected: Share = Field(default=0.5, description="share of a day's rows that may be refused")
+    max_refused_files: int = Field(
+        default=0, ge=0, description="files of a day that may be refused, whole or from where they break"
+    )
     max_unparsed: Share = Field(default=0.10, description="share of the sample that may be unparsed or failed")
     min_label_share: Floors | None = Field(
         default=None,

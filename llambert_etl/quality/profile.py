@@ -14,6 +14,9 @@ Kind = Literal["documents", "annotations", "labels"]
 SAMPLE_ROWS = 10_000
 _SAMPLE_SEED = 7
 _EXAMPLES = 3
+# Of the files that a message names.
+_NAMED = 5
+_NAME_CHARS = 60
 _PROBABILITY_TOLERANCE = 1e-3
 
 
@@ -31,7 +34,10 @@ class Reference:
 
 @dataclass(frozen=True)
 class Profile:
-    """One partition in numbers. `examples` are ids of offending rows, at most three for each measure."""
+    """One partition in numbers.
+
+    `examples` are ids of offending rows, at most three for each measure; `made_of` says in words what a measure counts.
+    """
 
     kind: Kind
     columns: dict[str, str]
@@ -40,6 +46,7 @@ class Profile:
     outcomes: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
+    made_of: dict[str, str] = field(default_factory=dict)
     rows: pl.DataFrame = field(default_factory=pl.DataFrame)
     reference: Reference | None = None
 
@@ -84,7 +91,12 @@ def profile_documents(documents: pl.LazyFrame, recent_volumes: Sequence[int] = (
         measures["recent_accepted"] = sorted(recent_volumes)[len(recent_volumes) // 2]
     rows = _sample(documents.filter(accepted), "id", "text_hash", pl.col("text").str.len_chars().alias("text_chars"))
     reasons = _tally(documents.filter(rejected), "reason")
-    return Profile("documents", columns, measures, {}, outcomes, reasons, examples, rows)
+    files = _refused_files(documents.filter(rejected))
+    measures["refused_files"] = files.height
+    made_of = {"refused_files": _name_files(files), "rejected_share": _by_count(reasons)}
+    if not outcomes["accepted"]:
+        made_of["accepted"] = _by_count(reasons)
+    return Profile("documents", columns, measures, {}, outcomes, reasons, examples, made_of, rows)
 
 
 def profile_annotations(
@@ -124,7 +136,8 @@ def profile_annotations(
     _add_shares(measures, label_counts)
     reasons = _tally(annotations.filter(~labelled), "reason")
     rows = _sample(annotations, "id", "text_hash", "tokens")
-    return Profile("annotations", columns, measures, label_counts, outcomes, reasons, examples, rows)
+    made_of = {"unusable_share": _by_count(reasons)}
+    return Profile("annotations", columns, measures, label_counts, outcomes, reasons, examples, made_of, rows)
 
 
 def profile_labels(
@@ -158,7 +171,7 @@ def profile_labels(
     rows = _with_confidence_gap(
         _sample(staged, "id", "text_hash", "model_name", "label", "confidence", "probabilities")
     )
-    return Profile("labels", columns, measures, label_counts, {"labelled": total}, {}, examples, rows, reference)
+    return Profile("labels", columns, measures, label_counts, {"labelled": total}, {}, examples, {}, rows, reference)
 
 
 def count_labels(frame: pl.LazyFrame, labels: Sequence[str]) -> dict[str, int]:
@@ -253,6 +266,25 @@ def _compare_ids(
 def _tally(frame: pl.LazyFrame, column: str) -> dict[str, int]:
     counted = frame.group_by(pl.col(column).fill_null("none")).len().sort(column).collect(engine="streaming")
     return dict(counted.iter_rows())
+
+
+def _refused_files(rejected: pl.LazyFrame) -> pl.DataFrame:
+    """Return the files that were refused, whole or from a row on, with the reason and how many rows that cost."""
+    rows = rejected.filter(pl.col("reason").str.starts_with("file_"))
+    return rows.group_by("source", "reason").len().sort("source", "reason").collect(engine="streaming")
+
+
+def _name_files(files: pl.DataFrame) -> str:
+    named = [
+        f"{source.rpartition('/')[2][:_NAME_CHARS]!r} {reason}{f', {count} rows' if count > 1 else ''}"
+        for source, reason, count in files.head(_NAMED).iter_rows()
+    ]
+    return "; ".join(named) + (" ..." if files.height > _NAMED else "")
+
+
+def _by_count(reasons: Mapping[str, int]) -> str:
+    ranked = sorted(reasons.items(), key=lambda entry: (-entry[1], entry[0]))
+    return ", ".join(f"{reason} {count}" for reason, count in ranked)
 
 
 def _add_shares(measures: dict[str, float], counts: Mapping[str, int]) -> None:

@@ -76,6 +76,7 @@ def _table_shape(profile: Profile) -> list[Expectation]:
 def _documents(task: LabellingTask, profile: Profile) -> list[Expectation]:
     suite = [
         _at_most("rejected share", "rejected_share", task.gates.max_rejected, "max_rejected"),
+        _refused_files(task.gates.max_refused_files),
         _none("rows of unknown status", "unknown_status"),
         _none("accepted documents without text", "accepted_without_text"),
         _none("accepted documents without text hash", "accepted_without_hash"),
@@ -92,6 +93,17 @@ def _documents(task: LabellingTask, profile: Profile) -> list[Expectation]:
     if recent:
         suite.append(_volume(recent))
     return suite
+
+
+def _refused_files(limit: int) -> Expectation:
+    return Expectation(
+        "refused files",
+        f"<= {limit} (mend them, or have source.uri match fewer names, or raise gates.max_refused_files)",
+        "ExpectColumnMaxToBeBetween",
+        "measures",
+        "refused_files",
+        {"max_value": limit},
+    )
 
 
 def _arrived(profile: Profile) -> bool:

@@ -151,8 +151,8 @@ def _observed(found: Mapping[str, Any], expectation: Expectation, profile: Profi
     if (label := expectation.measure.removeprefix("share_")) != expectation.measure:
         return f"{measured} ({profile.label_counts[label]} of {sum(profile.label_counts.values())} rows)"
     examples = profile.examples.get(expectation.measure)
-    ids = f" (ids {', '.join(map(repr, examples))})" if examples else ""
-    return f"{measured}{ids}"
+    said = f"ids {', '.join(map(repr, examples))}" if examples else profile.made_of.get(expectation.measure)
+    return f"{measured}{f' ({said})' if said else ''}"
 
 
 def _shape(profile: Profile) -> str:

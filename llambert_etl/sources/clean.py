@@ -3,7 +3,9 @@
 import hashlib
 import itertools
 import unicodedata
+from decimal import Decimal
 from typing import NamedTuple
+from uuid import UUID
 
 from llambert_etl.sources.rows import Missing, Reason, Record
 
@@ -28,10 +30,10 @@ def clean(record: Record, max_chars: int) -> Cleaned:
 
 
 def _clean_id(value: object) -> tuple[str | None, Reason | None]:
-    """Accept strings as they are and integers by their decimal digits: 7 and "7" are one id."""
+    """Accept strings as they are, integers by their decimal digits and uuids: 7 and "7" are one id."""
     if isinstance(value, Missing):
         return None, Reason.ID_MISSING
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    if not _has_one_spelling(value):
         return None, Reason.ID_NOT_TEXT
     key = str(value)
     fault = None
@@ -44,6 +46,12 @@ def _clean_id(value: object) -> tuple[str | None, Reason | None]:
     elif "\0" in key:
         fault = Reason.ID_NUL
     return (None, fault) if fault else (key, None)
+
+
+def _has_one_spelling(value: object) -> bool:
+    if isinstance(value, Decimal):
+        return value.as_tuple().exponent == 0
+    return isinstance(value, str | int | UUID) and not isinstance(value, bool)
 
 
 def _clean_text(value: object, max_chars: int) -> tuple[str | None, Reason | None]:

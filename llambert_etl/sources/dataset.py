@@ -30,6 +30,10 @@ class Dataset:
             if location.matches(file.path):
                 yield SourceObject(f"{self._root}{file.path}", file.size, file.oid)
 
+    def holds(self, location: Location) -> bool:
+        commit = self._commit or self._hub.commit("dataset", self._name, self._revision)
+        return any(True for _ in self._hub.files(commit, "/".join(location.folder), deep=True))
+
     def open(self, item: SourceObject) -> io.RawIOBase:
         commit = self._commit or self._hub.commit("dataset", self._name, self._revision)
         check = Check(HubFile(item.uri.removeprefix(self._root), item.size, item.etag))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from llambert_etl.errors import ConfigError, TransientError
-from llambert_etl.sources.location import Location, file_prefixes, matches_name
+from llambert_etl.sources.location import Location, file_prefixes, is_pattern, matches_name
 from llambert_etl.sources.rows import SourceObject
 
 
@@ -30,6 +30,9 @@ class Folder:
             if stat.S_ISREG(status.st_mode):
                 yield SourceObject(str(path), status.st_size, _version(status))
 
+    def holds(self, location: Location) -> bool:
+        return Path("/", *location.folder).is_dir()
+
     def open(self, item: SourceObject) -> io.RawIOBase:
         try:
             descriptor = os.open(self._inside(Path(item.uri)), os.O_RDONLY | os.O_NOFOLLOW)
@@ -48,7 +51,9 @@ class Folder:
             yield base
             return
         try:
-            names = [parts[0]] if (base / parts[0]).exists() else sorted(os.listdir(base))
+            # A file may be named as a pattern is: a shell leaves `*.jsonl` behind where nothing matches.
+            known = not is_pattern(parts[0]) and (base / parts[0]).exists()
+            names = [parts[0]] if known else sorted(os.listdir(base))
         except PermissionError as error:
             raise ConfigError(f"folder {str(base)!r} cannot be listed: permission denied") from error
         except OSError as error:

@@ -58,7 +58,7 @@ class Location:
         """The parts before the first wildcard; the last part names files, so it never belongs to them."""
         literal = []
         for part in self.parts[:-1]:
-            if _GLOB.search(part):
+            if is_pattern(part):
                 break
             literal.append(part)
         return tuple(literal)
@@ -89,6 +89,11 @@ def _parts(uri: str, path: str) -> tuple[str, ...]:
     if path and not is_safe_key(path):
         raise ConfigError(f"{uri!r} must not hold '.', '..', '//', '%', backslashes or control characters")
     return tuple(path.split("/")) if path else ()
+
+
+def is_pattern(part: str) -> bool:
+    """Tell whether a part of a location may match several names, whatever names there are."""
+    return _GLOB.search(part) is not None
 
 
 def matches_name(name: str, pattern: str) -> bool:

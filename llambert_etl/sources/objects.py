@@ -19,6 +19,9 @@ class Store(Protocol):
     def list(self, location: Location) -> Iterator[SourceObject]:
         """Yield every object that the location matches, in any order."""
 
+    def holds(self, location: Location) -> bool:
+        """Tell whether the location's folder is there."""
+
     def open(self, item: SourceObject) -> io.RawIOBase:
         """Open exactly the version that was listed, seekable; raise TransientError when it has changed."""
 
@@ -33,6 +36,12 @@ class Drop:
 
     def open(self, item: SourceObject) -> io.RawIOBase:
         return self.store.open(item)
+
+    def why_empty(self) -> str | None:
+        """Say why there is no object, where there is none."""
+        if self.objects:
+            return None
+        return "no_match" if self.store.holds(self.location) else "no_folder"
 
     def verify_unchanged(self) -> None:
         """List again. Raise TransientError when an object came, went or changed: somebody is still writing."""

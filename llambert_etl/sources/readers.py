@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from llambert_etl.config import Source
 from llambert_etl.errors import DataError
 from llambert_etl.sources.parquet import read_parquet
-from llambert_etl.sources.rows import MISSING, Limits, Reason, Record, Refusal, UnreadableError
+from llambert_etl.sources.rows import Limits, Missing, Reason, Record, Refusal, UnreadableError
 from llambert_etl.sources.streams import Line, split_lines, text_pieces
 from llambert_etl.wording import heading
 
@@ -32,7 +32,8 @@ def read_rows(raw: io.RawIOBase, name: str, size: int, source: Source, limits: L
         yield from read_parquet(raw, name, size, source, limits)
         return
     if not lower.endswith(SUFFIXES):
-        yield Refusal("line 1", Reason.FILE_WRONG_KIND)
+        marker = name.rpartition("/")[2].startswith(("_", "."))
+        yield Refusal("line 1", Reason.MARKER if marker else Reason.FILE_WRONG_KIND)
         return
     # A text of `max_chars` may be written as twelve bytes a character (an escaped surrogate pair).
     limit = max(limits.line_bytes, 12 * source.max_chars)
@@ -64,7 +65,8 @@ def _parse_json(line: Line, source: Source) -> Record | Refusal:
         return Refusal(place, Reason.LINE_NOT_JSON)
     if not isinstance(value, dict):
         return Refusal(place, Reason.LINE_NOT_OBJECT)
-    return Record(place, value.get(source.id, MISSING), value.get(source.text, MISSING))
+    absent = None if source.id in value and source.text in value else Missing(tuple(value))
+    return Record(place, value.get(source.id, absent), value.get(source.text, absent))
 
 
 def _decode(line: Line) -> str | Refusal:

@@ -7,6 +7,12 @@ from typing import NamedTuple, Self
 _MIB = 1 << 20
 
 
+_REST = (
+    "the rows before are kept (in Parquet, the row groups before), the rest is this one row, or one for each row where "
+    "a Parquet file's footer can still be read"
+)
+
+
 class Reason(StrEnum):
     """Why something that was read is not an accepted document. The first word says what was refused."""
 
@@ -22,11 +28,12 @@ class Reason(StrEnum):
         "not what its name says, or a name that is not read: an image, gzip posing as JSON lines, UTF-16",
     )
     FILE_UNSAFE_NAME = "file_unsafe_name", "`..`, `//`, `%`, a backslash or a control character in its key"
-    FILE_TRUNCATED = "file_truncated", "ends too early; the rows before are kept, the rest is this one row"
-    FILE_CORRUPT = "file_corrupt", "breaks midway; the rows before are kept, the rest is this one row"
-    FILE_BOMB = (
-        "file_bomb",
-        "unpacks to far more than any text would; the rows before are kept, the rest is this one row",
+    FILE_TRUNCATED = "file_truncated", f"ends too early; {_REST}"
+    FILE_CORRUPT = "file_corrupt", f"breaks midway; {_REST}"
+    FILE_BOMB = "file_bomb", f"unpacks to far more than any text would; {_REST}"
+    MARKER = (
+        "marker",
+        "a file whose name begins with `_` or `.` and has no ending that is read (`_SUCCESS`): no loss of a file",
     )
     LINE_TOO_LONG = (
         "line_too_long",
@@ -63,8 +70,11 @@ class SourceObject(NamedTuple):
     etag: str
 
 
+@dataclass(frozen=True)
 class Missing:
-    """Mark a field that the record does not have: not the same as one that is null."""
+    """Mark a field that the record does not have, beside the `fields` that it has: not the same as one that is null."""
+
+    fields: tuple[str, ...] = ()
 
 
 MISSING = Missing()
@@ -93,6 +103,11 @@ class UnreadableError(Exception):
         self.reason = reason
 
 
+def printable(name: str) -> str:
+    """Return a name as a column can hold it: a file's name on a local disk, or a field's, need not be Unicode."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 @dataclass(frozen=True)
 class Limits:
     """What no honest text file needs, and what keeps memory flat when a file is not honest.
@@ -105,7 +120,11 @@ class Limits:
     ratio: int = 250
     ratio_from_bytes: int = 64 * _MIB
 
+    def allow(self, packed: int, unpacked: int) -> bool:
+        """Tell whether honest `packed` bytes could give as many `unpacked` ones."""
+        return unpacked <= min(self.unpacked_bytes, max(self.ratio_from_bytes, self.ratio * packed))
+
     def check_unpacked(self, packed: int, unpacked: int) -> None:
-        """Raise UnreadableError once `unpacked` is more than any honest `packed` bytes could give."""
-        if unpacked > self.unpacked_bytes or (unpacked > self.ratio_from_bytes and unpacked > self.ratio * packed):
+        """Raise UnreadableError where `allow` says no."""
+        if not self.allow(packed, unpacked):
             raise UnreadableError(Reason.FILE_BOMB)

@@ -31,8 +31,7 @@ class Bucket:
         self._client = s3_client(settings)
 
     def list(self, location: Location) -> Iterator[SourceObject]:
-        prefix = "".join(f"{part}/" for part in location.folder)
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._name, Prefix=prefix)
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._name, Prefix=_prefix(location))
         try:
             for page in pages:
                 for item in page.get("Contents", []):
@@ -41,6 +40,14 @@ class Bucket:
                         yield SourceObject(f"s3://{self._name}/{key}", item["Size"], item["ETag"])
         except (ClientError, BotoCoreError) as error:
             raise _translated(error, self._name, "list") from error
+
+    def holds(self, location: Location) -> bool:
+        """A folder is what keys begin with."""
+        try:
+            page = self._client.list_objects_v2(Bucket=self._name, Prefix=_prefix(location), MaxKeys=1)
+        except (ClientError, BotoCoreError) as error:
+            raise _translated(error, self._name, "list") from error
+        return bool(page.get("Contents"))
 
     def open(self, item: SourceObject) -> io.RawIOBase:
         return _Object(self._client, self._name, item)
@@ -52,6 +59,10 @@ class Bucket:
                 self._client.upload_fileobj(body, self._name, key)
         except (ClientError, BotoCoreError) as error:
             raise _translated(error, self._name, "put", f"s3://{self._name}/{key}") from error
+
+
+def _prefix(location: Location) -> str:
+    return "".join(f"{part}/" for part in location.folder)
 
 
 class _Object(io.RawIOBase):

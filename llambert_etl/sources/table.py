@@ -1,5 +1,6 @@
 """The rows that a database's table or view holds for one partition, read by one statement that can change nothing."""
 
+import re
 from collections.abc import Iterator, Mapping
 
 from llambert_etl.config.connections import TableSource
@@ -13,8 +14,9 @@ from llambert_etl.wording import listed
 
 _READ_ONLY = ("SET TRANSACTION READ ONLY", "SET LOCAL timezone TO 'UTC'")
 _STRING = "S"  # a category: text, varchar, char and what is made of them
-_IDS = ("int2", "int4", "int8", "uuid")
-_DAYS = ("date", "timestamp", "timestamptz")
+_IDS = {"int2", "int4", "int8", "uuid"}
+_WHOLE = re.compile(r"numeric\(\d+,0\)")
+_DAYS = {"date", "timestamp", "timestamptz"}
 
 
 class TableDrop:
@@ -57,20 +59,29 @@ class TableDrop:
                 f"{self.location}: no such table or view, or this user may not see it; mend source.table in the task "
                 "file or the user's rights"
             )
-        self._check_column(found, "id", source.id, "a string, an integer or a uuid", (_STRING, *_IDS))
-        self._check_column(found, "text", source.text, "a string", (_STRING,))
+        wanted = "a string, an integer, a decimal without fraction or a uuid"
+        whole = (column.kind for column in found.values() if _WHOLE.fullmatch(column.kind))
+        self._check_column(found, "id", source.id, wanted, {_STRING, *_IDS, *whole})
+        self._check_column(found, "text", source.text, "a string", {_STRING})
         self._check_column(found, "day", source.day, "a date or a timestamp", _DAYS)
 
-    def _check_column(
-        self, found: Mapping[str, Column], field: str, column: str, wanted: str, kinds: tuple[str, ...]
-    ) -> None:
+    def _check_column(self, found: Mapping[str, Column], field: str, column: str, wanted: str, kinds: set[str]) -> None:
         if column not in found:
             raise DataError(
                 f"{self.location}: no column {column!r}, columns found {listed(found)}; mend the table, or "
                 f"source.{field} in the task file"
             )
-        if not set(found[column]) & set(kinds):
+        if not set(found[column]) & kinds:
             raise DataError(
-                f"{self.location}: column {column!r} is {found[column].kind}, expected {wanted}; mend the table, or "
-                f"source.{field} in the task file"
+                f"{self.location}: column {column!r} is {found[column].kind}, expected {wanted}; name another in "
+                f"source.{field}, or in source.table a view that casts it, by "
+                f"{_cast_of(field, found[column].kind, quoted(column))}"
             )
+
+
+def _cast_of(field: str, kind: str, name: str) -> str:
+    if field == "day":
+        return f"{name}::timestamptz"
+    if kind == "bytea":
+        return f"convert_from({name}, 'UTF8') where it holds text and encode({name}, 'hex') where it holds a key"
+    return f"{name}::text"

@@ -14,7 +14,7 @@ from llambert_etl.annotation.answers import (
     rows_about,
 )
 from llambert_etl.config import LabellingTask
-from llambert_etl.documents import as_of, sample
+from llambert_etl.documents import as_of, ingested, sample
 from llambert_etl.errors import DataError
 from llambert_etl.gold import gold_shares
 from llambert_etl.labelling import merge, read_plan, read_shards, record_check
@@ -50,6 +50,7 @@ _RARE_HELPS = "a larger annotator.sample has more of it, and gates.min_label_sha
 def check_documents(task: LabellingTask, partition: Partition, *, run: str, lake: Lake) -> Manifest:
     """Hold the gate after `ingest`: what the partition's documents are like, beside those of the days before."""
     started = datetime.datetime.now(datetime.UTC)
+    ingested(lake, task.name, partition)
     versions = {"documents": lake.version("documents")}
     with lake_faults(f"documents {task.name} {partition}"):
         profile = _documents(task, partition, lake)

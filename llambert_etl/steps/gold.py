@@ -193,17 +193,32 @@ class _Rows:
 
     def checked(self, found: list[GoldRow]) -> list[GoldRow]:
         """Return clean rows. Raise DataError for the first fault."""
-        if len(found) < MIN_ROWS:
-            raise DataError(f"gold {self._name!r}: {len(found)} rows, at least {MIN_ROWS} are needed; label more")
         for column in ("id", "label"):
-            if column not in found[0]:
+            if found and column not in found[0]:
                 raise DataError(
                     f"gold {self._name!r}: column {column!r} is missing, {heading(found[0], ('id', 'label', 'text'))}"
                 )
+        self._check_known(found)
+        if len(found) < MIN_ROWS:
+            raise DataError(f"gold {self._name!r}: {len(found)} rows, at least {MIN_ROWS} are needed; label more")
         rows = [self._row(number, row) for number, row in enumerate(found, 1)]
         self._check_ids(rows)
         self._check_labels(rows)
         return rows
+
+    def _check_known(self, found: list[GoldRow]) -> None:
+        """Before all else: labels of another task say that the file, or the task file, is the wrong one."""
+        unknown = [
+            (number, row.get("label"))
+            for number, row in enumerate(found, 1)
+            if row.get("label") not in self._task.label_names
+        ]
+        if unknown:
+            (number, label), others = unknown[0], len(unknown) - 1
+            raise DataError(
+                f"gold {self._name!r} row {number}: label {shown(label)} is not one of {list(self._task.labels)}"
+                f"{f' (nor are those of {others} more rows)' if others else ''}; mend it or the task file"
+            )
 
     def _row(self, number: int, row: GoldRow) -> GoldRow:
         where = f"gold {self._name!r} row {number}"
@@ -211,11 +226,6 @@ class _Rows:
         cleaned = clean(Record("", row.get("id", MISSING), given.get("text", MISSING)), self._task.source.max_chars)
         if cleaned.id is None or cleaned.reason not in (None, Reason.TEXT_MISSING):
             raise DataError(f"{where}: {cleaned.reason}; mend or remove the row")
-        label = row.get("label")
-        if label not in self._task.label_names:
-            raise DataError(
-                f"{where}: label {shown(label)} is not one of {list(self._task.labels)}; mend it or the task file"
-            )
         split = given.get("split", split_of(cleaned.id))
         if split not in SPLITS:
             raise DataError(f"{where}: split {shown(split)} is not one of {list(SPLITS)}; mend it or leave it out")
@@ -226,7 +236,7 @@ class _Rows:
         return {
             "id": cleaned.id,
             "text": cleaned.text,
-            "label": label,
+            "label": row["label"],
             "split": split,
             "annotator": annotator,
             "labelled_at": moment,

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import polars as pl
 
 from llambert_etl.config import LabellingTask
-from llambert_etl.errors import ConfigError, TransientError
+from llambert_etl.documents import ingested
+from llambert_etl.errors import TransientError
 from llambert_etl.labelling import Plan, find_plan, write_plan
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.manifest import Manifest
@@ -102,12 +103,10 @@ def _unfinished(lake: Lake, task: LabellingTask, partition: Partition, run: str,
 def _make(
     task: LabellingTask, partition: Partition, run: str, lake: Lake, pin: _Pin | None, settings: Settings
 ) -> Plan | None:
+    # The key is read before the version: a commit between the two makes this plan stale, never wrong.
+    documents_key = ingested(lake, task.name, partition)
     if pin is None:
         return None
-    # The key is read before the version: a commit between the two makes this plan stale, never wrong.
-    documents_key = lake.commit_key("documents", task.name, partition)
-    if documents_key is None:
-        raise ConfigError(f"{task.name} {partition}: nothing was ingested for this day; run `llambert ingest` first")
     documents_version = lake.version("documents")
     with lake_faults("documents"):
         accepted = (

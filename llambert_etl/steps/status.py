@@ -1,5 +1,6 @@
 """Gather what one screen says of a task."""
 
+import datetime
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -33,6 +34,7 @@ class Status:
     """`behind`: partitions whose labels are not yet the champion's. `outage`: why the registry could not be asked.
 
     `ahead`: the tables that have days after today. `doubt`: why the champion must not label, or is none any more.
+    `never_ingested`: days without an ingest between the first and the newest documents, of the last week.
     `snapshots` is None where the task exports no Parquet.
     """
 
@@ -45,6 +47,7 @@ class Status:
     snapshots: Snapshots | None
     behind: list[Partition]
     ahead: dict[TableName, list[Partition]]
+    never_ingested: list[Partition]
     champion: ModelVersion | None
     doubt: str | None
     outage: str | None
@@ -70,6 +73,7 @@ def status(task: LabellingTask, *, lake: Lake, registry: Registry | None, today:
         labels=_counts(lake.scan("labels", task.name), "label"),
         snapshots=_snapshots(task, lake, commits["labels"]) if "parquet" in task.export else None,
         behind=_behind(task, lake, now.version),
+        never_ingested=_never_ingested(task, lake),
         ahead=_ahead(task, lake, today),
         champion=now.version,
         doubt=now.doubt,
@@ -105,6 +109,17 @@ def _behind(task: LabellingTask, lake: Lake, champion: ModelVersion | None) -> l
 def _ahead(task: LabellingTask, lake: Lake, today: Partition) -> dict[TableName, list[Partition]]:
     found = {table: [day for day in lake.partitions(table, task.name) if day > today] for table in TABLES}
     return {table: days for table, days in found.items() if days}
+
+
+def _never_ingested(task: LabellingTask, lake: Lake) -> list[Partition]:
+    """A day of which nothing is known is not one on which nothing came."""
+    days = lake.partitions("documents", task.name)
+    if not days:
+        return []
+    newest = datetime.date.fromisoformat(days[-1])
+    week = [Partition(str(newest - datetime.timedelta(days=back))) for back in range(1, min(8, newest.toordinal()))]
+    absent = [day for day in week if day > days[0] and lake.commit_key("documents", task.name, day) is None]
+    return sorted(absent)
 
 
 def _recent(commits: dict[TableName, list[Commit]]) -> list[Manifest]:

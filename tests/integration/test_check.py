@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from llambert_etl.config import LabellingTask, fingerprint
-from llambert_etl.errors import DataError
+from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -62,8 +62,40 @@ def test_a_drop_with_only_bad_rows_is_stopped(lake: Lake) -> None:
     frames.put(lake, "documents", frames.documents(TASK)[-1:], TASK)
     with pytest.raises(DataError) as stopped:
         check_documents(TASK, DAY, run="night", lake=lake)
-    assert "accepted documents: observed 0, expected >= 1" in str(stopped.value)
-    assert "rejected share: observed 1.00, expected <= 0.50" in str(stopped.value)
+    assert "accepted documents: observed 0 (empty 1), expected >= 1" in str(stopped.value)
+    assert "rejected share: observed 1.00 (empty 1), expected <= 0.50" in str(stopped.value)
+
+
+def test_a_day_that_was_never_ingested_is_no_empty_day(lake: Lake) -> None:
+    frames.put(lake, "documents", frames.documents(TASK), TASK, BEFORE)
+    with pytest.raises(ConfigError, match=f"{DAY}: nothing was ingested for this day; run `llambert ingest` first"):
+        check_documents(TASK, DAY, run="night", lake=lake)
+
+
+def refused_rows(source: str, reason: str, count: int = 1) -> list[dict[str, Any]]:
+    row = {**frames.documents(TASK)[-1], "id": None, "source": source, "reason": reason}
+    return [{**row, "place": f"row {number}"} for number in range(count)]
+
+
+def test_a_refused_file_stops_the_day_by_its_name_and_reason_until_the_task_allows_it(lake: Lake) -> None:
+    rows = frames.documents(TASK)[:-1]
+    rows += refused_rows("s3://landing/day/part-1.parquet", "file_corrupt", 20)
+    rows += refused_rows("s3://landing/day/" + "x" * 70 + ".csv", "file_wrong_kind")
+    rows += refused_rows("s3://landing/day/_SUCCESS", "marker")
+    frames.put(lake, "documents", rows, TASK)
+    with pytest.raises(DataError) as stopped:
+        check_documents(TASK, DAY, run="night", lake=lake)
+    named = f"('part-1.parquet' file_corrupt, 20 rows; '{'x' * 60}' file_wrong_kind)"
+    assert f": refused files: observed 2 {named}, expected <= 0 (mend them" in str(stopped.value)
+    allowed = make_task(gates={"max_refused_files": 2})
+    assert check_documents(allowed, DAY, run="night", lake=lake).rows == {"read": 322, "accepted": 300, "rejected": 22}
+
+
+def test_of_many_refused_files_a_few_are_named(lake: Lake) -> None:
+    rows = [row for number in range(9) for row in refused_rows(f"/landing/{number}.csv", "file_truncated")]
+    frames.put(lake, "documents", frames.documents(TASK) + rows, TASK)
+    with pytest.raises(DataError, match=r"observed 9 \('0.csv' file_truncated; .*'4.csv' file_truncated \.\.\.\), exp"):
+        check_documents(TASK, DAY, run="night", lake=lake)
 
 
 def test_a_day_on_which_nothing_came_passes_and_says_so(lake: Lake) -> None:

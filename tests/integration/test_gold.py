@@ -176,6 +176,12 @@ def changed(row: int, **values: object) -> Callable[[Rows], Rows]:
         (changed(3, labelled_at="0001-01-01T00:00:00+14:00"), "row 3: labelled_at .* is no moment"),
         (changed(3, labelled_at="2026-11-10T09:00:00"), "row 3: labelled_at .* has no time zone"),
         (changed(3, annotator=7), "row 3: annotator must be a string"),
+        (lambda rows: [{**rows[0], "label": "Positive"}], "row 1: label 'Positive' is not one of .*; mend it or"),
+        (
+            lambda rows: [{**row, "id": None, "label": "spam"} for row in rows],
+            r"row 1: label 'spam' is not one of \[.*\] \(nor are those of 19 more rows\)",
+        ),
+        (lambda rows: rows[:1], "1 rows, at least 10 are needed"),
         (lambda rows: rows[:9], "9 rows, at least 10 are needed"),
         (lambda rows: [], "0 rows, at least 10 are needed"),
         (lambda rows: [{**row, "label": "positive"} for row in rows], r"no row has the label \['negative'\]"),

@@ -19,6 +19,7 @@ from llambert_etl.partition import Partition
 from llambert_etl.s3 import s3_client
 from llambert_etl.settings import Settings
 from llambert_etl.sources.objects import find_drop, list_drop
+from llambert_etl.steps.check import check_documents
 from llambert_etl.steps.ingest import ingest
 from tests.faults import Proxy
 from tests.landing import DAY, Landing
@@ -91,9 +92,80 @@ def test_vanished_files_erase_nothing(landing: Landing) -> None:
     path = landing.drop("a.jsonl", jsonl(*reviews(5)))
     landing.ingest()
     path.unlink()
-    with pytest.raises(DataError, match=r"held 1 files when it was .* such as an empty \.jsonl"):
+    with pytest.raises(DataError, match=r"held 1 files when it was .*leave one of them there without rows"):
         landing.ingest()
     assert len(landing.accepted()) == 5
+
+
+@pytest.mark.parametrize("name", ["*.jsonl", "other.jsonl", "poster.png"])
+def test_other_files_that_hold_no_document_erase_nothing(landing: Landing, name: str) -> None:
+    landing.task = make_task(source={"uri": f"{landing.folder}/{{partition}}/*"})
+    landing.drop("a.jsonl", jsonl(*reviews(5))), landing.drop("b.jsonl", jsonl({"id": "x"}))
+    landing.ingest()
+    for old in ("a.jsonl", "b.jsonl"):
+        (landing.folder / DAY / old).unlink()
+    landing.drop(name, b"")
+    landing.drop("b.jsonl", b"")
+    with pytest.raises(
+        DataError, match=r"2 files without one document .* 5 documents came from others, such as 'a.jsonl'"
+    ):
+        landing.ingest(run="r2")
+    assert len(landing.accepted()) == 5
+    landing.drop("a.jsonl", b"")
+    assert landing.ingest(run="r3").rows["accepted"] == 0
+    assert landing.accepted() == []
+
+
+def test_a_file_that_is_named_like_the_pattern_does_not_stand_for_the_others(landing: Landing) -> None:
+    landing.task = make_task(source={"uri": f"{landing.folder}/{{partition}}/*.jsonl"})
+    landing.drop("a.jsonl", jsonl(*reviews(5)))
+    landing.drop("*.jsonl", b"")
+    assert landing.ingest().rows == {"read": 5, "accepted": 5, "rejected": 0}
+
+
+@pytest.mark.parametrize(
+    ("made", "said"), [(False, "its folder is not there"), (True, "nothing in its folder has such")]
+)
+def test_a_day_without_files_says_whether_its_folder_is_there(
+    landing: Landing, caplog: pytest.LogCaptureFixture, made: bool, said: str
+) -> None:
+    if made:
+        (landing.folder / DAY).mkdir()
+    with caplog.at_level("WARNING"):
+        assert landing.ingest().facts["landing"] == ("no_match" if made else "no_folder")
+    assert said in caplog.text
+    assert "look at the day and at source.uri" in caplog.text
+    landing.drop("a.jsonl", jsonl(*reviews(1)))
+    assert landing.ingest(run="r2").facts["landing"] is None
+
+
+def test_a_field_that_no_row_has_is_said_with_those_that_rows_have(
+    landing: Landing, caplog: pytest.LogCaptureFixture
+) -> None:
+    landing.drop(
+        "a.jsonl", jsonl(*({"id": "a", "body": "private", "x" * 70: 1, "\ud800": 2} for _ in range(3)), {"id": "b"})
+    )
+    with caplog.at_level("WARNING"):
+        manifest = landing.ingest()
+    assert manifest.facts["absent_fields"] == {"text": ["\\ud800", "body", "id", "x" * 60]}
+    assert "no row has the field 'text' (source.text); fields seen: [" in caplog.text
+    assert "private" not in caplog.text
+    with pytest.raises(DataError, match=r"rejected share: observed 1.00 \(text_missing 4\), expected <= 0.50"):
+        check_documents(landing.task, DAY, run="r1", lake=landing.lake)
+    landing.drop("b.jsonl", jsonl(*reviews(1)))
+    assert landing.ingest(run="r2").facts["absent_fields"] == {}
+
+
+def test_a_damaged_file_is_one_file_however_many_rows_it_costs(landing: Landing) -> None:
+    landing.drop(
+        "a.parquet", parquet(id=list(range(50)), text=["x"] * 50)[:4] + parquet(id=list(range(50)), text=["x"] * 50)[8:]
+    )
+    landing.drop("b.jsonl", jsonl(*reviews(5)))
+    landing.drop("_SUCCESS", b"")
+    manifest = landing.ingest()
+    assert manifest.rows == {"read": 56, "accepted": 5, "rejected": 51}
+    assert manifest.reasons == {"file_corrupt": 50, "marker": 1}
+    assert manifest.facts["files_refused"] == 1
 
 
 def test_an_empty_file_takes_a_days_documents_back(landing: Landing) -> None:
@@ -211,6 +283,10 @@ def test_a_bucket_is_read_like_a_folder(s3: Any, bucket: str, lake: Lake, settin
     manifest = ingest(task, DAY, run="r1", lake=lake, settings=here)
     assert manifest.rows == {"read": 5, "accepted": 5, "rejected": 0}
     assert ingest(task, DAY, run="r2", lake=lake, settings=here).facts["replayed"] is True
+
+    assert find_drop(task.source, NEXT, here).why_empty() == "no_folder"
+    client.put_object(Bucket=bucket, Key=f"landing/{NEXT}/deep/er/c.jsonl", Body=b"")
+    assert find_drop(task.source, NEXT, here).why_empty() == "no_match"
 
     drop = find_drop(task.source, DAY, here)
     client.put_object(Bucket=bucket, Key=f"landing/{DAY}/a.jsonl.gz", Body=gzip.compress(jsonl(*reviews(4))))

@@ -15,6 +15,7 @@ from llambert_etl.documents import hash_text
 from llambert_etl.errors import DataError
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
+from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, TableName
 from llambert_etl.settings import Settings
 from llambert_etl.steps.doctor import Finding
@@ -200,6 +201,17 @@ def test_the_screen_of_a_task_counts_everything_and_names_the_days_behind(
     assert "1 partition: 2026-11-11" in seen
     assert "llambert.topics version 3" in seen
     assert "exported" not in seen
+
+
+def test_the_screen_of_a_task_names_the_days_that_were_never_ingested_and_no_empty_one(
+    labelled: Lake, task: LabellingTask, shelf: Shelf, shown: Callable[..., str]
+) -> None:
+    assert "never ingested" not in shown(screens.show_status, status(task, lake=labelled, registry=shelf))  # type: ignore[arg-type]
+    drop(labelled, task, [], Partition("2026-11-12"), key="empty")
+    drop(labelled, task, ["late"], Partition("2026-11-14"), key="late")
+    found = status(task, lake=labelled, registry=shelf)  # type: ignore[arg-type]
+    assert found.never_ingested == ["2026-11-13"]
+    assert "never ingested 1 partition: 2026-11-13" in " ".join(shown(screens.show_status, found).split())
 
 
 def test_the_screen_of_a_task_shows_what_people_wrote_as_they_wrote_it(

@@ -73,6 +73,7 @@ def only_rejected(rows: list[Row]) -> None:
 
 DOCUMENTS: list[tuple[str, Spoil]] = [
     ("rejected share", reject(0.6)),
+    ("refused files", change(-1, reason="file_corrupt")),
     ("rows of unknown status", change(0, status="odd")),
     ("accepted documents without text", change(0, text=None)),
     ("accepted documents without text hash", change(0, text_hash=None)),

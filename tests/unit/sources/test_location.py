@@ -117,6 +117,18 @@ def test_brackets_in_a_source_mean_themselves(landing: Path, settings: Settings)
     assert Location.parse("s3://landing/[movies]/*.csv").folder == ("[movies]",)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "named"), [("*/*.csv", "2026-11-10/*.csv"), ("2026-11-1?/*.csv", "2026-11-1?"), ("*/?.csv", "*")]
+)
+def test_what_is_named_like_a_pattern_is_no_pattern_and_hides_no_file(
+    landing: Path, settings: Settings, pattern: str, named: str
+) -> None:
+    named_so = landing / named
+    named_so.mkdir() if "/" not in named else named_so.write_bytes(b"")
+    found = {str(Path(item.uri).relative_to(landing)) for item in list_drop(f"{landing}/{pattern}", settings).objects}
+    assert found >= {"2026-11-10/a.csv", "2026-11-10/b.csv"}
+
+
 @pytest.fixture
 def landing(tmp_path: Path) -> Path:
     folder = tmp_path / "landing"
