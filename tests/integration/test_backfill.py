@@ -49,7 +49,7 @@ class Month(Landing):
         """Label without the gate, which takes longer than all the rest and holds no day against another here."""
         registry: Any = self.shelf
         plan(self.task, day, run=run, lake=self.lake, registry=registry, settings=self.settings)
-        planned = run_shards(self.lake, self.task, day, run, Parity(len(self.task.labels)))
+        planned = run_shards(self.lake, self.task, self.settings, day, run, Parity(len(self.task.labels)))
         record_check(self.lake, planned, merge(planned, read_shards(self.lake, planned)))
         publish(self.task, day, run=run, lake=self.lake)
 

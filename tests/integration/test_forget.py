@@ -209,7 +209,7 @@ def test_a_label_run_that_was_planned_before_does_not_bring_it_back(archive: Arc
     archive.ingest(run="r2")
     registry: Any = archive.shelf
     plan(archive.task, DAY, run="late", lake=archive.lake, registry=registry, settings=archive.settings)
-    run_shards(archive.lake, archive.task, DAY, "late", Parity(2))
+    run_shards(archive.lake, archive.task, archive.settings, DAY, "late", Parity(2))
     archive.forget()
     assert "newer documents" in str(finish(archive.lake, archive.task, DAY, "late").facts["skip"])
     assert archive.holders() == set()
