@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from llambert_etl.annotation.backlog import Backlog
+from llambert_etl.annotation.sent import refuse_sent
 from llambert_etl.errors import TransientError
 from llambert_etl.llm import Annotator
 from llambert_etl.signals import handling
@@ -25,13 +26,15 @@ def answer(
     """Ask about every document of the backlog that no other run has answered by then, and commit batch by batch.
 
     On SIGTERM the batch in flight is finished and committed, then TransientError is raised; a second SIGTERM, or a
-    kill, loses that batch and no other. Raise DataError, before the next batch, where the task's budget is used up.
+    kill, loses that batch and no other. Raise DataError, before the next batch, where the task's budget is used up, and
+    ConfigError where a batch file is out.
     """
     # What a server has answered is paid for, so it is committed at once.
     age = COMMIT_SECONDS if work.task.annotator.server is None else 0.0
     with stop_signal() as stop:
         committed, left = clock(), work.documents
         while not (left := work.next_ones(left)).is_empty():
+            refuse_sent(work)  # before each batch: another run may have claimed the same documents meanwhile
             work.check_budget()
             work.ask(annotator, left.head(annotator.batch_size))
             left = left.slice(annotator.batch_size)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from llambert_etl.annotation.asking import answer
 from llambert_etl.annotation.backlog import Backlog
-from llambert_etl.annotation.sent import refuse_sent
 from llambert_etl.config import LabellingTask
 from llambert_etl.lake import Lake
 from llambert_etl.llm import Annotator
@@ -46,6 +45,5 @@ def annotate(
         sample=sample,
         retry_failed=retry_failed,
     )
-    refuse_sent(work)
     answer(work, annotator, progress, clock)
     return work.finish()

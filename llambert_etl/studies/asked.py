@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict
 
 from llambert_etl.annotation.asking import answer
 from llambert_etl.annotation.backlog import Backlog
-from llambert_etl.annotation.sent import refuse_sent
 from llambert_etl.config import LabellingTask, StudyKind, fingerprint
 from llambert_etl.documents import draw, hash_text
 from llambert_etl.errors import ConfigError, DataError
@@ -137,7 +136,6 @@ class _Exam:
             chosen=documents,
             step="study",
         )
-        refuse_sent(work)
         answer(work, annotator, self._progress)
         spent = spending.tokens_in + spending.tokens_out
         self.rows["read"] += documents.height

@@ -6,14 +6,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from llambert_etl.annotation.backlog import Backlog
 from llambert_etl.annotation.sent import Desk, Sent
+from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.lake import Lake
 from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
 from llambert_etl.settings import Settings
 from tests.annotating import RuleAnnotator, even
 from tests.batches import DAY, DOCUMENTS, BatchHouse, right
+from tests.fake_llm import error
 from tests.fake_provider import FakeProvider
 from tests.fake_server import Answer
 from tests.served import served_task
@@ -106,6 +110,25 @@ def test_a_claim_that_never_was_sent_is_taken_away(batches: BatchHouse, provider
     assert batches.annotate("r2").rows["reused"] == DOCUMENTS
     assert note(batches).read_bytes() == b""
     assert len(provider.batches) == 1
+
+
+def test_a_run_that_asks_live_stops_when_another_claims_the_same_for_a_batch(
+    provider: FakeProvider, tmp_path: Path
+) -> None:
+    batches = BatchHouse(provider.url, tmp_path, concurrency=1)
+    claims = iter([batches.annotate])
+
+    def claim_at_the_first(text: str, nth: int) -> None:
+        for annotate in claims:
+            provider.before = lambda method, path: error(503) if (method, path) == POSTED else None
+            with pytest.raises(TransientError):
+                annotate("r2")
+
+    provider.fault = claim_at_the_first
+    with pytest.raises(ConfigError, match="batch of unknown name about 12 documents is out"):
+        batches.annotate_live()
+    # The batch in flight is kept.
+    assert len(batches.rows()) == provider.answered.total() == 4
 
 
 def test_of_many_claims_on_a_store_one_stands_and_no_other_can_take_it_away(lake: Lake, settings: Settings) -> None:
