@@ -31,11 +31,11 @@ _MOST_UNKNOWN = 8
 
 
 class Manners:
-    """What is learnt of a server as it answers: the fields it is asked without, and whether it is understood."""
+    """What is learnt of a server, batch after batch: the fields that it is asked without, and how it answers."""
 
     def __init__(self) -> None:
         self.without: frozenset[str] = frozenset()
-        self.is_understood = False
+        self.understood = self.unknown = 0  # answers
 
 
 class _Sent(NamedTuple):
@@ -60,7 +60,7 @@ class Batch:
         self._slots = asyncio.Semaphore(server.concurrency)
         self._heard = time.monotonic()
         self.retries, self.unanswered, self.silent = Counter[str](), 0, False
-        self.declined = self._unknown = 0
+        self.declined = 0
         self._stopped = asyncio.Event()
         self.refused: ConfigError | None = None
 
@@ -94,8 +94,9 @@ class Batch:
             return
         status, content = answer.status, answer.content
         if 400 <= status < 500 and not is_passing(status):
+            code = refusal(status, content, _PLAIN_TEXT)
             self._give_up(
-                f"refused all of {len(texts)} documents ({refusal(status, content)}), and a plain text too: "
+                f"refused all of {len(texts)} documents ({code}), and a plain text too: "
                 f"{self._own_words(content)!r}; mend what it does not take: annotator.model, the template's turns, or "
                 "a field that annotator.leave_out can name"
             )
@@ -169,11 +170,11 @@ class Batch:
     def _understood(self, reply: Reply, content: bytes) -> Reply:
         """Give a server up whose answers are all of no known shape; those that came are kept, for they may be paid."""
         if reply.reason != UNKNOWN:
-            self._manners.is_understood = True
+            self._manners.understood += 1
             return reply
-        self._unknown += 1
-        found = read_completion(content)
-        if self._unknown >= _MOST_UNKNOWN and not self._manners.is_understood and isinstance(found, Unknown):
+        self._manners.unknown += 1
+        hopeless = self._manners.unknown >= _MOST_UNKNOWN and not self._manners.understood
+        if hopeless and isinstance(found := read_completion(content), Unknown):
             self._give_up(
                 f"answers otherwise than /chat/completions ({found.shape}); what it said is kept as {UNKNOWN!r}, not "
                 f"asked for again; mend LLAMBERT_SERVERS__{self._name.upper()}__URL, or ask it another way"

@@ -18,21 +18,26 @@ PARSER_VERSION = "4"
 _NEGATIONS = frozenset(
     "no not non never neither nor none nothing nobody nowhere cannot hardly barely scarcely unlikely without".split()
 )
+# They turn a label round, but are no answer themselves, as "no" is.
+_TURNED = re.compile(
+    r"\b(?:anything but|far from|less than|instead of|opposite of|lack(?:s|ing)?|fail(?:s|ed)? to be|false"
+    r"|nicht|keine?|pas|não|nunca|не)\b"
+)
 # A word is what people write without a thought of labels, so as a label it counts only where it is an answer.
 _COMMON = frozenset("all and any for her him his how its one other our out some that the this two who you".split())
-_WORD = re.compile(r"[\w'’]+")
+_WORD = re.compile(r"[\w']+")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
-_MARKUP = " \t\r\n*_`~"
+_MARKUP, _HEAD = " \t\r\n*_`~", re.compile(r"\A(?:#{1,6}|>)\s+")
 # Around what is a whole answer: "Answer: **no**, it …". "No idea" and "there is no" have none.
 _OPENING = r"[\s*_\"'`“‘„«「『（(\[{]*"
 _LEAD = (
     r"\b(?:answer|label|class|category|topic|type|option|choice|choose|select|pick|score|rating|grade|sentiment|verdict"
     r"|result|say|assign|rate(?:\s+(?:it|this))?)(?:\s+(?:is|of|would be))?\s"
 )
-_BEFORE = re.compile(rf"(?:[\n:：=>]|→|{_LEAD}){_OPENING}\Z")
+_BEFORE = re.compile(rf"(?:[\n:：=>]|→|\\boxed|{_LEAD}){_OPENING}\Z")
 _LED = re.compile(rf"(?:[:：=]|→|{_LEAD})\s?\*\*\Z")
-_AFTER = re.compile(r"[*_]*\)[*_]*\s|[*_\"'`”’»」』）)\]}]*\s*(?:\Z|[.,;:!?(–—\n<}|。，！？；：（]|-\s)")
+_AFTER = re.compile(r"[*_]*\)[*_]*\s|[*_\"'`”’»」』）)\]}$]*\s*(?:\Z|[.,;:!?(–—\n<}|。，！？；：（]|-\s)")
 # "1 / 5", "1 out of 5", "**1** star" and "1 (of 5)" do not answer 1.
 _MEASURED = re.compile(
     r"[*_]{0,2}[^\S\n]*(?:[/:–—-]{1,2}[^\S\n]*\d|[(]?[^\S\n]*(?:[%/]|percent\b|out of\b|of\b|stars?\b|points?\b))"
@@ -97,7 +102,7 @@ class _Said:
 
     @classmethod
     def of(cls, answer: str, labels: Sequence[str]) -> Self:
-        answer = answer.strip(_MARKUP)
+        answer = _HEAD.sub("", answer.strip(_MARKUP))
         text = plain(answer)
         begins, ends = len(text) - len(text.lstrip(AROUND)), len(text.rstrip(AROUND))
         mentions = find(answer, labels) if len(text) <= _LONGEST else []
@@ -122,8 +127,9 @@ class _Said:
         for mention in self.mentions:
             if mention.label in answers:
                 around[mention.start : mention.end] = " " * (mention.end - mention.start)
-        words = (word.replace("’", "'") for word in _WORD.findall("".join(around)))
-        return any(word in _NEGATIONS or word.endswith("n't") for word in words)
+        rest = "".join(around).replace("’", "'")
+        turned = any(word in _NEGATIONS or word.endswith("n't") for word in _WORD.findall(rest))
+        return turned or _TURNED.search(rest) is not None
 
     def comes_first(self, label: str, labels: Sequence[str]) -> bool:
         """Tell whether a reply that breaks off begins with its label, and breaks off in none that may be another."""

@@ -32,11 +32,12 @@ class _Refusal(BaseModel):
     error: _Fault
 
 
-def refusal(status: int, content: bytes, text: str = "") -> str:
+def refusal(status: int, content: bytes, text: str | None = None) -> str:
     """Return the code that a server gives for refusing a request, such as `context_length_exceeded`.
 
     Where it does not take a field, that is named too: `unsupported_parameter seed`; `system` is the system's turn.
-    Never its message, which may repeat the document: no field is read from words that stand in its `text` too.
+    Never its message, which may repeat the document: a field is read from its words only where the document's `text`
+    is known and does not hold them.
     """
     body = read_json(content)
     try:
@@ -79,18 +80,19 @@ def is_name(value: JsonValue) -> bool:
     return isinstance(value, str) and re.fullmatch(r"\w{1,64}", value) is not None
 
 
-def _field(body: JsonValue, fault: _Fault, text: str, code: str) -> str | None:
+def _field(body: JsonValue, fault: _Fault, text: str | None, code: str) -> str | None:
     places = [".".join(map(str, place)) for place in _places(body)]
     if isinstance(fault.param, str):
         if code in UNSUPPORTED and is_name(fault.param):
             return fault.param
         places.append(fault.param)
-    known, document = text.casefold(), " ".join(text.casefold().split())
-    for said in (*places, *(" ".join(said.split()).lower() for said in _strings(body))):
+    told = [] if text is None else [" ".join(said.split()).lower() for said in _strings(body)]
+    document = (text or "").casefold()
+    for said in (*places, *told):
         if _SYSTEM.search(said.removeprefix("body.")) and "system" not in document:
             return "system"
         found = _OURS.search(said)
-        if found and found[0] not in known:
+        if found and found[0] not in document:
             return found[0]
     return None
 

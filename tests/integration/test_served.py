@@ -24,6 +24,7 @@ from llambert_etl.stack.environment import variables
 from llambert_etl.stack.host import server_environment
 from llambert_etl.steps.annotate import annotate
 from tests.fake_llm import ANSWER_TOKENS, FINGERPRINT, KEY, PROMPT_TOKENS, SNAPSHOT, FakeLlm, error
+from tests.fake_server import json_answer
 from tests.served import MODEL, served_fields, served_task, server, write_template
 from tests.unit.quality import frames
 
@@ -151,6 +152,30 @@ def test_what_a_server_answered_before_it_refused_us_is_kept_and_no_more_is_aske
     llm.fault = lambda text, nth: None
     assert run_annotate(corpus, here, served_task()).rows["reused"] == 6
     assert llm.answered == ASKED_ONCE
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_answers_of_no_known_shape_are_kept_and_paid_once(
+    corpus: Lake, here: Settings, llm: FakeLlm, concurrency: int
+) -> None:
+    few = here.model_copy(update={"servers": {"fake": server(llm.url, concurrency=concurrency)}})
+    llm.fault = lambda text, nth: json_answer({"response": "positive"})
+    with pytest.raises(ConfigError, match="answers otherwise than /chat/completions .an object of response"):
+        run_annotate(corpus, few, served_task())
+    assert Counter(row["reason"] for row in rows(corpus)) == {"unknown_answer": 8}
+    llm.fault = lambda text, nth: None
+    assert run_annotate(corpus, few, served_task()).rows["reused"] == 8
+    assert llm.asked == ASKED_ONCE
+
+
+def test_a_manifest_says_without_which_field_a_server_had_to_be_asked(
+    corpus: Lake, here: Settings, llm: FakeLlm
+) -> None:
+    refused = error(403, message="You are not allowed to request logprobs from this model")
+    one_at_a_time = here.model_copy(update={"servers": {"fake": server(llm.url, concurrency=1)}})
+    llm.fault = lambda text, nth: refused if "logprobs" in llm.bodies[-1] else None
+    done = run_annotate(corpus, one_at_a_time, served_task())
+    assert done.facts["answered_by"] == {f"{SNAPSHOT} {FINGERPRINT}, asked without logprobs": DOCUMENTS}
 
 
 def test_a_process_that_is_asked_to_stop_keeps_what_it_has_paid_for(corpus: Lake, here: Settings, llm: FakeLlm) -> None:

@@ -138,8 +138,8 @@ def test_where_a_plain_text_is_taken_the_documents_are_to_blame(llm: FakeLlm, tm
 def test_a_field_s_name_in_a_document_is_no_refusal_of_it() -> None:
     text = "Where to buy seed and a system role"
     content = says(f"input too long: {text}")[2]
-    assert refusal(400, content) == "unsupported_parameter system"
-    assert refusal(400, content, text) == "http_400"
+    assert refusal(400, content, "Where to buy") == "unsupported_parameter system"
+    assert refusal(400, content, text) == refusal(400, content) == "http_400"
 
 
 def test_what_a_task_leaves_out_is_not_sent(llm: FakeLlm, tmp_path: Path) -> None:
