@@ -69,7 +69,7 @@ def test_probabilities_are_learnt_from_where_that_is_asked_for(school: School) -
 
 def test_a_training_that_finds_no_room_can_be_run_again_and_leaves_no_candidate(usable: Settings) -> None:
     school = School(usable, make_task())
-    with full_disk(), pytest.raises(TransientError, match="this disk or quota takes no more"):
+    with full_disk(8192), pytest.raises(TransientError, match="this disk or quota takes no more"):
         school.train("gold")
     assert not [path for path in usable.state.rglob("*.safetensors") if path.is_file()]
     assert school.registry.versions(school.task.name) == []
