@@ -98,7 +98,7 @@ def test_a_version_says_what_its_calibration_found_and_what_it_was_without(usabl
 
 def test_a_training_that_finds_no_room_can_be_run_again_and_leaves_no_candidate(usable: Settings) -> None:
     school = School(usable, make_task())
-    with full_disk(), pytest.raises(TransientError, match="this disk or quota takes no more"):
+    with full_disk(8192), pytest.raises(TransientError, match="this disk or quota takes no more"):
         school.train("gold")
     assert not [path for path in usable.state.rglob("*.safetensors") if path.is_file()]
     assert school.registry.versions(school.task.name) == []

@@ -38,8 +38,12 @@ def _deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["restore", "documents", "--version", "7"], 78, "documents: version 7 is not before 0"),
         (["fly"], 78, "No such command 'fly'"),
         (["check", "weather", "--task", "movie_sentiment", *DAY], 78, "'weather' is not one of"),
-        (["label", "--task", "movie_sentiment", "--shard", "0", *DAY], 78, "has no plan: run `llambert plan`"),
-        (["publish", "--task", "movie_sentiment", *DAY], 78, "has no plan: run `llambert plan`"),
+        (
+            ["label", "--task", "movie_sentiment", "--shard", "0", *DAY],
+            78,
+            "has no plan of the last 7 days: run `llambert plan`",
+        ),
+        (["publish", "--task", "movie_sentiment", *DAY], 78, "has no plan of the last 7 days: run `llambert plan`"),
         (["train", "--task", "movie_sentiment", "--strategy", "magic", *DAY], 78, "'magic' is not one of"),
         (
             ["review", "export", "to", "--task", "movie_sentiment", "--size", "0", *DAY],
