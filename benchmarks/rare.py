@@ -32,7 +32,8 @@ from llambert_etl.stack.environment import model_paths
 from llambert_etl.stack.stack import REPOSITORY
 
 _NO_ROWS = Labelled((), ())
-_WORDS = 60  # of a text: a plot is longer than a review
+# Of a text: a plot is longer than a review. From 60 words on the encoder knows a plot without any weights.
+_WORDS = 30
 _ABOUT = {
     "rare": "does the text tell a film's plot (2 %), or judge the film? Nothing but the texts says which.",
     "even": "is the review fresh (57 %) or rotten?",
@@ -109,7 +110,7 @@ def encoder(rows: Draw, labels: tuple[str, ...], seed: int, *, class_weights: bo
         model_paths=models,
     )
     given = find_task(REPOSITORY / "include", TASK).encoder
-    recipe = given.model_copy(update={"seed": seed, "class_weights": class_weights, "max_length": 96})
+    recipe = given.model_copy(update={"seed": seed, "class_weights": class_weights, "max_length": 48})
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "encoder"
         fine_tune(recipe, labels, [rows.train], _NO_ROWS, settings, folder)
