@@ -33,7 +33,7 @@ class _JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         event = {"time": self.formatTime(record), "level": record.levelname, "logger": record.name}
-        return visible(json.dumps({**event, "message": record.getMessage()}))
+        return json.dumps({**event, "message": record.getMessage()})
 
 
 class _PlainFormatter(logging.Formatter):

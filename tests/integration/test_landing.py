@@ -1,6 +1,7 @@
 """A file that a person has comes to where the night looks for it, in a bucket and in a folder."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,20 @@ def test_what_is_put_is_ingested_and_put_again_replaces_what_was_there(
         done = ingest(task, DAY, run=text, lake=lake, settings=where)
         assert done.rows == {"read": 1, "accepted": 1, "rejected": 0}
         assert lake.scan("documents", task.name, DAY).collect()["text"].to_list() == [text]
+
+
+def test_a_night_that_comes_half_way_sees_no_half_file(
+    folders: Settings, tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, seen, copy = reading(f"{tmp_path}/landing/{{partition}}/*"), [], shutil.copyfile
+
+    def come_half_way(source: Path, target: Path) -> None:
+        copy(source, target)
+        seen.extend((tmp_path / "landing" / DAY).iterdir())
+
+    monkeypatch.setattr(shutil, "copyfile", come_half_way)
+    put(file, task, DAY, folders)
+    assert (seen, len(list((tmp_path / "landing").rglob("*.*")))) == ([], 1)
 
 
 @pytest.mark.parametrize(

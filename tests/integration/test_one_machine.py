@@ -1,11 +1,14 @@
 """The README's way from texts to labels without any server, line by line as it stands, on models that are tiny."""
 
+import io
 import json
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -22,67 +25,117 @@ TEXTS = {f"{word} {number}": label for word, label in (("good", "billing"), ("ba
 ROWS = [{"id": str(number), "text": text, "label": label} for number, (text, label) in enumerate(TEXTS.items())]
 
 
-@pytest.fixture
-def lines() -> Iterator[str]:
+DAY, NEXT = "2026-11-10", "2026-11-11"
+
+
+class Machine:
+    """A folder with the files that the README speaks of, and the deployment that its first line makes there."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.folder, self._patch = folder, patch
+        self.task = folder / "include" / "tasks" / "tickets.yaml"
+        pl.DataFrame(ROWS).select("id", "text").write_csv(folder / "tickets.csv")
+        pl.DataFrame(ROWS).select("id", "label").write_csv(folder / "gold.csv")
+        patch.chdir(folder)
+        local(folder / ".local")
+        said = subprocess.run(["bash", "-c", ". .local/env; env -0"], capture_output=True, check=True).stdout
+        for name, _, value in (entry.partition("=") for entry in said.decode().split("\0")):
+            if name.startswith("LLAMBERT_"):
+                patch.setenv(name, value)
+        patch.setenv("LLAMBERT_INCLUDE", str(folder / "include"))
+        patch.setenv("LLAMBERT_MODEL_PATHS", json.dumps({ENCODER: str(pretrained(folder / "encoder"))}))
+
+    def type(self, line: str) -> list[str]:
+        """Run one line here, so that it imports nothing anew; return what it has printed."""
+        out = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "__stdout__", out)
+            code = run(shlex.split(line)[1:])
+        assert code == 0, line
+        return out.getvalue().splitlines()
+
+    def steps(self, line: str) -> list[tuple[str, str]]:
+        return [(each["step"], each["partition"]) for each in map(json.loads, self.type(line))]
+
+    def edit(self, **parts: Any) -> None:
+        fields = yaml.safe_load(self.task.read_text())
+        merged = {
+            name: {**fields.get(name, {}), **part} if isinstance(part, dict) else part for name, part in parts.items()
+        }
+        self.task.write_text(yaml.safe_dump({**fields, **merged}, sort_keys=False))
+
+    def shrink(self) -> None:
+        """Take replies that are there already in place of an LLM, and an encoder that learns in seconds."""
+        pl.DataFrame(ROWS).write_csv(self.folder / "include" / "replies.csv")
+        recorded = {"file": "replies.csv", "reply": "label"}
+        self.edit(
+            annotator={"method": "generate", "recorded": recorded},
+            encoder={"epochs": 12, "learning_rate": 0.01, "max_length": 32},
+        )
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[str]:
     (block,) = re.findall(r"```bash\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    return iter(block.splitlines())
+    return list(block.splitlines())
 
 
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the files that the README speaks of; steps run there, and import nothing anew."""
-    pl.DataFrame(ROWS).select("id", "text").write_csv(tmp_path / "tickets.csv")
-    pl.DataFrame(ROWS).select("id", "label").write_csv(tmp_path / "gold.csv")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield Machine(tmp_path_factory.mktemp("machine"), patch)
 
 
-def read_env(file: Path, monkeypatch: pytest.MonkeyPatch, **others: str) -> None:
-    said = subprocess.run(["bash", "-c", f". {shlex.quote(str(file))}; env -0"], capture_output=True, check=True)
-    for entry in said.stdout.decode().split("\0"):
-        name, _, value = entry.partition("=")
-        if name.startswith("LLAMBERT_"):
-            monkeypatch.setenv(name, others.get(name, value))
-
-
-def shrink(include: Path) -> None:
-    """Edit the new task file: replies that are there already in place of an LLM, an encoder that learns in seconds."""
-    path = include / "tasks" / "tickets.yaml"
-    fields = yaml.safe_load(path.read_text())
-    fields["annotator"] |= {"method": "generate", "recorded": {"file": "replies.csv", "reply": "label"}}
-    fields["encoder"] |= {"epochs": 12, "learning_rate": 0.01, "max_length": 32}
-    path.write_text(yaml.safe_dump(fields, sort_keys=False))
-    pl.DataFrame(ROWS).write_csv(include / "replies.csv")
-
-
-def test_six_lines_lead_from_texts_to_labels_without_a_server(
-    machine: Path, lines: Iterator[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    def type_(line: str) -> list[str]:
-        capfd.readouterr()
-        assert run(shlex.split(line)[1:]) == 0, capfd.readouterr().err
-        return capfd.readouterr().out.splitlines()
-
-    assert next(lines) == "make local && . .local/env"
+@pytest.fixture(scope="module")
+def said(machine: Machine, lines: list[str]) -> list[list[str]]:
+    """What each line has printed."""
+    made, new, *others = lines
+    assert made == "make local && . .local/env"
     assert "-m llambert_etl.stack local\n" in (REPOSITORY / "Makefile").read_text()
-    local(machine / ".local")
-    tiny = json.dumps({ENCODER: str(pretrained(machine / "encoder"))})
-    include = machine / "include"
-    read_env(machine / ".local/env", monkeypatch, LLAMBERT_INCLUDE=str(include), LLAMBERT_MODEL_PATHS=tiny)
+    machine.type(new)
+    machine.shrink()
+    return [machine.type(line) for line in others]
 
-    type_(next(lines))
-    shrink(include)
-    type_(next(lines))
-    promoted = json.loads(type_(next(lines))[-1])
-    assert promoted["step"] == "promote"
-    label = next(lines)
-    published = json.loads(type_(label)[-1])
+
+def test_six_lines_lead_from_texts_to_labels_without_a_server(machine: Machine, said: list[list[str]]) -> None:
+    ingested, retrained, labelled, status = said
+    assert json.loads(ingested[-1])["step"] == "check"
+    assert json.loads(retrained[-1])["step"] == "promote"
+    published = json.loads(labelled[-1])
     assert (published["step"], published["rows"]["read"]) == ("publish", len(ROWS))
-    assert "60 accepted" in "\n".join(type_(next(lines)))
-    assert next(lines, None) is None
-
-    table = pl.scan_delta(str(machine / ".local/lake/labels")).collect()
+    assert "60 accepted" in "\n".join(status)
+    table = pl.scan_delta(str(machine.folder / ".local/lake/labels")).collect()
     assert sorted(table["id"]) == sorted(row["id"] for row in ROWS)
-    assert not list(machine.glob("mlruns*")), "files of runs lie beside the registry's"
-    again = [json.loads(line) for line in type_(label)]
-    assert [(each["step"], each["facts"]["fresh"]) for each in again] == [("plan", True)]
+    assert not list(machine.folder.glob("mlruns*")), "files of runs lie beside the registry's"
+
+
+def test_the_line_of_a_label_run_again_finds_nothing_to_do(
+    machine: Machine, said: list[list[str]], lines: list[str]
+) -> None:
+    (line,) = machine.type(next(line for line in lines if " run label " in line))
+    assert (json.loads(line)["step"], json.loads(line)["facts"]["fresh"]) == ("plan", True)
+
+
+def test_a_retrain_whose_promotion_needs_an_approval_only_says_what_it_would_do(
+    machine: Machine, said: list[list[str]]
+) -> None:
+    machine.edit(retrain={"approval": True}, encoder={"strategy": "gold"})
+    trained, promoted = machine.type(f"llambert run retrain --task tickets --partition {DAY}")
+    assert (json.loads(trained)["step"], json.loads(promoted)["step"]) == ("train", "promote")
+    moves = pl.scan_delta(str(machine.folder / ".local/lake/promotions")).collect()
+    assert moves["to_version"].to_list() == [1]
+
+
+def test_a_night_by_hand_checks_past_days_that_have_changed_and_exports_where_the_task_says_so(
+    machine: Machine, said: list[list[str]]
+) -> None:
+    machine.edit(export="parquet")
+    landed = machine.folder / ".local/landing/tickets" / DAY / "tickets.csv"
+    landed.write_text(landed.read_text() + "late,good late\n")
+    pl.DataFrame(ROWS).select("id", "text").write_csv(machine.folder / "more.csv")
+    put, *steps = machine.type(f"llambert run ingest more.csv --task tickets --partition {NEXT}")
+    assert json.loads(put)["put"].endswith(f"/tickets/{NEXT}/more.csv")
+    done = [(each["step"], each["partition"]) for each in map(json.loads, steps)]
+    assert done == [("ingest", NEXT), ("check", DAY), ("check", NEXT)]
+    labelled = machine.steps(f"llambert run label --task tickets --partition {NEXT}")
+    assert [step for step, _ in labelled] == ["plan", "label", "check", "publish", "export"]
