@@ -60,6 +60,8 @@ class FakeProvider(FakeLlm):
                 after = [batch["id"] for batch in newest].index(query["after"][0]) + 1 if "after" in query else 0
                 return json_answer({"data": newest[after : after + 1], "has_more": after + 1 < len(newest)})
             case "POST", "batches", batch, "cancel":
+                if self.batches[batch]["status"] == "completed":
+                    return error(409, "batch_is_over")
                 self.batches[batch]["status"] = "cancelled"
                 return json_answer(self.batches[batch])
             case "GET", "batches", batch:

@@ -12,9 +12,10 @@ from llambert_etl.settings import Server
 
 logger = logging.getLogger(__name__)
 
-# Connecting, sending and answering may take the server's time-out each: a claim that stands for longer, by the clock of
-# the run that looks at it, and of which the provider knows no batch, has lost its run.
-_TIMEOUTS = 3
+# A claim that stands for longer, by the clock of the run that looks at it, and of which the provider knows no batch,
+# has lost its run: the first before its file is there, for an upload is long; then so many of the server's time-outs,
+# for connecting, sending and answering may take one each.
+_UPLOAD_SECONDS, _TIMEOUTS = 1800.0, 3
 
 
 def standing(
@@ -30,13 +31,14 @@ def standing(
         found = provider.find(claim.intent, claim.file)
         if found is not None:
             after = desk.swap(claim, claim.having(batch=found.id))
-        elif clock() - since > _TIMEOUTS * server.timeout_seconds:
+        elif clock() - since > (_TIMEOUTS * server.timeout_seconds if claim.file else _UPLOAD_SECONDS):
             logger.warning("%s: nothing was sent under this claim, and its run is gone; it is taken away", desk.place)
             after = desk.swap(claim, None)
         elif stop.wait(server.batch_poll_seconds):
             raise TransientError(f"{desk.place}: asked to stop while another run sends a batch; run the step again")
         else:
             after = desk.read()
+            logger.info("%s: waiting for the batch that another run has claimed to send", desk.place)
         if after != claim:
             claim, since = after, clock()
     return claim
@@ -64,8 +66,11 @@ def submit(claim: Sent, requests: Path, desk: Desk, provider: Provider) -> Sent 
         raise
     sent = sending.having(batch=batch.id)
     if desk.swap(sending, sent) != sent:
-        # Held up between the two for so long that another run sends the same.
+        # Held up here for so long that another run has found the batch and read it, or sends the same documents.
         logger.warning("batch %s: another run has taken these documents over, it is cancelled", batch.id)
-        provider.cancel(batch.id)
+        try:
+            provider.cancel(batch.id)
+        except LlambertError as error:  # of a batch that is over
+            logger.warning("%s", error)
         return None
     return sent

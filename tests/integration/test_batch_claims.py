@@ -91,6 +91,15 @@ def test_a_run_that_was_taken_for_dead_as_it_sent_cancels_what_it_sent(
     assert right(batches)
 
 
+def test_a_run_whose_batch_another_has_found_and_read_before_it_was_told_of_it_has_nothing_to_do(
+    batches: BatchHouse, provider: FakeProvider
+) -> None:
+    provider.after = once(POSTED, lambda: batches.annotate("r2"))
+    assert batches.annotate("r1").rows["answered_elsewhere"] == DOCUMENTS
+    assert (len(provider.batches), provider.answered) == (1, ASKED_ONCE)
+    assert right(batches)
+
+
 def test_a_run_that_reads_late_leaves_the_note_of_the_next_batch(batches: BatchHouse, provider: FakeProvider) -> None:
     def another_reads_and_sends_more() -> None:
         known = json.loads(note(batches).read_bytes())
