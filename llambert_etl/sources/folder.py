@@ -40,7 +40,7 @@ class Folder:
             raise ConfigError(f"{item.uri!r} cannot be read: permission denied; let this user read it") from error
         except OSError as error:
             raise TransientError(f"{item.uri!r} changed after it was listed: {error.strerror}") from error
-        file = io.FileIO(descriptor)
+        file = _File(descriptor)
         if _version(os.fstat(descriptor)) != item.etag:
             file.close()
             raise TransientError(f"{item.uri!r} changed after it was listed; run it again")
@@ -77,6 +77,16 @@ class Folder:
                 "or add its target there if tasks may read it"
             )
         return real
+
+
+class _File(io.FileIO):
+    """A disk that fails is no damaged file: that would be refused for good, since its listing stays the same."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        try:
+            return super().read(-1 if size is None else size)
+        except OSError as error:
+            raise TransientError(f"a file of the landing folder cannot be read: {error.strerror}; try again") from error
 
 
 def _refuse_broken_link(path: Path, error: OSError) -> None:

@@ -18,6 +18,8 @@ from llambert_etl.wording import listed
 _BATCH_ROWS = 2_048
 # Of values that may repeat each other in a few bits, and that Arrow does not read as a dictionary.
 _SPARE_ROWS = 8
+# As many may be null and take no room at all; beyond, no honest row takes less than a byte.
+_FREE_ROWS = 1_000_000
 _BUFFER_BYTES = 1 << 20
 _MAGIC = b"PAR1"
 # What Arrow raises for a damaged file. Our own errors from the file below pass through it unchanged.
@@ -57,7 +59,7 @@ def read_parquet(raw: io.RawIOBase, name: str, size: int, source: Source, limits
     if fault is not None:
         footer = ways[0].file.metadata
         lost = max(footer.num_rows, sum(_group_rows(footer))) - row
-        # No honest row takes less than a byte, whatever a footer claims.
+        # As many as an honest file of this size could hold, whatever its footer claims.
         for number in range(row + 1, row + 1 + max(min(lost, size), 1)):
             yield Refusal(f"row {number}", fault)
 
@@ -150,6 +152,8 @@ def _sound_groups(ways: list[_Way], size: int, limits: Limits) -> tuple[list[_Wa
     groups, sound = _group_rows(footer), list[_Way]()
     if sum(groups) != footer.num_rows:
         return [], Reason.FILE_CORRUPT
+    if footer.num_rows > max(size, _FREE_ROWS):
+        return [], Reason.FILE_BOMB
     for group, rows in enumerate(groups):
         try:
             way, unpacked = _way_through(ways, group, rows, size, limits, unpacked)

@@ -45,7 +45,7 @@ class Reason(StrEnum):
     LINE_TOO_DEEP = "line_too_deep", "JSON nested beyond any sense"
     LINE_NOT_CSV = "line_not_csv", "other columns than the header, or quotes that do not match within 100,000 lines"
     ID_MISSING = "id_missing", "the row has no such field"
-    ID_NOT_TEXT = "id_not_text", "neither a string nor an integer"
+    ID_NOT_TEXT = "id_not_text", "neither a string, an integer, a uuid nor a decimal without fraction"
     ID_BLANK = "id_blank", "only white space"
     ID_TOO_LONG = "id_too_long", "more than 1,024 characters"
     ID_NOT_UNICODE = "id_not_unicode", "half of a surrogate pair"

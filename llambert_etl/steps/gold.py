@@ -153,7 +153,7 @@ def _parse(content: bytes, name: str) -> list[GoldRow]:
 
 
 def _parquet(content: bytes, name: str) -> list[GoldRow]:
-    table = pq.read_table(io.BytesIO(content))
+    table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
     _check_header(table.column_names, name)
     values = []
     for column in table.column_names:

@@ -149,6 +149,18 @@ def test_the_rarest_label_is_told_with_what_helps_and_passes_where_gold_has_no_m
         audit(lake, task, [2, 298])
 
 
+def test_a_gate_on_the_annotations_says_for_what_reasons_they_are_unusable(lake: Lake) -> None:
+    frames.put(lake, "documents", frames.documents(TASK), TASK)
+    unusable = {"status": "unparsed", "label": None, "probabilities": None}
+    rows = frames.annotations(TASK)
+    rows[:60] = [
+        {**row, **unusable, "reason": "empty" if number < 20 else "not_a_label"} for number, row in enumerate(rows[:60])
+    ]
+    frames.put(lake, "annotations", rows, TASK)
+    with pytest.raises(DataError, match=r"unparsed and failed share: observed 0.20 \(not_a_label 40, empty 20\), exp"):
+        check_annotations(TASK, DAY, run="night", lake=lake, prompt_hash="p")
+
+
 def test_a_sample_of_another_size_is_looked_at_whole(lake: Lake) -> None:
     frames.put(lake, "documents", frames.documents(TASK), TASK)
     frames.put(lake, "annotations", frames.annotations(TASK), TASK)

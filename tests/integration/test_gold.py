@@ -4,11 +4,14 @@ import csv
 import datetime
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from llambert_etl.config import LabellingTask
@@ -269,6 +272,33 @@ def test_a_file_that_is_not_there_is_a_matter_of_configuration(desk: Desk) -> No
         desk.imports(desk.folder / "nowhere.jsonl")
     with pytest.raises(ConfigError, match="LLAMBERT_SOURCES"):
         desk.imports("s3://elsewhere/gold.jsonl")
+
+
+def test_a_parquet_file_that_was_changed_is_refused_by_its_checksums(desk: Desk) -> None:
+    columns = {name: [row[name] for row in gold()] for name in ("id", "text", "label")}
+    pq.write_table(
+        pa.table(columns),
+        desk.folder / "gold.parquet",
+        compression="none",
+        use_dictionary=False,
+        write_page_checksum=True,
+    )
+    content = (desk.folder / "gold.parquet").read_bytes()
+    desk.imports(desk.folder / "gold.parquet")
+    (desk.folder / "gold.parquet").write_bytes(content.replace(b"review number 3", b"review number 4"))
+    with pytest.raises(DataError, match=r"gold.parquet' is not a readable \.parquet file"):
+        desk.imports(desk.folder / "gold.parquet")
+
+
+@pytest.mark.parametrize("key", [lambda number: Decimal(10**30 + number), lambda number: UUID(int=number)])
+def test_ids_of_parquet_are_those_of_the_documents(desk: Desk, key: Callable[[int], Any]) -> None:
+    keys = [key(number) for number in range(20)]
+    kind = pa.uuid() if isinstance(keys[0], UUID) else pa.decimal128(38, 0)
+    ids = pa.array([each.bytes if isinstance(each, UUID) else each for each in keys], kind)
+    texts, labels = ([row[name] for row in gold()] for name in ("text", "label"))
+    (desk.folder / "gold.parquet").write_bytes(parquet(id=ids, text=texts, label=labels))
+    desk.imports(desk.folder / "gold.parquet")
+    assert desk.held()["id"].to_list() == [str(each) for each in keys]
 
 
 def test_integer_ids_are_those_of_the_documents(desk: Desk) -> None:

@@ -282,10 +282,12 @@ def test_a_champion_of_other_labels_is_refused(lake: Lake, small_shards: Setting
         label_run(lake, task, other, small_shards)
 
 
-def test_a_day_that_was_never_ingested_is_refused(lake: Lake, small_shards: Settings) -> None:
+@pytest.mark.parametrize("champion", [1, None])
+def test_a_day_that_was_never_ingested_is_refused(lake: Lake, small_shards: Settings, champion: int | None) -> None:
+    """No promotion would bring it back, so without a champion it must not be told to wait for one."""
     task = make_task()
     with pytest.raises(ConfigError, match="nothing was ingested for this day"):
-        label_run(lake, task, Shelf(task, 1), small_shards)
+        label_run(lake, task, Shelf(task, champion), small_shards)
 
 
 def test_a_day_without_documents_skips_with_that_word(lake: Lake, small_shards: Settings) -> None:

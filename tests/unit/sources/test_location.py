@@ -13,6 +13,8 @@ from llambert_etl.settings import Settings
 from llambert_etl.sources.folder import Folder
 from llambert_etl.sources.location import Location, allowed_location, is_safe_key
 from llambert_etl.sources.objects import find_drop, list_drop
+from llambert_etl.sources.readers import read_rows
+from llambert_etl.sources.rows import Limits
 from tests.tasks import make_task
 
 ALLOWED = ["s3://landing/movies", "s3://whole-bucket/", "/data/landing"]
@@ -190,6 +192,16 @@ def test_a_file_that_is_replaced_after_it_was_listed_is_not_read(landing: Path, 
     (landing / "2026-11-10" / "a.csv").write_text("id,text\n1,new\n")
     with pytest.raises(TransientError, match="changed after it was listed"):
         drop.open(drop.objects[0])
+
+
+def test_a_disk_that_fails_while_a_file_is_read_is_worth_another_try() -> None:
+    drop = list_drop("/proc/self/mem", Settings(lake="/unused", sources=["/proc/self"]))
+    for suffix in (".jsonl", ".parquet"):
+        with (
+            drop.open(drop.objects[0]) as raw,
+            pytest.raises(TransientError, match="cannot be read: Input/output error"),
+        ):
+            list(read_rows(raw, f"a{suffix}", 400, make_task().source, Limits()))  # type: ignore[arg-type]
 
 
 def test_a_pipe_is_no_file(landing: Path, settings: Settings) -> None:

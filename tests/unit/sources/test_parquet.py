@@ -204,8 +204,15 @@ def test_a_file_that_cannot_be_read_counts_as_many_rows_as_its_footer_says(
 
 def test_a_footer_cannot_claim_more_rows_than_the_file_has_bytes() -> None:
     content = parquet(id=pa.nulls(100_000), text=pa.nulls(100_000))
-    rows = read(content.replace(b"\xc0\x9a\x0c", b"\xfe\xff\x7f"))
+    rows = read(content.replace(b"\xc0\x9a\x0c", b"\xfe\xff\x3f"))
     assert {row.reason for row in rows if isinstance(row, Refusal)} == {Reason.FILE_CORRUPT}
+    assert len(rows) == len(content)
+
+
+def test_rows_without_end_that_take_no_room_are_not_read() -> None:
+    content = parquet(id=pa.nulls(1_000_001), text=pa.nulls(1_000_001))
+    rows = read(content)
+    assert {row.reason for row in rows if isinstance(row, Refusal)} == {Reason.FILE_BOMB}
     assert len(rows) == len(content)
 
 
