@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 # How servers call the end of an answer that is whole. Any other word may mean that it was cut off.
-_WHOLE = {"stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed", "finished"}
+_WHOLE = {"stop", "stop_token", "stop_sequence", "eos", "eos_token", "end", "end_turn", "complete", "completed"}
 _FILTERED = {"content_filter", "safety", "blocklist", "prohibited_content", "recitation", "refusal"}
 _TEXT = ("text", "output_text")
 # Of an answer that is not understood: enough to see what it is.
