@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 # How servers call the end of an answer that is whole. Any other word may mean that it was cut off.
-_WHOLE = {"stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed", "finished"}
+_WHOLE = {"stop", "stop_token", "stop_sequence", "eos", "eos_token", "end", "end_turn", "complete", "completed"}
 _FILTERED = {"content_filter", "safety", "blocklist", "prohibited_content", "recitation", "refusal"}
 _TEXT = ("text", "output_text")
 # Of an answer that is not understood: enough to see what it is.
-_KEPT_CHARACTERS = 2000
+_KEPT_CHARACTERS, _NAME_CHARACTERS = 2000, 100
 
 
 class _Message(BaseModel):
@@ -85,7 +85,7 @@ def read_completion(content: bytes) -> Completion | Unknown | None:
     except (ValidationError, TypeError) as error:
         raw = sound(content[: 4 * _KEPT_CHARACTERS].decode("utf-8", "replace"))[:_KEPT_CHARACTERS]
         return Unknown(raw, found.get("usage") if isinstance(found, dict) else None, _shape(found, error))
-    who = " ".join(sound(name) for name in (answer.model, answer.system_fingerprint) if isinstance(name, str) and name)
+    who = " ".join(filter(None, (_name(answer.model), _name(answer.system_fingerprint))))
     return Completion(choices, answer.usage, who or None)
 
 
@@ -101,6 +101,11 @@ def read_json(content: bytes) -> JsonValue:
 def sound(text: str) -> str:
     """Return a text without halves of characters, which no table takes."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _name(said: JsonValue) -> str:
+    """Return what a server calls itself, in one short line: it goes into manifests."""
+    return "".join(filter(str.isprintable, said))[:_NAME_CHARACTERS] if isinstance(said, str) else ""
 
 
 def _place(choice: _Choice) -> int:

@@ -47,6 +47,7 @@ _NEAR = 60
 # "1. The plot …" begins a list where another line does so too.
 _LISTED = re.compile(r"(?:\A|\n)[^\S\n]*[*_(]*(?:\d{1,3}|[a-z])[.)][*_]*[^\S\n]+\S")
 _ITEM = re.compile(r"[.)][*_]*[^\S\n]+\S")
+_FRACTION = re.compile(r"\d[.,:/-]\Z")
 # In characters: an answer to a labelling question has a few, and reading takes time.
 _LONGEST = 20_000
 _LAST_WORD = re.compile(r"\w{2,40}\Z")
@@ -136,7 +137,8 @@ class _Said:
         first = next(mention for mention in self.mentions if mention.label == label)
         if first.start > self.begins or not _AFTER.match(self.text, first.end):
             return False
-        if _is_prose(label) and _ITEM.match(self.text, first.end):  # the first of a list, perhaps
+        # The first of a list, perhaps, or a number whose fraction is missing.
+        if _is_prose(label) and (_ITEM.match(self.text, first.end) or _FRACTION.search(self.text, first.end - 1)):
             return False
         others = [bare(other) for other in labels if other != label]
         begun = _LAST_WORD.search(self.text)

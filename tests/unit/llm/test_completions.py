@@ -225,6 +225,11 @@ def test_an_error_under_a_good_status_is_the_error(
     assert llm.asked["text 2"] == asked
 
 
+def test_whom_a_server_says_it_is_is_told_in_one_short_line(annotator: ServedAnnotator, llm: FakeLlm) -> None:
+    llm.say = lambda text: {**chat_answer("positive"), "model": "\x1b[1mm\n" + "x" * 1000, "system_fingerprint": 7}
+    assert annotator.annotate(["text 2"])[0].answered_by == "[1mm" + "x" * 96
+
+
 def test_a_thought_beside_the_answer_and_one_in_it_are_not_read(annotator: ServedAnnotator, llm: FakeLlm) -> None:
     body = chat_answer("negative, no.</think>\n\nPositive.")
     body["choices"][0]["message"] |= {"reasoning_content": "negative", "reasoning": "negative"}

@@ -255,6 +255,7 @@ CUT = [
     ("very", ("very", "very positive"), "cut_off"),
     ("1", ("1", "10"), "cut_off"),
     ("1. The film", ZERO_ONE, "cut_off"),
+    ("0.", ZERO_ONE, "cut_off"),
     ("1", ZERO_ONE, "1"),
     ("<think>It is positive", SENTIMENT, "cut_off"),
     ("", SENTIMENT, "cut_off"),
