@@ -36,9 +36,8 @@ DEEDS: dict[str, tuple[Deed, str]] = {
 }
 ALL = pytest.mark.parametrize(("deed", "said"), DEEDS.values(), ids=DEEDS)
 # What is no version any more, so that a candidate has nothing to beat.
-GONE = pytest.mark.parametrize(
-    "deed", [DEEDS[name][0] for name in ("version deleted", "model renamed", "model deleted")]
-)
+LOST = ("version deleted", "model renamed", "model deleted")
+GONE = pytest.mark.parametrize("deed", [DEEDS[name][0] for name in LOST], ids=LOST)
 
 
 @pytest.fixture
