@@ -22,7 +22,8 @@ from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, TableName
 from llambert_etl.settings import Settings
 
-_ATTEMPTS = 10
+# At midnight every task writes its day, and each commit puts off all others that are on their way.
+_ATTEMPTS = 30
 _HEAD = "_head"
 
 
