@@ -88,7 +88,7 @@ def missing(storage: Storage, table: TableName, staged: StagedFiles, oldest: int
 
     def stands(file: StagedFile) -> bool:
         info = found.get(storage.path(f"{table}/{file.key}"))
-        return info is not None and info.size == file.bytes and info.mtime.timestamp() * 1000 >= oldest
+        return info is not None and info.size == file.bytes and int(info.mtime.timestamp() * 1000) >= oldest
 
     return [file.key for file in staged.files if not stands(file)]
 

@@ -24,7 +24,8 @@ from llambert_etl.settings import Settings
 
 Account = Callable[[pa.Table], Manifest]
 
-_ATTEMPTS = 10
+# At midnight every task writes its day, and each commit puts off all others that are on their way.
+_ATTEMPTS = 30
 _CHUNK_ROWS = 20_000
 _HEAD = "_head"
 

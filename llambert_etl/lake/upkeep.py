@@ -100,7 +100,9 @@ def _needless(lake: Lake, table: TableName, delta: DeltaTable, before: datetime.
     # Delta counts back from this machine's clock, and names again what is deleted already, as long as its log does.
     hours = math.ceil((datetime.datetime.now(datetime.UTC) - before) / datetime.timedelta(hours=1))
     named = set(delta.vacuum(hours, dry_run=True, full=True))
-    return [info for key, info in lake.storage.below(table).items() if key in named and info.mtime < before]
+    # In milliseconds, as the horizon is: a writer takes for whole what is no older than that.
+    oldest, found = _milliseconds(before), lake.storage.below(table)
+    return [info for key, info in found.items() if key in named and _milliseconds(info.mtime) < oldest]
 
 
 def _folder(info: pafs.FileInfo) -> str:
