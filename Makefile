@@ -35,7 +35,7 @@ verify-browser: setup ## look at every page of the demo's state in Debian's chro
 	@$(BIN)/python -m pytest tests/verify_browser --record
 
 bench: setup ## measure quality and throughput on an idle machine; write docs/evidence
-	@for name in annotate label quality; do $(BIN)/python -m benchmarks.$$name || exit; done
+	@for name in annotate label quality rare; do $(BIN)/python -m benchmarks.$$name || exit; done
 
 demo: setup ## run the whole loop on real reviews, scheduled by a real Airflow
 	@$(BIN)/python -m llambert_etl.demo

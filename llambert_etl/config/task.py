@@ -117,6 +117,12 @@ class Encoder(Part):
     )
     seed: Seed = Field(default=42, description="of the dev split, the new head and the order of batches")
 
+    def identity(self) -> dict[str, object]:
+        """Return what tells one training on the same rows from another."""
+        fields = self.model_dump(mode="json")
+        # Class weights were clipped away once: what was trained so is not what they give now.
+        return fields | {"class_weights": "unclipped"} if self.class_weights else fields
+
 
 # A label need not have more than this part of what is to be expected of it: days differ, and so do samples.
 _PART = 0.5

@@ -175,7 +175,7 @@ def _run_key(
     task: LabellingTask, partition: Partition, strategy: Strategy, stages: list[pl.DataFrame], test: pl.DataFrame
 ) -> str:
     rows = [stage.drop("text").rows() for stage in [*stages, test]]
-    recipe = task.encoder.model_dump(mode="json")
+    recipe = task.encoder.identity()
     return fingerprint([task.name, list(task.labels.items()), recipe, partition, strategy, rows])
 
 

@@ -105,7 +105,7 @@ class Points:
 
     def _key(self, point: Point, stages: Sequence[pl.DataFrame]) -> str:
         rows = [frame.drop("text").rows() for frame in (*stages, self._test)]
-        recipe = point.recipe.model_dump(mode="json", exclude={"strategy"})
+        recipe = {name: value for name, value in point.recipe.identity().items() if name != "strategy"}
         labels = list(self._task.labels)
         return f"_studies/{self._task.name}/{fingerprint([_VERSION, labels, recipe, rows])}.json"
 

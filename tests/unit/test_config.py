@@ -129,6 +129,12 @@ def test_many_labels_need_no_floor_of_their_own() -> None:
     assert set(floors.values()) == {0.0125}
 
 
+def test_only_a_training_with_class_weights_is_another_than_it_was_when_they_were_clipped_away() -> None:
+    plain, weighted = (make_task(encoder={"class_weights": weights}).encoder for weights in (False, True))
+    assert plain.identity() == plain.model_dump(mode="json")
+    assert weighted.identity() != weighted.model_dump(mode="json")
+
+
 def test_a_gate_that_is_left_out_leaves_the_hash_as_it_is() -> None:
     plain, lowered = make_task(), make_task(gates={"min_label_f1": {"positive": 0.5}})
     assert "min_label_f1" not in plain.gates.model_dump()
