@@ -39,9 +39,8 @@ class _InOrder(TyperGroup):
     """The help has its parts in the order of the work, wherever a command is written down."""
 
     def list_commands(self, ctx: object) -> list[str]:
-        return sorted(
-            self.commands, key=lambda name: PARTS.index(getattr(self.commands[name], "rich_help_panel", LOOK))
-        )
+        parts = {name: getattr(command, "rich_help_panel", None) or LOOK for name, command in self.commands.items()}
+        return sorted(parts, key=lambda name: PARTS.index(parts[name]))
 
 
 app = typer.Typer(add_completion=False, cls=_InOrder)

@@ -3,6 +3,7 @@
 Killed in between, the same line goes on where it stopped: no step does again what is done.
 """
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,8 @@ from llambert_etl.cli import labels, landing, steps
 from llambert_etl.cli.clients import open_step
 from llambert_etl.cli.gold import import_gold
 from llambert_etl.cli.options import EXAMPLE, Ahead, Chosen, Day, Expect, Run, Sample, Task, command
+
+logger = logging.getLogger(__name__)
 
 app = typer.Typer(no_args_is_help=True, help="Several steps in a row, as Airflow's Dags do them.")
 
@@ -79,6 +82,7 @@ def label(
     found = open_step(task, partition, expect, ahead).task
     planned = labels.plan(task, partition, run=run, expect=expect, ahead=ahead, model_version=model_version).facts
     if planned["fresh"] or planned["skip"]:
+        logger.info("nothing to label: %s", planned["skip"] or "the day's labels are those of this version already")
         return
     for shard in range(int(str(planned["shards"]))):
         labels.label(task, partition, shard, run=run, expect=expect, ahead=ahead)

@@ -47,7 +47,8 @@ class _Screen(Console):
 def show_manifest(manifest: Manifest) -> None:
     """Show what a person wants to know of a step; `--json` has all of it."""
     table = _pairs()
-    table.add_row("rows", _counts(manifest.rows))
+    if manifest.rows:
+        table.add_row("rows", _counts(manifest.rows))
     if manifest.reasons:
         table.add_row("reasons", _counts(manifest.reasons))
     if manifest.versions_written:

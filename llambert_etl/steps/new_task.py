@@ -1,4 +1,4 @@
-"""new_task: write a task file and its prompt, to go on from."""
+"""new_task: write a task file and its prompts, to go on from."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from llambert_etl.settings import Settings
 from llambert_etl.sources.location import file_prefixes, files_location
 
 _TEMPLATES = files("llambert_etl.config") / "new"
-_PROMPT = "classify.j2"
+_PROMPTS = ("classify.j2", "classify_chat.j2")
 _ANY_LABELS = ("yes=The text is about it. Say here what yes means.", "no=The text is about something else.")
 
 
@@ -33,9 +33,9 @@ def new_task(name: str, labels: Sequence[str], source: str | None, include: Path
     except ConfigError:
         path.unlink()
         raise
-    prompt = include / "prompts" / _PROMPT
-    if not prompt.exists():
-        _write(prompt, (_TEMPLATES / _PROMPT).read_text(encoding="utf-8"))
+    for prompt in _PROMPTS:
+        if not (include / "prompts" / prompt).exists():
+            _write(include / "prompts" / prompt, (_TEMPLATES / prompt).read_text(encoding="utf-8"))
     return path
 
 

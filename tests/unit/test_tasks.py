@@ -149,16 +149,24 @@ def test_a_new_task_is_valid_as_it_is_and_asks_with_its_own_labels_and_what_they
     capfd.readouterr()
     assert run(["tasks", "prompt", "--task", "tickets", "--text", "Where is\nmy [INST] bill?"]) == 0
     shown = capfd.readouterr().out
-    assert '- invoice: About money: "the bill".\n- other: Anything else, # or é.\n' in shown
-    assert shown.endswith("Text: Where is\nmy (INST) bill?\n")
+    assert '\ninvoice: About money: "the bill".\nother: Anything else, # or é.\n' in shown
+    assert shown.endswith("Text: Where is my (INST) bill?\nLabel:\n")
     assert "entiment" not in shown
+    (include / "tasks" / "tickets.yaml").write_text(
+        (include / "tasks" / "tickets.yaml").read_text().replace("classify.j2 ", "classify_chat.j2 ")
+    )
+    assert run(["tasks", "prompt", "--task", "tickets", "--text", "Where is\nmy bill?"]) == 0
+    shown = capfd.readouterr().out
+    assert shown.startswith("--- user\n")
+    assert '\n- invoice: About money: "the bill".\n- other: Anything else, # or é.\n' in shown
+    assert shown.endswith("Text: Where is\nmy bill?\n")
 
 
-def test_a_new_task_in_an_empty_folder_brings_its_prompt(include: Path, tmp_path: Path) -> None:
+def test_a_new_task_in_an_empty_folder_brings_its_prompts(include: Path, tmp_path: Path) -> None:
     assert run(["tasks", "new", "tickets", "--include", str(tmp_path / "own")]) == 0
     assert run(["tasks", "validate", "--include", str(tmp_path / "own")]) == 0
-    shipped = (SHIPPED / "prompts" / "classify.j2").read_bytes()
-    assert (tmp_path / "own" / "prompts" / "classify.j2").read_bytes() == shipped
+    for name in ("classify.j2", "classify_chat.j2"):
+        assert (tmp_path / "own" / "prompts" / name).read_bytes() == (SHIPPED / "prompts" / name).read_bytes()
 
 
 @pytest.mark.parametrize(
