@@ -43,7 +43,7 @@ def make(folder: Path) -> None:
     put(lake, "reviews", [{"task": TASK.name, **text, "stratum": "random", "label": "negative"}], TASK)
     for day, run in ((DAY, "r1"), (NEXT, "r2")):
         planned(lake, settings, day, run)
-        run_shards(lake, TASK, day, run, Parity(2))
+        run_shards(lake, TASK, settings, day, run, Parity(2))
         if day == DAY:
             finish(lake, TASK, day, run)
     check_labels(TASK, NEXT, run="r2", lake=lake, prompt_hash="p")

@@ -27,7 +27,7 @@ def test_a_text_that_is_not_its_hash_is_refused_wherever_it_is_read(tmp_path: Pa
     uses: list[Callable[[], object]] = [
         lambda: sample(as_of(lake, task.name, DAY), 5, 1),
         lambda: known_gold(task, lake, DAY),
-        lambda: run_shards(lake, task, DAY, "r1", Parity(2)),
+        lambda: run_shards(lake, task, settings, DAY, "r1", Parity(2)),
     ]
     for use in uses:
         with pytest.raises(

@@ -41,9 +41,9 @@ def _deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (
             ["label", "--task", "movie_sentiment", "--shard", "0", *DAY],
             78,
-            "has no plan of the last 7 days: run `llambert plan`",
+            "has no plan: run `llambert plan`",
         ),
-        (["publish", "--task", "movie_sentiment", *DAY], 78, "has no plan of the last 7 days: run `llambert plan`"),
+        (["publish", "--task", "movie_sentiment", *DAY], 78, "has no plan: run `llambert plan`"),
         (["train", "--task", "movie_sentiment", "--strategy", "magic", *DAY], 78, "'magic' is not one of"),
         (
             ["review", "export", "to", "--task", "movie_sentiment", "--size", "0", *DAY],

@@ -47,7 +47,7 @@ def staged(lake: Lake) -> list[Path]:
 
 
 def notes(lake: Lake, name: str) -> list[Path]:
-    return sorted(Path(lake.uri, "_staging", TASK.name).rglob(name))
+    return sorted(path for path in Path(lake.uri, "_staging", TASK.name).rglob(name) if path.is_file())
 
 
 def grow_old(*paths: Path, days: int = RETENTION.days + 1) -> None:
@@ -61,7 +61,7 @@ def test_a_shard_whose_file_is_lost_is_named_and_can_be_labelled_again(
     lake: Lake, settings: Settings, damage: str, step: str
 ) -> None:
     planned(lake, settings)
-    run_shards(lake, TASK, DAY, "r1", Parity(2))
+    run_shards(lake, TASK, settings, DAY, "r1", Parity(2))
     if step == "publish":
         check_labels(TASK, DAY, run="r1", lake=lake, prompt_hash="p")
     (lost,) = Path(lake.uri, "labels").glob("task=*/*/shard-1-*.parquet")
@@ -70,7 +70,7 @@ def test_a_shard_whose_file_is_lost_is_named_and_can_be_labelled_again(
         finish(lake, TASK, DAY, "r1") if step == "check" else publish(TASK, DAY, run="r1", lake=lake)
     assert len(labels(lake, TASK)) == 1, "what was served stays served"
     again = Parity(2)
-    run_shards(lake, TASK, DAY, "r1", again)
+    run_shards(lake, TASK, settings, DAY, "r1", again)
     assert 0 < len(again.asked) < 12, "only the lost shard is labelled again"
     finish(lake, TASK, DAY, "r1")
     assert len(labels(lake, TASK)) == 12
@@ -78,7 +78,7 @@ def test_a_shard_whose_file_is_lost_is_named_and_can_be_labelled_again(
 
 def test_a_run_planned_before_the_retention_is_refused_and_can_be_planned_again(lake: Lake, settings: Settings) -> None:
     planned(lake, settings)
-    run_shards(lake, TASK, DAY, "r1", Parity(2))
+    run_shards(lake, TASK, settings, DAY, "r1", Parity(2))
     check_labels(TASK, DAY, run="r1", lake=lake, prompt_hash="p")
     grow_old(*notes(lake, "plan.json"))
     with pytest.raises(ConfigError, match=r"'r1' .*has no plan: run `llambert plan` .*, for a plan counts for 7 days"):
@@ -99,7 +99,7 @@ def test_a_plan_that_is_gone_on_with_keeps_its_age(lake: Lake, settings: Setting
 
 def test_maintain_leaves_the_files_of_a_run_that_may_be_published(lake: Lake, settings: Settings) -> None:
     planned(lake, settings)
-    run_shards(lake, TASK, DAY, "r1", Parity(2))
+    run_shards(lake, TASK, settings, DAY, "r1", Parity(2))
     check_labels(TASK, DAY, run="r1", lake=lake, prompt_hash="p")
     files = staged(lake)
     grow_old(*files, days=20)
@@ -111,11 +111,12 @@ def test_maintain_leaves_the_files_of_a_run_that_may_be_published(lake: Lake, se
 
 def test_maintain_drops_an_old_run_whole_its_notes_and_its_files(lake: Lake, settings: Settings) -> None:
     planned(lake, settings)
-    run_shards(lake, TASK, DAY, "r1", Parity(2))
+    run_shards(lake, TASK, settings, DAY, "r1", Parity(2))
     files = staged(lake)
-    grow_old(*files, *notes(lake, "plan.json"))
+    written = notes(lake, "*")
+    grow_old(*files, *written)
     removed = maintain(lake=lake, settings=settings)
-    assert (removed["staging notes"]["removed"], removed["labels"]["removed"]) == (7, len(files))
-    assert (staged(lake), notes(lake, "*.json")) == ([], [])
+    assert (removed["staging notes"]["removed"], removed["labels"]["removed"]) == (len(written), len(files))
+    assert (staged(lake), notes(lake, "*")) == ([], [])
     label_run(lake, TASK, Shelf(TASK, 1), settings)
     assert len(labels(lake, TASK)) == 12

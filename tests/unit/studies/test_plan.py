@@ -45,7 +45,7 @@ def test_seeds_that_are_no_different_numbers_are_refused(tmp_path: Path, seeds: 
         ("strategies: {compare: [llm, gold, llm]}", "strategies.compare: ['llm', 'gold', 'llm'] names one twice"),
         ("mislabelling: {shares: [0, 0.1, 0.0]}", "mislabelling.shares: [0.0, 0.1, 0.0] names one twice"),
         ("prompts: {shots: [2, 2]}", "prompts.shots: [2, 2] names one twice"),
-        ("sizes: {}", "remove it or mend its spelling"),
+        ("sizes: {}", "unknown field; did you mean 'size'?"),
         ("mislabelling: {shares: [1.5]}", "mislabelling.shares.0"),
         ("mislabelling: {shares: [0.1, 0.2]}", "mislabelling.shares: add 0.0"),
         ("strategies: {compare: [silver]}", "strategies.compare.0"),
