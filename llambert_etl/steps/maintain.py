@@ -4,6 +4,7 @@ import datetime
 import logging
 
 from llambert_etl import copies
+from llambert_etl.encoder import kept
 from llambert_etl.exports.snapshots import drop_old_snapshots
 from llambert_etl.lake import Lake
 from llambert_etl.models import drop_unused
@@ -26,6 +27,7 @@ def maintain(*, lake: Lake, settings: Settings, days: int = RETENTION_DAYS) -> d
     done["staging notes"] = {"merged": 0, "removed": lake.drop_notes(oldest)}
     done["exports"] = {"merged": 0, "removed": drop_old_snapshots(lake, oldest)}
     done["models"] = {"merged": 0, "removed": drop_unused(lake, oldest)}
+    done["checkpoints"] = {"merged": 0, "removed": kept.drop_old(lake, oldest)}
     local = sum(copies.drop_unused(root, oldest) for root in (settings.model_cache, settings.candidates))
     done["local copies"] = {"merged": 0, "removed": local}
     return done
