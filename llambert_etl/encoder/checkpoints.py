@@ -101,8 +101,8 @@ class Checkpoints:
         if self.folder is None:
             return
         part = self.folder / f"{name}.part"
-        # Cloned: weights may share their memory, which the format does not have.
-        alone = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in tensors.items()}
+        # Copied: weights may share their memory, which the format does not have.
+        alone = {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()}
         save_file(alone, part, {"told": json.dumps(told)})
         part.rename(self.folder / f"{name}.safetensors")
         self.written()
