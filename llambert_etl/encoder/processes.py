@@ -88,6 +88,7 @@ def _run(count: int, job: Job, look: Callable[[], None]) -> None:
         while None in (noticed := [child.poll() for child in children]) and not any(noticed):
             look()
             time.sleep(_POLL_SECONDS)
+        look()
     finally:
         for child in children:
             _end(child)

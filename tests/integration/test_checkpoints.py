@@ -51,7 +51,7 @@ class Stops(Folder):
         (1, "stage-1-epoch-", {}),
         (1, "stage-0-epoch-", {"patience": 4, "attention_dropout": 0.1}),
         (1, "stage-1-epoch-", {"patience": 4, "average_stages": False}),
-        (2, "stage-", {}),
+        pytest.param(2, "stage-", {}, marks=pytest.mark.timeout(600)),  # six processes are started in turn
     ],
     ids=["first stage", "stage that is averaged", "with patience", "later with patience", "two processes"],
 )
