@@ -149,6 +149,11 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="GPU number or `cpu` -> memory that an LLM's weights may take, as 70GiB; the rest stays on disk",
     )
+    checkpoint_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        description="`train` keeps where it stands at the end of an epoch, unless it did so less than this before",
+    )
     train_processes: int | None = Field(
         default=None, gt=0, description="processes that share a training; one for each GPU where left out"
     )

@@ -35,7 +35,7 @@ _WORDS = ("good", "bad", "fine", "poor", "film", "the", "a")
 
 def bert(labels: tuple[str, ...] = LABELS) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     config = BertConfig(
-        vocab_size=len(_wordpieces()),
+        vocab_size=len(wordpieces()),
         hidden_size=16,
         num_hidden_layers=1,
         num_attention_heads=2,
@@ -48,7 +48,7 @@ def bert(labels: tuple[str, ...] = LABELS) -> tuple[PreTrainedModel, PreTrainedT
 
 def distilbert(labels: tuple[str, ...] = LABELS) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     config = DistilBertConfig(
-        vocab_size=len(_wordpieces()),
+        vocab_size=len(wordpieces()),
         dim=16,
         n_layers=1,
         n_heads=2,
@@ -140,7 +140,7 @@ def _names(labels: tuple[str, ...]) -> dict[str, object]:
 
 
 @functools.cache
-def _wordpieces() -> tuple[str, ...]:
+def wordpieces() -> tuple[str, ...]:
     return (
         *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
         *_WORDS,
@@ -150,4 +150,4 @@ def _wordpieces() -> tuple[str, ...]:
 
 
 def _wordpiece_tokenizer() -> PreTrainedTokenizerBase:
-    return BertTokenizer(vocab={piece: index for index, piece in enumerate(_wordpieces())})
+    return BertTokenizer(vocab={piece: index for index, piece in enumerate(wordpieces())})

@@ -7,6 +7,7 @@ from llambert_etl.config import LabellingTask
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.labelling import Plan
 from llambert_etl.lake import Lake
+from llambert_etl.manifest import Manifest
 from llambert_etl.models import fetch
 from llambert_etl.partition import Partition
 from llambert_etl.registry import Registry
@@ -36,7 +37,11 @@ class School:
             frames.put(self.lake, "gold", frames.gold(self.task, numbers, split), self.task)
 
     def train(self, strategy: str, **options: Any) -> dict[str, Any]:
-        done = train(
+        return dict(self.account(strategy, **options).facts)
+
+    def account(self, strategy: str, **options: Any) -> Manifest:
+        """Train; return what the step says of it."""
+        return train(
             self.task,
             DAY,
             run=options.pop("run", "night"),
@@ -47,7 +52,6 @@ class School:
             strategy=strategy,  # type: ignore[arg-type]
             **options,
         )
-        return dict(done.facts)
 
     def label(self, version: int) -> dict[str, int]:
         """Label the day with a version of the registry; return how many rows have which label."""

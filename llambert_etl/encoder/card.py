@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from llambert_etl.errors import DataError
 
@@ -10,10 +11,15 @@ CARD = "llambert.json"
 RECIPE = "recipe.json"  # beside it where it was trained; no part of what is registered
 
 
+# On which side the shorter texts of a batch are padded, or `full`: every text to `max_length`, whatever is beside it.
+Padding = Literal["right", "left", "full"]
+
+
 @dataclass(frozen=True)
 class Card:
     labels: tuple[str, ...]
     max_length: int
+    padding: Padding = "right"
 
     def write(self, folder: Path) -> None:
         (folder / CARD).write_text(json.dumps(asdict(self), ensure_ascii=False), encoding="utf-8")
@@ -32,4 +38,6 @@ def read_card(folder: Path) -> Card:
         ) from error
     if len(card.labels) < 2 or not isinstance(card.max_length, int) or card.max_length <= 0:
         raise DataError(f"{path}: needs two labels or more and a positive max_length; found {card}")
+    if card.padding not in get_args(Padding):
+        raise DataError(f"{path}: padding is {card.padding!r}, which is none of {get_args(Padding)}; train again")
     return card

@@ -18,7 +18,8 @@ from transformers import (
 
 from llambert_etl.batching import by_length, side_by_side
 from llambert_etl.encoder.card import Card, read_card
-from llambert_etl.encoder.precision import device, native_bf16, room_on_device
+from llambert_etl.encoder.inputs import pad, token_ids
+from llambert_etl.encoder.precision import bf16_for, device, room_on_device
 from llambert_etl.errors import DataError
 
 _WINDOW = 8_192  # texts tokenised at once, so that memory does not follow the length of the list
@@ -34,7 +35,7 @@ class Encoder:
         self._card, self._tokenizer, self._device = card, tokenizer, device()
         with room_on_device(_REMEDY):
             self._model = model.to(self._device).eval()  # type: ignore[arg-type]
-        self._bf16 = native_bf16()
+        self._bf16 = bf16_for(model)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -50,7 +51,8 @@ class Encoder:
         safe = {"local_files_only": True, "trust_remote_code": False}
         model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True, **safe)
         # A document that contains "[SEP]" would else end its own sequence.
-        return cls(model, AutoTokenizer.from_pretrained(folder, split_special_tokens=True, **safe), card)
+        tokenizer = AutoTokenizer.from_pretrained(folder, split_special_tokens=True, truncation_side="right", **safe)
+        return cls(model, tokenizer, card)
 
     def predict(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
         """Return calibrated probabilities (n, k), columns in the order of `labels`."""
@@ -59,9 +61,10 @@ class Encoder:
     def logits(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
         out = np.empty((len(texts), len(self.labels)), dtype=np.float64)
         for start in range(0, len(texts), _WINDOW):
-            window = list(texts[start : start + _WINDOW])
-            rows = self._tokenizer(window, truncation=True, max_length=self._card.max_length)["input_ids"]
-            batches = by_length([len(row) for row in rows], _BATCH_TOKENS[self._device.type])
+            window = texts[start : start + _WINDOW]
+            rows = token_ids(self._tokenizer, window, self._card.max_length)
+            widths = [self._card.max_length if self._card.padding == "full" else len(row) for row in rows]
+            batches = by_length(widths, _BATCH_TOKENS[self._device.type])
             inputs = [[rows[index] for index in batch] for batch in batches]
             for batch, logits in zip(batches, side_by_side(self._forward, inputs, self._device), strict=True):
                 out[[start + index for index in batch]] = logits
@@ -69,7 +72,7 @@ class Encoder:
 
     @torch.inference_mode()
     def _forward(self, rows: list[list[int]]) -> npt.NDArray[np.float64]:
-        padded = self._tokenizer.pad({"input_ids": rows}, return_tensors="pt")
+        padded = pad(self._tokenizer, rows, self._card.padding, self._card.max_length)
         with (
             room_on_device(_REMEDY),
             torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16),

@@ -4,11 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from safetensors.torch import load_model, save_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from llambert_etl.config import Encoder as Recipe
+from llambert_etl.encoder.card import Padding
+from llambert_etl.encoder.checkpoints import Checkpoints
 from llambert_etl.encoder.rows import Stage, read_stage
 from llambert_etl.errors import ConfigError, DataError, LlambertError, TransientError
 
@@ -18,7 +20,13 @@ class Job:
     folder: Path
 
     def write(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stages: Sequence[Stage], recipe: Recipe
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        stages: Sequence[Stage],
+        recipe: Recipe,
+        padding: Padding,
+        checkpoints: Checkpoints,
     ) -> None:
         """Give every process the same start: the new head is random, and a hub may be asked by one alone."""
         model.save_pretrained(self.folder / "start")
@@ -26,6 +34,8 @@ class Job:
         for number, stage in enumerate(stages):
             stage.write(self.folder / f"rows-{number}")
         (self.folder / "recipe.json").write_text(recipe.model_dump_json(), encoding="utf-8")
+        told = {"padding": padding, "checkpoints": str(checkpoints.folder), "seconds": checkpoints.seconds}
+        (self.folder / "told.json").write_text(json.dumps(told), encoding="utf-8")
 
     def start(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         safe = {"local_files_only": True, "trust_remote_code": False}
@@ -38,14 +48,14 @@ class Job:
     def recipe(self) -> Recipe:
         return Recipe.model_validate_json((self.folder / "recipe.json").read_bytes())
 
-    def end_stage(self, number: int, model: PreTrainedModel, score: float) -> None:
-        save_model(model, str(self.folder / f"stage-{number}.safetensors"))
-        (self.folder / f"stage-{number}.json").write_text(json.dumps(score), encoding="utf-8")
+    def padding(self) -> Padding:
+        found: Padding = self._told()["padding"]
+        return found
 
-    def take_stage(self, number: int, model: PreTrainedModel) -> float:
-        """Return the score of a stage, and give `model` the weights that it ended with."""
-        load_model(model, self.folder / f"stage-{number}.safetensors")
-        return float(json.loads((self.folder / f"stage-{number}.json").read_text(encoding="utf-8")))
+    def checkpoints(self, rank: int) -> Checkpoints:
+        """Return those that all processes go on from and the first one writes."""
+        told = self._told()
+        return Checkpoints(Path(told["checkpoints"]), told["seconds"], writes=rank == 0)
 
     def fail(self, rank: int, error: LlambertError) -> None:
         words = {"exit_code": error.exit_code, "message": str(error)}
@@ -58,3 +68,7 @@ class Job:
             words = json.loads(path.read_text(encoding="utf-8"))
             return kinds[words["exit_code"]](words["message"])
         return None
+
+    def _told(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads((self.folder / "told.json").read_text(encoding="utf-8"))
+        return told

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from transformers import PreTrainedModel
 
 from llambert_etl.errors import TransientError
 
@@ -17,6 +18,16 @@ def native_bf16() -> bool:
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+# Under autocast DeBERTa (not v2) fills a mask in bf16 with the least number of fp32, and X-MOD puts numbers of one kind
+# among those of the other: torch refuses both.
+_FP32_ONLY = ("deberta", "xmod")
+
+
+def bf16_for(model: PreTrainedModel) -> bool:
+    """Tell whether this model is to reckon in bf16 here."""
+    return native_bf16() and model.config.model_type not in _FP32_ONLY
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -15,8 +15,11 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llambert_etl.config import Encoder as Recipe
+from llambert_etl.encoder.card import Padding
+from llambert_etl.encoder.checkpoints import Checkpoints
 from llambert_etl.encoder.job import Job
 from llambert_etl.encoder.rows import Stage
+from llambert_etl.encoder.stages import run_stages
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.settings import Settings, computing_environment
 
@@ -53,7 +56,13 @@ def process_count(recipe: Recipe, settings: Settings) -> int:
 
 
 def train_together(
-    count: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stages: Sequence[Stage], recipe: Recipe
+    count: int,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    stages: Sequence[Stage],
+    recipe: Recipe,
+    padding: Padding,
+    checkpoints: Checkpoints,
 ) -> Iterator[float]:
     """Do what `run_stages` does, in `count` processes; all stages are over before the first score is given.
 
@@ -61,14 +70,14 @@ def train_together(
     """
     with tempfile.TemporaryDirectory() as scratch:
         job = Job(Path(scratch))
-        job.write(model, tokenizer, stages, recipe)
-        _run(count, job)
-        for number in range(len(stages)):
-            yield job.take_stage(number, model)
+        job.write(model, tokenizer, stages, recipe, padding, checkpoints)
+        _run(count, job, checkpoints.written)
+        # Here all of them are over, so each is taken and none is trained.
+        yield from run_stages(model, tokenizer, stages, recipe, padding, checkpoints)
 
 
-def _run(count: int, job: Job) -> None:
-    """Run the processes to their end. However this one ends, they end with it."""
+def _run(count: int, job: Job, look: Callable[[], None]) -> None:
+    """Run the processes to their end, and `look` at what they write. However this one ends, they end with it."""
     logger.info("training in %d processes", count)
     children: list[subprocess.Popen[str]] = []
     try:
@@ -77,7 +86,9 @@ def _run(count: int, job: Job) -> None:
         teller = threading.Thread(target=_tell, args=(children[0].stdout,))
         teller.start()
         while None in (noticed := [child.poll() for child in children]) and not any(noticed):
+            look()
             time.sleep(_POLL_SECONDS)
+        look()
     finally:
         for child in children:
             _end(child)

@@ -3,8 +3,8 @@
 import logging
 import math
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -18,23 +18,24 @@ from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from llambert_etl.config import Encoder as Recipe
-from llambert_etl.encoder.precision import native_bf16, room_on_device
+from llambert_etl.encoder.card import Padding
+from llambert_etl.encoder.checkpoints import Checkpoints, Standing
+from llambert_etl.encoder.inputs import token_ids
+from llambert_etl.encoder.precision import bf16_for, room_on_device
 from llambert_etl.encoder.rows import Labelled, Stage, Target
-from llambert_etl.errors import DataError
+from llambert_etl.encoder.sampling import FullBatches
+from llambert_etl.encoder.watch import Keep, Watch, copy_of
 
 logger = logging.getLogger(__name__)
 
 # From these widths on: what RoBERTa-large (arXiv:1907.11692) and BERT-base (arXiv:1810.04805) were tuned among was 1e-5
 # to 3e-5 and 2e-5 to 5e-5.
-_LEARNING_RATES = {1024: 1e-5, 768: 2e-5}
+_BASE = 768
+_LEARNING_RATES = {1024: 1e-5, _BASE: 2e-5}
 # Small BERTs were tuned among 3e-5 to 3e-4 (arXiv:1908.08962): the longer the training, the lower the best rate
 # (arXiv:2409.19913). With the highest one, thousands of steps learn an LLM's mistakes by heart.
 _SMALL_RATE, _SMALL_STEPS, _SMALL_DECAY = 1e-4, 200, 0.32
@@ -62,19 +63,25 @@ def learning_rate(recipe: Recipe, model: PreTrainedModel, rows: int) -> float:
     """Return the recipe's learning rate, or the one that suits an encoder of this width and so many rows."""
     if recipe.learning_rate is not None:
         return recipe.learning_rate
+    hidden = getattr(model.config.get_text_config(), "hidden_size", _BASE)  # Perceiver has widths of other names
     for width, rate in _LEARNING_RATES.items():
-        if model.config.hidden_size >= width:
+        if hidden >= width:
             return rate
     steps = math.ceil(rows / recipe.batch_size) * epochs(recipe, rows, first=True)
     return _SMALL_RATE * math.pow(min(1.0, _SMALL_STEPS / steps), _SMALL_DECAY)
 
 
 def run_stages(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stages: Sequence[Stage], recipe: Recipe
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    stages: Sequence[Stage],
+    recipe: Recipe,
+    padding: Padding = "right",
+    checkpoints: Checkpoints | None = None,
 ) -> Iterator[float]:
     """Train through `stages` in turn, all at the recipe's learning rate, which must be filled in.
 
-    Yield the dev macro F1 of each, when `model` is as it ends.
+    Yield the dev macro F1 of each, when `model` is as it ends. What `checkpoints` hold is not trained again.
     """
     if recipe.frozen:
         _freeze(model)
@@ -82,7 +89,15 @@ def run_stages(
         average = recipe.average_stages and number > 0
         rounds = epochs(recipe, len(stage.train.texts), first=number == 0)
         followed = recipe.model_copy(update={"epochs": rounds, "patience": None if average else recipe.patience})
-        yield _run_stage(model, tokenizer, stage, followed, average=average)
+        saved = checkpoints or Checkpoints()
+        score = saved.take_stage(number, model)
+        if score is None:
+            keep = partial(saved.end_epoch, number)
+            score = _run_stage(
+                model, tokenizer, stage, followed, padding, average=average, keep=keep, begun=saved.take_epoch(number)
+            )
+            saved.end_stage(number, model, score)
+        yield score
 
 
 def _freeze(model: PreTrainedModel) -> None:
@@ -98,30 +113,44 @@ def _freeze(model: PreTrainedModel) -> None:
 
 @room_on_device("lower encoder.max_length, or encoder.batch_size")  # from the first: a Trainer takes the model there
 def _run_stage(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stage: Stage, recipe: Recipe, *, average: bool
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    stage: Stage,
+    recipe: Recipe,
+    padding: Padding,
+    *,
+    average: bool,
+    keep: Keep,
+    begun: Standing | None,
 ) -> float:
     classes = len(model.config.id2label or ())
     weights = _weights(stage.train, classes) if recipe.class_weights else None
-    before = _copy(model) if average else {}
-    watch = _Watch(recipe.patience)
+    before = copy_of(model) if average else {}
+    if begun is not None:
+        logger.info("going on after epoch %d, which an earlier try came to", begun.epoch)
+        model.load_state_dict(begun.model)
+    watch = Watch(recipe.patience, keep, begun)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = _Trainer(
             model=model,
-            args=_arguments(recipe, scratch, len(stage.train.texts), weights),
-            data_collator=DataCollatorWithPadding(tokenizer),
+            args=_arguments(recipe, scratch, len(stage.train.texts), weights, bf16=bf16_for(model)),
+            data_collator=DataCollatorWithPadding(
+                tokenizer, "max_length" if padding == "full" else "longest", recipe.max_length
+            ),
             train_dataset=_encode(tokenizer, stage.train.texts, stage.train.targets, recipe.max_length),
             eval_dataset=_encode(tokenizer, stage.dev.texts, stage.dev.labels, recipe.max_length),
             processing_class=tokenizer,
             compute_loss_func=_loss(stage.train, weights),
             compute_metrics=lambda prediction: _macro_f1(prediction, classes),
+            preprocess_logits_for_metrics=_logits_alone,
             callbacks=[watch],
         )
         trainer.remove_callback(PrinterCallback)  # it prints on stdout, where only the manifest belongs
-        torch.manual_seed(recipe.seed + trainer.args.process_index)  # no two processes drop the same units
+        trainer.begun = begun
         logger.info("training on %d rows with learning rate %g", len(stage.train.texts), recipe.learning_rate)
         trainer.train()
         if average:
-            model.load_state_dict(_mean(before, _copy(model)))
+            model.load_state_dict(_mean(before, copy_of(model)))
             return float(trainer.evaluate()["eval_macro_f1"])
         if watch.best:  # every process has seen the same scores and keeps the same weights
             model.load_state_dict(watch.best)
@@ -129,33 +158,32 @@ def _run_stage(
 
 
 class _Trainer(Trainer):
-    """Learns from the same rows in each step, however many processes share them."""
+    """Learns from the same rows in each step, however many processes share them and wherever it begins."""
+
+    begun: Standing | None = None
 
     def _get_train_sampler(self, train_dataset: Dataset[object] | None = None) -> Sampler[int]:
-        return _FullBatches(
-            self.args.train_batch_size * self.args.world_size,
-            dataset=self.train_dataset,
-            # Not the process's own random numbers: those part ways with the dropout of texts of other lengths.
-            generator=torch.Generator().manual_seed(self.args.seed),
-        )
+        lengths = [len(row["input_ids"]) for row in self.train_dataset]  # type: ignore[union-attr]  # a list of dicts
+        return FullBatches(self.args.train_batch_size * self.args.world_size, lengths, self.args.seed)
+
+    # Its own way of going on reads pickles, and models of a folder each.
+    def _init_training_state(self, *args: object) -> tuple[int, int]:
+        begins: tuple[int, int] = super()._init_training_state(*args)
+        if self.begun is None:
+            return begins
+        self.state.global_step, self.state.epoch = self.begun.step, float(self.begun.epoch)
+        return self.begun.epoch, 0
+
+    def _prepare_for_training(self, *args: object) -> object:
+        prepared: object = super()._prepare_for_training(*args)  # type: ignore[no-untyped-call]
+        if self.begun is not None and self.optimizer is not None and self.lr_scheduler is not None:
+            self.begun.resume(self.optimizer, self.lr_scheduler)
+        return prepared
 
 
-class _FullBatches(LengthGroupedSampler):
-    """Batches of rows of like length, in any order, the last one filled up so that it too can be dealt out evenly."""
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.lengths) / self.batch_size) * self.batch_size
-
-    def __iter__(self) -> Iterator[int]:
-        again = torch.randint(len(self.lengths), [len(self) - len(self.lengths)], generator=self.generator)
-        # They come sorted, dozens of batches at a time: a model that sees long texts first ends on the short ones.
-        rows = [*super().__iter__(), *again.tolist()]  # type: ignore[no-untyped-call]
-        batches = torch.tensor(rows).view(-1, self.batch_size)
-        return iter(batches[torch.randperm(len(batches), generator=self.generator)].flatten().tolist())
-
-
-def _copy(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+def _logits_alone(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
+    """Leave out what T5 and BART give beside them: the states of every token of the dev split."""
+    return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
 def _mean(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -164,7 +192,9 @@ def _mean(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> dict[
     }
 
 
-def _arguments(recipe: Recipe, scratch: str, rows: int, weights: torch.Tensor | None) -> TrainingArguments:
+def _arguments(
+    recipe: Recipe, scratch: str, rows: int, weights: torch.Tensor | None, *, bf16: bool
+) -> TrainingArguments:
     processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     rounds = epochs(recipe, rows, first=True)
     steps = math.ceil(rows / recipe.batch_size) * rounds
@@ -179,7 +209,7 @@ def _arguments(recipe: Recipe, scratch: str, rows: int, weights: torch.Tensor | 
         max_grad_norm=_MAX_GRAD_NORM * (1.0 if weights is None else float(weights.max())),
         # Else it multiplies the loss by the number of processes, for models that say they divide it and do not.
         average_tokens_across_devices=False,
-        bf16=native_bf16(),
+        bf16=bf16,
         use_cpu=not torch.cuda.is_available(),
         eval_strategy="epoch",
         save_strategy="no",  # the best weights are kept in memory: checkpoints would hold pickles
@@ -195,10 +225,9 @@ def _arguments(recipe: Recipe, scratch: str, rows: int, weights: torch.Tensor | 
 def _encode(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], targets: Sequence[Target], max_length: int
 ) -> list[dict[str, object]]:
-    ids = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
     return [
         {"input_ids": row, "attention_mask": [1] * len(row), "labels": target}
-        for row, target in zip(ids, targets, strict=True)
+        for row, target in zip(token_ids(tokenizer, texts, max_length), targets, strict=True)
     ]
 
 
@@ -235,44 +264,3 @@ def _loss(rows: Labelled, weights: torch.Tensor | None):  # type: ignore[no-unty
         return torch.nn.functional.cross_entropy(outputs.logits.float(), labels, on_device, reduction="none").mean()
 
     return loss
-
-
-class _Watch(TrainerCallback):
-    """Say how far training is; with `patience` stop after so many worse epochs and keep the weights of the best."""
-
-    def __init__(self, patience: int | None) -> None:
-        self.score = -1.0
-        self.best: dict[str, torch.Tensor] = {}
-        self._patience, self._worse, self._started = patience, 0, time.monotonic()
-
-    def on_log(  # type: ignore[no-untyped-def]
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs=None, **kwargs
-    ) -> None:
-        for name in ("loss", "eval_loss"):
-            if name in logs and not math.isfinite(logs[name]):
-                raise DataError(
-                    f"training: {name} is {logs[name]} at step {state.global_step}; lower encoder.learning_rate"
-                )
-        if "loss" in logs:
-            seconds = time.monotonic() - self._started
-            logger.info(
-                "step %d of %d, loss %.3f, %.0f s",
-                state.global_step,
-                state.max_steps,
-                logs["loss"],
-                seconds,
-            )
-
-    def on_evaluate(  # type: ignore[no-untyped-def]
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics=None, model=None, **kwargs
-    ) -> None:
-        score = metrics["eval_macro_f1"]
-        logger.info("epoch %.0f, dev macro F1 %.4f", state.epoch or 0, score)
-        if self._patience is None:
-            self.score = score
-            return
-        if score >= self.score:  # of epochs that the dev split cannot tell apart, the last has learnt the most
-            self.score, self._worse, self.best = score, 0, _copy(model)
-            return
-        self._worse += 1
-        control.should_training_stop = self._worse >= self._patience

@@ -21,7 +21,7 @@ _ROOT = "_hub"
 _FILES = re.compile(
     r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json|chat_template\.jinja"
     r"|(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|chat_template|vocab)\.json"
-    r"|vocab\.txt|merges\.txt|(tokenizer|spiece|spm|sentencepiece\.bpe)\.model"
+    r"|vocab\.txt|merges\.txt|word_(shape|pronunciation)\.json|(tokenizer|spiece|spm|sentencepiece(\.bpe)?)\.model"
 )
 
 

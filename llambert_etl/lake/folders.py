@@ -67,10 +67,15 @@ class Folder:
                 self._storage.write(f"{self._key}/{_LIST}", [listed])
 
     def put(self, local: Path, hashes: Mapping[str, str]) -> None:
-        """Copy files of a local folder here. Raise DataError where one is not what its sha256 says."""
-        sizes = {}
+        """Copy files of a local folder here. Raise DataError where one is not what its sha256 says.
+
+        What the list names with the same sha256 is not written again.
+        """
+        sizes, there = {}, self.hashes() or {}
         for name, wanted in hashes.items():
             digest, sizes[name] = hashlib.sha256(), (local / name).stat().st_size
+            if there.get(name) == wanted:
+                continue
             self.write(name, _hashed(local / name, digest))
             if digest.hexdigest() != wanted:
                 raise DataError(f"{local / name}: changed before it was copied to {self.uri}; run the step again")
@@ -92,6 +97,14 @@ class Folder:
         listed = _Listed(hashes=dict(hashes), bytes=dict(sizes))
         with lake_faults(self.uri):
             self._storage.write(f"{self._key}/{_LIST}", [listed.model_dump_json().encode()])
+
+    def drop_unlisted(self) -> None:
+        """Delete what lies here and is not on the list."""
+        with lake_faults(self.uri):
+            listed = {_LIST, *(self.hashes() or {})}
+            for info in self._storage.list(self._key):
+                if info.base_name not in listed:
+                    self._storage.delete(info)
 
     def get(self, local: Path, names: Iterable[str]) -> None:
         """Copy files to a local folder."""

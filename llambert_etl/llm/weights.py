@@ -101,6 +101,9 @@ def _load(path: Path, precision: torch.dtype, **options: object) -> LanguageMode
     unpacked = {"quantization_config": GgufConfig(dequantize=True)} if gguf else {}
     safe = {"trust_remote_code": False, "local_files_only": True, **gguf}
     tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
+    if len(tokenizer.get_vocab()) <= len(set(tokenizer.all_special_tokens)):
+        # Where its file is not there, transformers 5 opens many a tokenizer without a word in it, and says nothing.
+        raise ValueError("its tokenizer has no vocabulary")
     loaded: Any = AutoModelForCausalLM.from_pretrained(
         folder, use_safetensors=True, dtype=precision, output_loading_info=True, **safe, **unpacked, **options
     )

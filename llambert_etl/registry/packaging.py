@@ -10,7 +10,7 @@ from llambert_etl.registry.versions import encoder_files
 
 ARTIFACT: Final = "model"
 PLACE: Final = "model"  # where below it the encoder's own files lie
-_TOKENIZER = ("tokenizer", "special_tokens", "vocab", "merges")
+_TOKENIZER = ("tokenizer", "special_tokens", "vocab", "merges", "word_", "spiece", "spm", "sentencepiece")
 _REQUIRED = ("mlflow", "torch", "transformers")
 
 
@@ -52,7 +52,11 @@ def package(folder: Path, target: Path) -> None:
         loader_module="mlflow.transformers",
         python_env="python_env.yaml",
         # Without these a document longer than the encoder reads would fail instead of being cut.
-        model_config={"truncation": True, "max_length": card["max_length"]},
+        model_config={
+            "truncation": True,
+            "max_length": card["max_length"],
+            **({"padding": "max_length"} if card.get("padding") == "full" else {}),
+        },
     )
     model.save(str(target / "MLmodel"))
     pins = "".join(f"{name}=={version(name).partition('+')[0]}\n" for name in _REQUIRED)

@@ -17,7 +17,8 @@ CARD = "llambert.version"
 RUN_KEY = "llambert.run_key"
 # What an encoder is made of. Nothing else is ever stored or fetched: no pickle, no code.
 _FILES = re.compile(r"config\.json|model\.safetensors|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json"
-                    r"|vocab\.(txt|json)|merges\.txt|llambert\.json")  # fmt: skip
+                    r"|vocab\.(txt|json)|merges\.txt|word_(shape|pronunciation)\.json|llambert\.json"
+                    r"|(tokenizer|spiece|spm|sentencepiece(\.bpe)?)\.model")  # fmt: skip
 _PREFIX = "llambert."
 _NEEDED = ("config.json", "model.safetensors", "tokenizer_config.json", "llambert.json")
 

@@ -3,6 +3,7 @@
 import logging
 
 from llambert_etl import copies
+from llambert_etl.encoder import kept
 from llambert_etl.exports.snapshots import drop_old_snapshots
 from llambert_etl.labelling import staged_keys
 from llambert_etl.lake import RETENTION, Lake
@@ -27,6 +28,7 @@ def maintain(*, lake: Lake, settings: Settings, days: int = RETENTION.days) -> d
         logger.info("%s: %s files merged, %s removed", table, merged, removed)
     done["exports"] = {"merged": 0, "removed": drop_old_snapshots(lake, oldest)}
     done["models"] = {"merged": 0, "removed": drop_unused(lake, oldest)}
+    done["checkpoints"] = {"merged": 0, "removed": kept.drop_old(lake, oldest)}
     local = sum(copies.drop_unused(root, oldest) for root in (settings.model_cache, settings.candidates))
     done["local copies"] = {"merged": 0, "removed": local}
     return done

@@ -4,6 +4,7 @@ import datetime
 import json
 import logging
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +16,10 @@ import polars as pl
 from llambert_etl.annotation.answers import labelled_answers
 from llambert_etl.config import LabellingTask, Strategy, fingerprint
 from llambert_etl.documents import as_of, sample
+from llambert_etl.encoder.kept import checkpoints_of
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.gold import gold_as_of, gold_hash
-from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.lake import Folder, Lake, lake_faults
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.promotions import highest_version
@@ -32,6 +34,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Whose labels a strategy learns from, in order.
+_SOURCES: Mapping[Strategy, tuple[str, ...]] = {
+    "gold": ("gold",),
+    "llm": ("llm",),
+    "llm+extra": ("llm",),
+    "combined": ("llm", "gold"),
+}
 # What gold says of the encoder after each stage but the last, beside its files.
 _BEFORE = "stages.json"
 
@@ -40,13 +49,13 @@ _BEFORE = "stages.json"
 class _Data:
     """Frames of text, text_hash and label; `llm` has probabilities too where they are what is learnt from.
 
-    `leaked`: LLM-labelled rows taken out because gold tests on them.
+    `leaked`: rows of each that were taken out because gold tests on them.
     """
 
     llm: pl.DataFrame
     gold_train: pl.DataFrame
     gold_test: pl.DataFrame
-    leaked: int
+    leaked: dict[str, int]
     llm_on_gold: dict[str, float]
     versions: dict[str, int]
 
@@ -70,8 +79,8 @@ def train(
     `calibration.*` says which temperature its logits are divided by, `uncalibrated.*` how honest it was without.
     `labels_never_given` are those of gold's labels that it gives to no row of gold.
 
-    The same data, configuration and seed give the version that is there already. A candidate whose registration failed
-    is kept in the state folder, so that the next try registers it without training again.
+    The same data, configuration and seed give the version that is there already. A training that was killed goes on
+    from its last checkpoint in the lake, and one whose registration failed is over: neither is done again.
     """
     started = datetime.datetime.now(datetime.UTC)
     if soft_labels is not None:
@@ -81,13 +90,14 @@ def train(
     size = task.sample_size(chosen, sample_size)
     data = _read(task, partition, lake, prompt_hash, size)
     stages = _stages(task, chosen, data)
+    usable, leaked = sum(stage.height for stage in stages), sum(data.leaked[source] for source in _SOURCES[chosen])
     run_key = _run_key(task, partition, chosen, stages, data.gold_test)
     helps = "and counts as much as the others" if task.encoder.class_weights else WEIGHTS_HELP
     facts: dict[str, object] = {
         "strategy": chosen,
-        "sample": size,
+        "sample": size if "llm" in _SOURCES[chosen] else 0,
         "run_key": run_key,
-        "leaked_rows_removed": data.leaked,
+        "leaked_rows_removed": leaked,
         "llm_on_gold": data.llm_on_gold,
         "stages": [stage.height for stage in stages],
         "rarest_label": [
@@ -102,14 +112,16 @@ def train(
         partition=partition,
         run=run,
         config_hash=task.config_hash,
-        rows={"read": data.llm.height + data.leaked, "usable": data.llm.height, "leaked": data.leaked},
+        rows={"read": usable + leaked, "usable": usable, "leaked": leaked},
         versions_read=data.versions,
     )
     version = registry.find(task.name, run_key)
     if version is None:
-        folder = _candidate(task, stages, data, settings, run_key)
+        keep_in = checkpoints_of(lake, task.name, run_key)
+        folder = _candidate(task, stages, data, settings, run_key, keep_in)
         used = highest_version(lake, task.name)
         version = _register(task, partition, registry, folder, data.gold_test, run_key, manifest, facts, used)
+        keep_in.delete()
     facts |= {"model_version": version.version, "model_name": version.name, "metrics": dict(version.metrics)}
     facts["labels_never_given"] = tell_never_given(task, version.metrics, data.gold_test)
     facts["mlflow_run"] = registry.run_page(version)
@@ -128,13 +140,13 @@ def _read(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: st
     both = chosen.join(said, on="text_hash").sort("text_hash")
     tested = pl.col("id").is_in(test["id"].to_list()) | pl.col("text_hash").is_in(test["text_hash"].to_list())
     kept = both.filter(~tested).select("text", *learnt)
-    own = gold.filter(pl.col("split") == "train")
-    own = own.filter(~pl.col("text_hash").is_in(test["text_hash"].to_list()))
+    judged = gold.filter(pl.col("split") == "train")
+    own = judged.filter(~pl.col("text_hash").is_in(test["text_hash"].to_list()))
     return _Data(
         llm=kept,
         gold_train=own.select("text", "text_hash", "label").sort("text_hash"),
         gold_test=test.select("text", "text_hash", "label").sort("text_hash"),
-        leaked=both.height - kept.height,
+        leaked={"llm": both.height - kept.height, "gold": judged.height - own.height},
         llm_on_gold=_agreement(gold, said),
         versions=versions,
     )
@@ -151,12 +163,8 @@ def _agreement(gold: pl.DataFrame, labelled: pl.DataFrame) -> dict[str, float]:
 
 def _stages(task: LabellingTask, strategy: Strategy, data: _Data) -> list[pl.DataFrame]:
     """Return what is trained on, in order. Raise where a label is absent, before any model is loaded."""
-    stages = {
-        "gold": [data.gold_train],
-        "llm": [data.llm],
-        "llm+extra": [data.llm],
-        "combined": [data.llm, data.gold_train],
-    }[strategy]
+    rows = {"llm": data.llm, "gold": data.gold_train}
+    stages = [rows[source] for source in _SOURCES[strategy]]
     for stage in stages:
         counts = count_of_each(task, stage["label"])
         if min(counts.values()) >= 2:
@@ -179,7 +187,9 @@ def _run_key(
     return fingerprint([task.name, list(task.labels.items()), recipe, partition, strategy, rows])
 
 
-def _candidate(task: LabellingTask, stages: list[pl.DataFrame], data: _Data, settings: Settings, run_key: str) -> Path:
+def _candidate(
+    task: LabellingTask, stages: list[pl.DataFrame], data: _Data, settings: Settings, run_key: str, keep_in: Folder
+) -> Path:
     """Return the trained folder of this run key: complete, or not there at all."""
     from llambert_etl.encoder.frames import labelled
     from llambert_etl.encoder.inference import Encoder
@@ -201,7 +211,7 @@ def _candidate(task: LabellingTask, stages: list[pl.DataFrame], data: _Data, set
         # Gold texts that nothing was learnt from calibrate; where there are none, the last dev split does.
         seen = pl.concat([stage.select("text_hash") for stage in stages])
         calibration = labelled(data.gold_train.join(seen, on="text_hash", how="anti"), task.label_names)
-        fine_tune(task.encoder, task.label_names, rows, calibration, settings, folder, measure)
+        fine_tune(task.encoder, task.label_names, rows, calibration, settings, folder, measure, keep_in)
         (folder / _BEFORE).write_text(json.dumps(before), encoding="utf-8")
         folder.rename(target)
     return target

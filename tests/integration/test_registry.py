@@ -21,6 +21,7 @@ from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.settings import Settings
 from tests.encoders import LABELS, crafted, trained
+from tests.traps import set_traps
 
 DAY, NEXT = Partition("2026-11-10"), Partition("2026-11-11")
 TEXTS = ["a good film", "bad [SEP] film", "x" * 300]
@@ -175,6 +176,20 @@ def test_users_load_the_champion_with_mlflow_alone(
     assert list(answers["label"]) == [LABELS[best] for best in ours.argmax(axis=1)]
     assert np.allclose(answers["score"], ours.max(axis=1), atol=2e-2 if native_bf16() else 1e-6)
     assert registry.champion(task) == made
+
+
+def test_traps_beside_a_registered_encoder_are_neither_fetched_nor_run(
+    registry: Registry, client: MlflowClient, task: str, encoder: Path, tmp_path: Path
+) -> None:
+    made = register(registry, task, encoder)
+    for trap in set_traps(tmp_path / "traps", tmp_path / "ran"):
+        for place in ("model", "model/model"):
+            client.log_artifact(made.run_id, str(trap), place)
+    assert "model/model/python_model.pkl" in artifacts(client, made.run_id)
+    folder = registry.download(made)
+    assert {path.name for path in folder.iterdir()} == set(made.hashes)
+    assert Encoder.load(folder).predict(TEXTS).shape == (len(TEXTS), len(LABELS))
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_swapped_artifact_is_refused(

@@ -44,6 +44,23 @@ def test_each_strategy_learns_from_its_own_rows_and_never_from_those_that_gold_t
     assert len({facts["model_version"] for facts in found.values()}) == 4
 
 
+@pytest.mark.parametrize(
+    ("strategy", "rows"),
+    [
+        ("gold", {"read": 12, "usable": 12, "leaked": 0}),
+        ("llm", {"read": ANNOTATED, "usable": ANNOTATED - 12, "leaked": 12}),
+        ("combined", {"read": ANNOTATED + 12, "usable": ANNOTATED, "leaked": 12}),
+    ],
+)
+def test_the_account_counts_the_rows_that_the_strategy_learns_from_and_no_others(
+    usable: Settings, strategy: Strategy, rows: dict[str, int]
+) -> None:
+    school = School(usable, make_task())
+    done = school.account(strategy)
+    assert done.rows == rows
+    assert done.facts["sample"] == (0 if strategy == "gold" else school.task.sample_size(strategy))
+
+
 def test_a_combined_candidate_also_says_what_it_was_before_it_saw_gold(usable: Settings) -> None:
     school = School(usable, make_task())
     combined, alone = (school.train(strategy)["metrics"] for strategy in ("combined", "llm"))
@@ -115,22 +132,26 @@ class Death(logging.Handler):
 
 def training_to_death(settings: Settings, task: LabellingTask) -> None:
     """Train until the second epoch is over. Runs in a fork."""
-    logger = logging.getLogger("llambert_etl.encoder.stages")
+    logger = logging.getLogger("llambert_etl.encoder.watch")
     logger.setLevel(logging.INFO)
     logger.addHandler(Death())
     lake, registry = Lake(str(settings.state / "lake")), Registry.from_settings(settings)
     train(task, DAY, run="r", lake=lake, registry=registry, settings=settings, prompt_hash="p", strategy="llm")
 
 
+@pytest.mark.parametrize(("seconds", "goes_on"), [(0, True), (600, False)], ids=["kept", "too soon to be kept"])
 def test_a_training_killed_between_epochs_leaves_no_candidate_and_the_next_one_comes_to_the_same_weights(
-    usable: Settings, tmp_path: Path
+    usable: Settings, tmp_path: Path, seconds: float, goes_on: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
+    usable = usable.model_copy(update={"checkpoint_seconds": seconds})
     task = make_task(encoder={"epochs": 3, "patience": 3})
     undisturbed, killed = School(usable, task), School(usable, task)
     with Fork(training_to_death, usable, killed.task, log=tmp_path / "train.log") as fork:
         assert fork.wait() == -signal.SIGKILL, fork.last_words
     left = {path.name for path in (usable.state / "candidates" / killed.task.name).iterdir()}
     assert killed.registry.versions(killed.task.name) == []
+    assert bool(killed.lake.storage.list(f"_checkpoints/{killed.task.name}")) is goes_on
+    caplog.set_level("INFO", "llambert_etl.encoder")
     found = [school.train("llm") for school in (undisturbed, killed)]
     assert found[1]["run_key"] not in left
     weights = {
@@ -138,6 +159,8 @@ def test_a_training_killed_between_epochs_leaves_no_candidate_and_the_next_one_c
         for school, facts in zip((undisturbed, killed), found, strict=True)
     }
     assert len(weights) == 1
+    assert ("going on after epoch 1" in caplog.text) is goes_on
+    assert not killed.lake.storage.list(f"_checkpoints/{killed.task.name}"), "nothing needs it any more"
 
 
 def test_a_smaller_sample_is_trained_on_as_it_was_annotated(usable: Settings) -> None:

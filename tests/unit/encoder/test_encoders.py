@@ -13,11 +13,14 @@ from transformers import BertConfig, BertForSequenceClassification, TrainerContr
 from llambert_etl.config import Encoder as Recipe
 from llambert_etl.encoder.calibration import fit_temperature, fold_temperature
 from llambert_etl.encoder.card import Card
+from llambert_etl.encoder.checkpoints import Checkpoints, Standing
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.pretrained import load_pretrained
 from llambert_etl.encoder.rows import Stage, read_stage, unseen
-from llambert_etl.encoder.stages import _FullBatches, _Watch, epochs, learning_rate, run_stages
+from llambert_etl.encoder.sampling import FullBatches
+from llambert_etl.encoder.stages import epochs, learning_rate, run_stages
 from llambert_etl.encoder.training import Labelled, fine_tune
+from llambert_etl.encoder.watch import Watch
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.settings import Settings
 from tests.encoders import ARCHITECTURES, HELDOUT, LABELS, LONGEST, crafted, pretrained, taught, trained
@@ -204,7 +207,7 @@ def test_few_rows_are_learnt_from_more_often_unless_the_recipe_says_otherwise(
 def test_the_best_epoch_is_kept_only_with_patience_and_of_those_that_dev_cannot_tell_apart_the_last(
     patience: int | None, kept: tuple[float | None, float], stopped: bool, tmp_path: Path
 ) -> None:
-    watch, control = _Watch(patience), TrainerControl()
+    watch, control = Watch(patience), TrainerControl()
     for score, weight in ((0.5, 1.0), (0.8, 2.0), (0.6, 3.0), (0.8, 4.0), (0.7, 5.0)):
         model = torch.nn.Linear(1, 1, bias=False)
         torch.nn.init.constant_(model.weight, weight)
@@ -215,9 +218,20 @@ def test_the_best_epoch_is_kept_only_with_patience_and_of_those_that_dev_cannot_
     assert control.should_training_stop is stopped
 
 
+def test_patience_goes_on_from_what_it_had_seen_before_the_training_was_killed(tmp_path: Path) -> None:
+    seen = {"epoch": 2, "step": 4, "score": 0.8, "worse": 1, "best": {"weight": torch.ones(1)}}
+    checkpoints = Checkpoints(tmp_path, seconds=0)
+    checkpoints.end_epoch(0, lambda: Standing(**seen, model={}, moments={}, rates={}))
+    watch, control = Watch(2, begun=checkpoints.take_epoch(0)), TrainerControl()
+    told = {"metrics": {"eval_macro_f1": 0.5}, "model": torch.nn.Linear(1, 1, bias=False)}
+    watch.on_evaluate(TrainingArguments(str(tmp_path)), TrainerState(), control, **told)
+    assert control.should_training_stop, "two epochs were worse"
+    assert (watch.score, watch.best) == (0.8, {"weight": torch.ones(1)})
+
+
 def test_batches_of_like_length_come_in_no_order_and_leave_nothing_out() -> None:
     lengths = [5 + row % 97 for row in range(1_003)]
-    dealt = list(_FullBatches(16, lengths=lengths, generator=torch.Generator().manual_seed(1)))
+    dealt = list(FullBatches(16, lengths, seed=1))
     batches = [[lengths[row] for row in dealt[start : start + 16]] for start in range(0, len(dealt), 16)]
     assert (len(batches), len(batches[-1]), set(dealt)) == (63, 16, set(range(1_003)))
     assert np.mean([np.ptp(batch) for batch in batches]) < 20, "a batch is as mixed as the corpus is"

@@ -287,3 +287,11 @@ def test_a_model_outside_the_cache_is_a_matter_of_settings_when_offline(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ConfigError, match="llambert models pull tests/tiny-llama"):
         LocalAnnotator.load(make_task(), _settings(tmp_path, None)).annotate(["dull"])
+
+
+def test_a_folder_without_a_vocabulary_is_not_taken_for_one_that_knows_no_words(tmp_path: Path) -> None:
+    folder = save_tiny_llama(tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "GPT2Tokenizer"}))
+    with pytest.raises(ConfigError, match="its tokenizer has no vocabulary"):
+        LocalAnnotator.load(make_task(), _settings(tmp_path, folder)).annotate(["dull"])
