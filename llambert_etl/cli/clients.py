@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # What others than a step read.
-_OTHERS = {"LLAMBERT_BENCH_DATA"}
+_OTHERS = {"LLAMBERT_BENCH_DATA", "LLAMBERT_STACK"}
 _OF_SERVICE = re.compile(r"_(SERVICE_(HOST|PORT)|PORT)(_|$)")
 
 
