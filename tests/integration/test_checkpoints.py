@@ -66,6 +66,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_weights_of_one_that_was_not(
     found = kept_in(tmp_path).hashes()
     assert found is not None
     caplog.set_level("INFO", "llambert_etl.encoder")
+    caplog.clear()
     assert fitted(tmp_path, "again", recipe, processes, kept_in(tmp_path)) == undisturbed
     assert ("going on after epoch" in caplog.text) is any("epoch" in name for name in found)
     begun = [record for record in caplog.records if record.message.startswith("training on")]
@@ -77,6 +78,7 @@ def test_a_training_that_was_over_is_not_done_again(tmp_path: Path, caplog: pyte
     first = fitted(tmp_path, "first", RECIPE, 1, kept_in(tmp_path))
     assert set(kept_in(tmp_path).sizes()) == {"files.json", "stage-0.safetensors", "stage-1.safetensors"}
     caplog.set_level("INFO", "llambert_etl.encoder")
+    caplog.clear()
     assert fitted(tmp_path, "again", RECIPE, 1, kept_in(tmp_path)) == first
     assert "training on" not in caplog.text
 

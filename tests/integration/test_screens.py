@@ -143,7 +143,7 @@ def test_no_screen_hands_an_order_to_the_terminal(
     origin = explain(task, f"{DAY}-1", lake=labelled)
     told = {name: ORDERS for name in ("id", "source", "place")}
     hostile = replace(origin, document={**origin.document, **told}, gold=[{**origin.gold[0], "annotator": ORDERS}])
-    state = status(task.model_copy(update={"description": ORDERS}), lake=labelled, registry=shelf)  # type: ignore[arg-type]
+    state = status(task.model_copy(update={"description": ORDERS}), lake=labelled, registry=shelf, today=NEXT)  # type: ignore[arg-type]
     state.recent[0] = state.recent[0].model_copy(update={"run": ORDERS})
     counts = {ORDERS: 1}
     review = {
@@ -206,10 +206,10 @@ def test_the_screen_of_a_task_counts_everything_and_names_the_days_behind(
 def test_the_screen_of_a_task_names_the_days_that_were_never_ingested_and_no_empty_one(
     labelled: Lake, task: LabellingTask, shelf: Shelf, shown: Callable[..., str]
 ) -> None:
-    assert "never ingested" not in shown(screens.show_status, status(task, lake=labelled, registry=shelf))  # type: ignore[arg-type]
+    assert "never ingested" not in shown(screens.show_status, status(task, lake=labelled, registry=shelf, today=NEXT))  # type: ignore[arg-type]
     drop(labelled, task, [], Partition("2026-11-12"), key="empty")
     drop(labelled, task, ["late"], Partition("2026-11-14"), key="late")
-    found = status(task, lake=labelled, registry=shelf)  # type: ignore[arg-type]
+    found = status(task, lake=labelled, registry=shelf, today=NEXT)  # type: ignore[arg-type]
     assert found.never_ingested == ["2026-11-13"]
     assert "never ingested 1 partition: 2026-11-13" in " ".join(shown(screens.show_status, found).split())
 
