@@ -99,3 +99,17 @@ def test_it_is_not_asked_about_any_more_and_its_answer_is_not_kept(landing: Land
     assert done.rows == {"read": 12, "labelled": 0, "unparsed": 0, "failed": 0, "forgotten": 12, "reused": 0}
     assert len(annotator.asked) == 4 * call
     assert annotations(landing.lake) == []
+
+
+def test_shards_that_were_staged_before_do_not_bring_it_back_when_its_day_is_ingested_again(
+    landing: Landing, tmp_path: Path
+) -> None:
+    lake, task, shelf = landing.lake, landing.task, Shelf(landing.task, 1)
+    settings = Settings(lake=lake.uri, state=tmp_path / "state")
+    landing.ingest()
+    label_run(lake, task, shelf, settings)
+    forget(task, [GONE], run="f1", lake=lake)
+    landing.ingest(run="r2")  # of the same files: the day's content has the name again that it had before
+    done, _ = label_run(lake, task, shelf, settings, run="r2")
+    assert (done.step, done.rows["read"]) == ("publish", 1)
+    assert lake.scan("labels", task.name).collect()["id"].to_list() == ["bob"]
