@@ -1,6 +1,7 @@
 """The ids that a task was told to forget, kept as hashes: what comes again under one of them is refused."""
 
 import hashlib
+import uuid
 from collections.abc import Iterable
 
 from llambert_etl.errors import TransientError
@@ -17,13 +18,19 @@ class Forgotten:
         self._hashes = lake.note_names("_forgotten", task)
 
     def __len__(self) -> int:
+        """Return a number that grows each time that something is forgotten."""
         return len(self._hashes)
 
     def __contains__(self, key: object) -> bool:
         return bool(self._hashes) and _hash(str(key)) in self._hashes
 
     def add(self, keys: Iterable[str]) -> None:
-        """Note ids, each in a file of its own: two who do so at once lose nothing."""
+        """Note ids, each in a file of its own: two who do so at once lose nothing.
+
+        That it was done is noted too: after a restore an id is forgotten again, and what was staged meanwhile must not
+        count.
+        """
+        self._lake.write_note(f"{self._task}/call-{uuid.uuid4().hex}", "", folder="_forgotten")
         for key in keys:
             self._lake.write_note(f"{self._task}/{_hash(key)}", "", folder="_forgotten")
             self._hashes.add(_hash(key))

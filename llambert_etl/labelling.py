@@ -17,8 +17,8 @@ class Plan(BaseModel):
 
     `move` is the number of the promotion that made the model champion; None where it is no champion, or nobody knows.
     `doubt` is what a gate, or somebody in MLflow, has said against the model, where another has asked for it.
-    `forgotten` is how many ids the task had been told to forget: ingested again, a day's documents have the key that
-    they had before, but what shards had staged of them then counts no more.
+    `forgotten` grows each time that the task forgets documents: ingested again, a day has the key that it had before,
+    but what shards had staged of it then counts no more.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -113,3 +113,17 @@ def test_shards_that_were_staged_before_do_not_bring_it_back_when_its_day_is_ing
     done, _ = label_run(lake, task, shelf, settings, run="r2")
     assert (done.step, done.rows["read"]) == ("publish", 1)
     assert lake.scan("labels", task.name).collect()["id"].to_list() == ["bob"]
+
+
+def test_after_a_restore_it_is_forgotten_again_with_what_was_staged_meanwhile(landing: Landing, tmp_path: Path) -> None:
+    lake, task, shelf = landing.lake, landing.task, Shelf(landing.task, 1)
+    settings = Settings(lake=lake.uri, state=tmp_path / "state")
+    landing.ingest()
+    version = lake.version("documents")
+    forget(task, [GONE], run="f1", lake=lake)
+    lake.restore("documents", version)
+    with pytest.raises(DataError, match="forgotten"):
+        label_run(lake, task, shelf, settings)
+    forget(task, [GONE], run="f2", lake=lake)
+    landing.ingest(run="r2")
+    assert label_run(lake, task, shelf, settings, run="r2")[0].rows["read"] == 1
