@@ -17,6 +17,8 @@ class Plan(BaseModel):
 
     `move` is the number of the promotion that made the model champion; None where it is no champion, or nobody knows.
     `doubt` is what a gate, or somebody in MLflow, has said against the model, where another has asked for it.
+    `forgotten` grows each time that the task forgets documents: ingested again, a day has the key that it had before,
+    but what shards had staged of it then counts no more.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,6 +34,7 @@ class Plan(BaseModel):
     labels_key: int | None
     documents: int
     shards: int
+    forgotten: int = 0
 
     @property
     def commit_key(self) -> str:
@@ -41,7 +44,8 @@ class Plan(BaseModel):
     @property
     def folder(self) -> str:
         """Return where the shards are noted: in one place for all runs that would make the same labels."""
-        return f"{self.task}/{self.partition}/shards-{fingerprint([self.commit_key, self.shards])}"
+        forgotten = [self.forgotten] if self.forgotten else []
+        return f"{self.task}/{self.partition}/shards-{fingerprint([self.commit_key, self.shards, *forgotten])}"
 
     def beside(self, published: Manifest) -> Literal["newer", "older", "neither"]:
         """Tell whether documents and champion are those of the published labels or newer ones, or older ones."""

@@ -1,12 +1,12 @@
 """Account: what became of each document of a run, counted once."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from llambert_etl.llm import Reply
 from llambert_etl.schemas import AnnotationStatus
 
-_ELSEWHERE = "answered_elsewhere"
+_ELSEWHERE, _FORGOTTEN = "answered_elsewhere", "forgotten"
 
 
 class Account:
@@ -35,13 +35,15 @@ class Account:
     def answered(self) -> set[str]:
         """Return the texts that this run has got an answer about."""
         failed = AnnotationStatus.FAILED.value
-        return {each for each, (outcome, _) in self._outcomes.items() if outcome != failed} - self.elsewhere
+        gone = (failed, _ELSEWHERE, _FORGOTTEN)
+        return {each for each, (outcome, _) in self._outcomes.items() if outcome not in gone}
 
     @property
     def rows(self) -> dict[str, int]:
         counted = Counter(outcome for outcome, _ in self._outcomes.values())
         elsewhere = {_ELSEWHERE: len(self.elsewhere)} if self.elsewhere else {}
-        return {**{status.value: counted[status.value] for status in AnnotationStatus}, **elsewhere}
+        forgotten = {_FORGOTTEN: counted[_FORGOTTEN]} if counted[_FORGOTTEN] else {}
+        return {**{status.value: counted[status.value] for status in AnnotationStatus}, **elsewhere, **forgotten}
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -56,6 +58,10 @@ class Account:
     def leave_to_others(self, text_hashes: set[str]) -> None:
         self.elsewhere |= text_hashes
         self._outcomes |= dict.fromkeys(text_hashes, (_ELSEWHERE, None))
+
+    def forget(self, text_hashes: Iterable[str]) -> None:
+        """Count texts as those of documents that were forgotten meanwhile, whatever was said about them."""
+        self._outcomes |= dict.fromkeys(text_hashes, (_FORGOTTEN, None))
 
     def facts(self) -> Mapping[str, object]:
         vain = self.asked_in_vain

@@ -16,6 +16,7 @@ from llambert_etl.config import LabellingTask
 from llambert_etl.documents import as_of, draw
 from llambert_etl.documents import sample as take_sample
 from llambert_etl.errors import ConfigError, DataError, TransientError
+from llambert_etl.forgotten import Forgotten
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.llm import Annotator, HalfAnsweredError, HalfRefusedError, Reply
 from llambert_etl.llm.parsing import PARSER_VERSION
@@ -95,18 +96,19 @@ class Backlog:
         return documents.join(answered, on="text_hash", how="anti")
 
     def still_open(self, documents: pl.DataFrame) -> pl.DataFrame:
-        """Return those documents of the backlog that no other run has answered since this one began.
+        """Return those documents of the backlog that no other run has answered, and nobody forgotten, meanwhile.
 
-        Where nothing was written since the last look, this costs a look at the table's version.
+        Where nothing was written since the last look, this costs a look at the table's version and at the notes.
         """
+        gone = pl.col("id").is_in(list(Forgotten(self.lake, self.task.name).among(documents["id"])))
+        self._account.forget(documents.filter(gone)["text_hash"])
+        documents = documents.filter(~gone)
         version = self.lake.version("annotations")
         if version != self._looked:
-            left = self.unanswered(self.documents)["text_hash"]
-            answered = set(self.documents["text_hash"]) - set(left)
+            answered = set(self.documents["text_hash"]) - set(self.unanswered(self.documents)["text_hash"])
             self._account.leave_to_others(answered - self._account.answered)
             self._looked = version
-        elsewhere = self._account.elsewhere
-        return documents.filter(~pl.col("text_hash").is_in(list(elsewhere))) if elsewhere else documents
+        return documents.filter(~pl.col("text_hash").is_in(list(self._account.elsewhere)))
 
     def next_ones(self, left: pl.DataFrame) -> pl.DataFrame:
         """Return what is still open of what is left, in another order where another run was first with the last batch.
@@ -114,10 +116,10 @@ class Backlog:
         Two runs in one order would ask about each batch at the same time, all the way.
         """
         left, vain = self.still_open(left), self._account.asked_in_vain
-        if vain > self._vain:
-            self._vain = vain
-            return draw(left, left.height, f"{self._run}:{vain}")
-        return left
+        if vain == self._vain:
+            return left
+        self._vain = vain
+        return draw(left, left.height, f"{self._run}:{vain}")
 
     def check_budget(self) -> None:
         """Raise DataError where the run has spent what its task allows; what is answered is committed before."""
@@ -179,7 +181,10 @@ class Backlog:
             self.spending.add(reply)
 
     def commit(self) -> None:
-        """Write the replies that were kept, but for those about texts that another run has answered first."""
+        """Write the replies that were kept, but for those to texts answered first by another run, or forgotten."""
+        gone = Forgotten(self.lake, self.task.name).among(document["id"] for document, _ in self._pending)
+        self._account.forget(document["text_hash"] for document, _ in self._pending if document["id"] in gone)
+        self._pending = [entry for entry in self._pending if entry[0]["id"] not in gone]
         if not self._pending:
             return
         rows = pa.Table.from_pylist(

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from llambert_etl.config import LabellingTask, fingerprint
 from llambert_etl.documents import among, as_of, hash_text, verified
 from llambert_etl.errors import ConfigError, DataError
-from llambert_etl.forgotten import Forgotten
+from llambert_etl.forgotten import Forgotten, refuse_forgotten
 from llambert_etl.gold import refuse_other_source, split_of
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.manifest import Manifest
@@ -83,6 +83,7 @@ def import_gold(
     ).finished(started)
     judged = pl.DataFrame([(row["label"], row["split"]) for row in rows], schema=["label", "split"], orient="row")
     tell_gold(task, f"gold {task.name} {partition}", judged)
+    refuse_forgotten("gold", task.name, partition, staged, lake)
     commit = lake.replace_partition("gold", task.name, partition, staged, commit_key=key, manifest=manifest)
     logger.info("gold %s %s: %s rows from %s", task.name, partition, len(rows), name)
     return manifest.finished(started, versions_written={"gold": commit.version})

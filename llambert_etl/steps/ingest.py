@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from llambert_etl.config import LabellingTask, Source, fingerprint
 from llambert_etl.config.connections import TableSource
 from llambert_etl.errors import DataError
-from llambert_etl.forgotten import Forgotten
+from llambert_etl.forgotten import Forgotten, refuse_forgotten
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -94,6 +94,7 @@ def ingest_partition(
         config_hash=task.config_hash,
         facts={"source": str(drop.location), "late_for": late_for, "landing": empty, **tally.facts(before)},
     ).finished(started)
+    refuse_forgotten("documents", task.name, partition, staged, lake)
     commit = lake.replace_partition(
         "documents", task.name, partition, staged, commit_key=key or tally.key, manifest=manifest
     )

@@ -9,6 +9,7 @@ import polars as pl
 from llambert_etl.config import LabellingTask
 from llambert_etl.documents import ingested
 from llambert_etl.errors import TransientError
+from llambert_etl.forgotten import Forgotten
 from llambert_etl.labelling import Plan, find_plan, write_plan
 from llambert_etl.lake import Lake, lake_faults
 from llambert_etl.manifest import Manifest
@@ -91,6 +92,7 @@ def _unfinished(lake: Lake, task: LabellingTask, partition: Partition, run: str,
     if (
         earlier is None
         or wanted not in (None, earlier.model.version)
+        or earlier.forgotten != len(Forgotten(lake, task.name))
         or lake.holds("labels", task.name, partition, earlier.commit_key)
     ):
         return None
@@ -103,7 +105,8 @@ def _unfinished(lake: Lake, task: LabellingTask, partition: Partition, run: str,
 def _make(
     task: LabellingTask, partition: Partition, run: str, lake: Lake, pin: _Pin | None, settings: Settings
 ) -> Plan | None:
-    # The key is read before the version: a commit between the two makes this plan stale, never wrong.
+    # In this order: a commit, or a document that is forgotten, in between makes this plan stale, never wrong.
+    forgotten = len(Forgotten(lake, task.name))
     documents_key = ingested(lake, task.name, partition)
     if pin is None:
         return None
@@ -128,6 +131,7 @@ def _make(
         labels_key=lake.commit_key("labels", task.name, partition),
         documents=accepted,
         shards=max(1, min(settings.max_shards, -(-accepted // settings.shard_rows))),
+        forgotten=forgotten,
     )
 
 

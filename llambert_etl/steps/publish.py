@@ -4,6 +4,7 @@ import datetime
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import DataError
+from llambert_etl.forgotten import forgotten_since
 from llambert_etl.labelling import Plan, merge, read_plan, read_shards, was_checked
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
@@ -51,6 +52,11 @@ def publish(task: LabellingTask, partition: Partition, *, run: str, lake: Lake) 
         if (newer := _newer(lake, plan)) is not None:
             skip = f"run {newer.run!r} has meanwhile published the labels of newer documents or a newer champion"
             return manifest.finished(started, rows={}, facts=manifest.facts | {"skip": skip})
+    if count := forgotten_since("labels", task.name, partition, staged, lake):
+        raise DataError(
+            f"labels {task.name} {partition}: {count} documents of this run were forgotten since it was planned; "
+            "nothing was published; start the label run again from `llambert plan` (after a restore, forget them again first)"
+        )
     commit = lake.replace_partition(
         "labels",
         task.name,

@@ -12,6 +12,7 @@ import pyarrow as pa
 from llambert_etl.config import LabellingTask, fingerprint
 from llambert_etl.documents import as_of
 from llambert_etl.errors import DataError
+from llambert_etl.forgotten import refuse_forgotten
 from llambert_etl.gold import known_gold, refuse_other_source, split_of
 from llambert_etl.lake import Lake, StagedFiles, lake_faults
 from llambert_etl.manifest import Manifest
@@ -166,6 +167,7 @@ class _Gold:
             full = [{**row, "run": self._run} for row in rows]
             chunk = pa.Table.from_pylist(full, schema=TABLES["gold"].schema)
             staged = self._lake.stage("gold", self._task.name, self._partition, [chunk], name="review")
+            refuse_forgotten("gold", self._task.name, self._partition, staged, self._lake)
             counts = {"read": len(rows), **Counter(str(row["split"]) for row in rows)}
             commit = self._lake.replace_partition(
                 "gold",
