@@ -8,7 +8,7 @@
 # - an append with the same application and version adds its rows again;
 # - an append with a lower version is committed too, and takes the recorded version back;
 # - only writers that began from the same table version conflict: there the second is refused.
-# So a writer has to look at `transaction_version` itself before it writes.
+# So a writer has to look at `transaction_version` itself before it writes. Exits with 1 if that has changed.
 set -euo pipefail
 
 folder=$(mktemp -d)

@@ -10,7 +10,7 @@
 #    (`write_deltalake(mode="overwrite", predicate=...)` does raise CommitFailedError there.) `max_commit_retries=0` helps.
 #
 # Expected: compaction is a rewrite of the same rows, so a good engineer takes it for safe beside itself and beside writers.
-# Ends with 0 while the behaviour is as described, with 1 when it has changed.
+# Exits with 1 if that has changed.
 set -euo pipefail
 
 folder=$(mktemp -d)

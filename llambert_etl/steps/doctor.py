@@ -99,7 +99,7 @@ def _lake(settings: Settings) -> Finding:
 
 
 def _one_writer_wins(settings: Settings) -> Finding:
-    """Delta's commits rest on `If-None-Match: *` letting one writer through, Parquet exports on `If-Match` doing so.
+    """Delta's commits rest on `If-None-Match: *` letting one writer through, whatever `atomic` edits on `If-Match`.
 
     Not every S3-compatible store does.
     """

@@ -39,6 +39,17 @@ def test_a_refusing_gate_is_told_once_with_its_reason_and_where_to_look(
     assert f"/llambert/reports/films/{DAY}/labels-" in report
 
 
+def test_a_champion_that_is_gone_is_told_at_once_and_nothing_is_labelled(
+    cli: Any, run_dag: RunDag, channel: Webhook
+) -> None:
+    cli.reply(plan={"exit": 78, "reason": "llambert: films: its champion is gone"})
+    run = run_dag("label", DAY)
+    assert (run.states["plan"], run.states["publish"]) == ("failed", "upstream_failed")
+    assert cli.steps == ["plan"]
+    (text,) = channel.texts
+    assert text.startswith(f"films__label {DAY}: step plan failed: llambert: films: its champion is gone\n")
+
+
 def test_what_a_step_says_cannot_call_a_whole_chat(cli: Any, run_dag: RunDag, channel: Webhook) -> None:
     cli.reply(plan={"facts": {"shards": 1}}, **{"check labels": GATE})
     run_dag("label", DAY)

@@ -15,6 +15,7 @@ KINDS = {
     1: StepCrashedError,
     2: StepCrashedError,
     137: StepCrashedError,
+    141: StepCrashedError,
 }
 
 
@@ -29,6 +30,7 @@ KINDS = {
         (1, 1, RetryAction.DEFAULT, None),
         (2, 1, RetryAction.DEFAULT, None),
         (137, 1, RetryAction.DEFAULT, None),
+        (141, 1, RetryAction.DEFAULT, None),
     ],
 )
 def test_exit_code_decides_whether_trying_again_helps(

@@ -61,7 +61,7 @@ ANSWER_GUARDS = (
     Guard(
         "one bad document is told from a server that is down",
         "llambert_etl/annotation/backlog.py",
-        "if refused or self._answerable is None:",
+        "if isinstance(fault, HalfRefusedError) or self._answerable is None:",
         "if True:",
         _FAILED + "one_bad_document_fails_in_so_many_runs_and_is_then_left_alone",
     ),

@@ -15,23 +15,23 @@ from tests.verify_faults import champion_guards
 from tests.verify_faults.answer_guards import ANSWER_GUARDS
 from tests.verify_faults.guards import GUARDS, Guard
 
-_ALL = (*GUARDS, *ANSWER_GUARDS, *champion_guards.GUARDS)
+ALL = (*GUARDS, *ANSWER_GUARDS, *champion_guards.GUARDS)
 _DEADLINE = 900
 _FAILED = 1  # pytest's exit code where tests failed; another one means that they did not run
 
 
 def sabotage(say: Callable[[str], None]) -> dict[str, Any]:
     """Return each guard with the test that missed it, and as problems the guards that no test missed."""
-    problems = [f"{guard.name}: {why}" for guard in _ALL if (why := _stale(guard, REPOSITORY))]
+    problems = [f"{guard.name}: {why}" for guard in ALL if (why := stale(guard, REPOSITORY))]
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="llambert-sabotage-") as folder:
         copy = _copy(Path(folder) / "copy")
         say("sabotage: the tests without any sabotage")
-        whole = _pytest(copy, sorted({guard.test for guard in _ALL}))
+        whole = _pytest(copy, sorted({guard.test for guard in ALL}))
         if whole.returncode != 0:
             return {"guards": [], "problems": [*problems, f"red without sabotage:\n{whole.stdout[-3000:]}"]}
-        for guard in _ALL:
-            if _stale(guard, copy):
+        for guard in ALL:
+            if stale(guard, copy):
                 continue
             started = time.monotonic()
             red, said = _without(copy, guard)
@@ -42,13 +42,10 @@ def sabotage(say: Callable[[str], None]) -> dict[str, Any]:
     return {"guards": found, "problems": problems}
 
 
-def _stale(guard: Guard, root: Path) -> str | None:
+def stale(guard: Guard, root: Path) -> str | None:
+    """Say why the guard could not be removed: its text stands elsewhere by now, or twice."""
     times = (root / guard.file).read_text(encoding="utf-8").count(guard.old)
-    return (
-        None
-        if times == 1
-        else f"{guard.old!r} stands {times} times in {guard.file}; mend tests/verify_faults/guards.py"
-    )
+    return None if times == 1 else f"{guard.old!r} stands {times} times in {guard.file}; mend it in tests/verify_faults"
 
 
 def _copy(target: Path) -> Path:

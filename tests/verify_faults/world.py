@@ -97,7 +97,8 @@ class World:
         fields = task_fields(name)
         fields["source"]["uri"] = f"s3://{self.bucket}/landing/{{partition}}/*.jsonl"
         fields["annotator"] |= {"model": _ANNOTATOR, "sample": 30}
-        steps = {"epochs": 12, "patience": 12, "batch_size": 8, "learning_rate": 0.002, "average_stages": False}
+        # So long that gold can undo what the tiny LLM's labels, which mean nothing, have taught.
+        steps = {"epochs": 30, "patience": 30, "batch_size": 8, "learning_rate": 0.002, "average_stages": False}
         fields["encoder"] |= {"model": _ENCODER, "strategy": "combined", **steps}
         fields["gates"] = {"max_unparsed": 1.0, "min_label_share": 0.0, "max_drift": 100.0, "min_gold_f1": 0.0}
         (include / "tasks").mkdir()
@@ -117,6 +118,7 @@ class World:
             model_orgs=["tests"],
             shard_rows=25,
             max_shards=2,
+            allow_future=True,  # its days are no slip of the finger, whatever the clock says
             s3_endpoint=s3,
             s3_access_key_id=SecretStr(ground.s3.access_key),
             s3_secret_access_key=SecretStr(ground.s3.secret_key),

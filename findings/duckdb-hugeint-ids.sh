@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# DuckDB writes HUGEINT to Parquet as DOUBLE, without a word. Its `sum` of integers is a HUGEINT, and so are whole numbers beyond
-# 64 bits: ids made of them lose their last digits, different ids become one, and a reader sees numbers that look whole. Cast
-# them to VARCHAR or DECIMAL(38, 0), which Parquet holds as they are.
+# DuckDB's `sum` of integers is a HUGEINT, and so are whole numbers beyond 64 bits. One would guess that a COPY to Parquet
+# keeps them as DECIMAL(38, 0), which holds every HUGEINT but the largest, or refuses them. It writes DOUBLE, without a
+# word: ids lose their last digits, different ids become one, and a reader sees numbers that look whole.
 #
-# Expected: of three different ids two are left in the HUGEINT file, all three in the other. Exits 1 where that changes.
+# Expected: of three different ids two are left in the file, and all three where they are cast to DECIMAL(38, 0) first.
+# Exits with 1 if that has changed.
 set -euo pipefail
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet duckdb==1.4.4 pyarrow==25.0.1
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check duckdb==1.4.4 pyarrow==25.0.1
 
 cd "$folder"
 venv/bin/python - <<'PYTHON'

@@ -10,12 +10,12 @@
 # Tiny models with random weights, six times what initialisation gives, so that texts differ at all. Exits with 1 if that
 # has changed.
 set -euo pipefail
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-"${PYTHON:-python3}" -m venv "$work/venv"
-"$work/venv/bin/pip" install -q --disable-pip-version-check torch==2.13.0 transformers==5.23.0 tokenizers==0.23.3 numpy
-cd "$work"
-"$work/venv/bin/python" - 2>"$work/stderr" <<'PY' || { cat "$work/stderr" >&2; exit 1; }
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+python3 -m venv "$folder/venv"
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check torch==2.13.0 transformers==5.23.0 tokenizers==0.23.3 numpy==2.4.6
+cd "$folder"
+"$folder/venv/bin/python" - 2>"$folder/stderr" <<'PY' || { cat "$folder/stderr" >&2; exit 1; }
 import sys
 
 import torch

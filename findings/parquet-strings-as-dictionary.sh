@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# pyarrow reads a string column as a dictionary (`read_dictionary`, the usual way to hold repeated texts once) whether its pages
-# are plain or dictionary-encoded, but raises OSError "Not yet implemented" where they are delta-encoded: a valid file that the
-# same reader reads without the option. DuckDB writes such pages as soon as it is asked for `PARQUET_VERSION v2`, and no field of
-# its schema tells. A reader that takes OSError for a damaged file then refuses the whole of a sound one.
+# pyarrow reads a string column as a dictionary (`read_dictionary`, the usual way to hold repeated texts once). One would
+# guess that the option changes what the column is in memory, and not which files can be read: pages may be plain or
+# dictionary-encoded. But where they are delta-encoded it raises OSError "Not yet implemented", for a valid file that the
+# same reader reads without the option. DuckDB writes such pages as soon as it is asked for `PARQUET_VERSION v2`, and no
+# field of the schema tells. A reader that takes OSError for a damaged file then refuses a sound one.
 #
-# Expected: v1 is read both ways; v2 is read without `read_dictionary` and raises OSError with it. Exits 1 where that changes.
+# Expected: v1 is read both ways; v2 is read without `read_dictionary`, and raises OSError with it. Exits with 1 if that
+# has changed.
 set -euo pipefail
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet duckdb==1.4.4 pyarrow==25.0.1
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check duckdb==1.4.4 pyarrow==25.0.1
 
 cd "$folder"
 venv/bin/python - <<'PYTHON'

@@ -9,12 +9,12 @@
 #
 # Exits with 1 if that has changed.
 set -euo pipefail
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-"${PYTHON:-python3}" -m venv "$work/venv"
-"$work/venv/bin/pip" install -q --disable-pip-version-check transformers==5.23.0 tokenizers==0.23.3
-cd "$work"
-"$work/venv/bin/python" - 2>"$work/stderr" <<'PY' || { cat "$work/stderr" >&2; exit 1; }
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+python3 -m venv "$folder/venv"
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check transformers==5.23.0 tokenizers==0.23.3
+cd "$folder"
+"$folder/venv/bin/python" - 2>"$folder/stderr" <<'PY' || { cat "$folder/stderr" >&2; exit 1; }
 import sys
 import warnings
 from pathlib import Path
@@ -47,5 +47,5 @@ print("warnings about a vocabulary:", about)
 expected = ["bert", "xlm-roberta", "deberta-v2", "albert", "roberta", "gpt2", "qwen2"]
 sys.exit(0 if silent == expected and refused == ["modernbert", "llama"] and not about else 1)
 PY
-if grep -i "vocab" "$work/stderr"; then echo "it says something now"; exit 1; fi
+if grep -i "vocab" "$folder/stderr"; then echo "it says something now"; exit 1; fi
 echo "as described: the same ids for two different texts, and nothing said"

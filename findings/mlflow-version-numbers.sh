@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
 # MLflow's model registry: what stands for good in the number of a model version?
 #
-# Expected: within one registered model a number is never given twice, not even after the newest version was deleted, so
+# One would guess: within one registered model a number is never given twice, not even after the newest version was deleted, so
 # (model, version) looks like a name that lasts. It is not: after a registered model was renamed, or deleted, the next
 # version under the old name is 1 again, without a word. What other tables keep as (name, version) then names two models.
 # And a version that is deleted takes its aliases along: who asks for the alias hears the same as before it was first set.
 #
-# Ends with 0 while MLflow behaves so.
+# Exits with 1 if that has changed.
 set -euo pipefail
 
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-python3 -m venv "$scratch/venv"
-"$scratch/venv/bin/pip" install -q --disable-pip-version-check "mlflow-skinny==3.17.2" "SQLAlchemy==2.0.51" "alembic==1.18.4"
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+python3 -m venv "$folder/venv"
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check "mlflow-skinny==3.17.2" "SQLAlchemy==2.0.51" "alembic==1.18.4"
 
-MLFLOW_DISABLE_TELEMETRY=true "$scratch/venv/bin/python" - "$scratch" <<'PYTHON'
+MLFLOW_DISABLE_TELEMETRY=true "$folder/venv/bin/python" - "$folder" <<'PYTHON'
 import logging
 import sys
 import warnings
