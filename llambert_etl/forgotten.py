@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from llambert_etl.errors import TransientError
 from llambert_etl.lake import Lake, StagedFiles, lake_faults
 from llambert_etl.partition import Partition
-from llambert_etl.schemas import TableName
+from llambert_etl.schemas import TABLES, TableName
 
 
 class Forgotten:
@@ -48,6 +48,16 @@ def forgotten_since(table: TableName, task: str, partition: Partition, staged: S
     with lake_faults(f"{table} {task} {partition}"):
         ids = lake.scan_staged(table, task, partition, staged).select("id").collect()["id"]
     return len(noted.among(ids))
+
+
+def brought_back(table: TableName, task: str, lake: Lake) -> list[str]:
+    """Return the forgotten ids of which a table has rows, as after a restore."""
+    noted = Forgotten(lake, task)
+    if not noted or "id" not in TABLES[table].schema.names:
+        return []
+    with lake_faults(f"{table} {task}"):
+        ids = lake.scan(table, task).select("id").unique().collect()["id"]
+    return sorted(noted.among(ids))
 
 
 def refuse_forgotten(table: TableName, task: str, partition: Partition, staged: StagedFiles, lake: Lake) -> None:

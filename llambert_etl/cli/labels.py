@@ -1,6 +1,7 @@
 """The commands of a label run and of what follows it: `llambert STEP --task NAME --partition DAY [--run RUN]`."""
 
 import json
+import logging
 from typing import Annotated
 
 import typer
@@ -11,6 +12,8 @@ from llambert_etl.cli.outcome import emit, progress
 from llambert_etl.labelling import Plan
 from llambert_etl.manifest import Manifest
 from llambert_etl.schemas import TableName
+
+logger = logging.getLogger(__name__)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -149,5 +152,14 @@ def restore(
     version: Annotated[int, typer.Option(min=0, help="of the table, as in `DeltaTable(uri).history()`")],
 ) -> None:
     """Make a table what it was at an older version; what was done since is to be done again."""
-    Clients().lake.restore(table, version)
-    emit(json.dumps({"table": table, "restored": version}))
+    from llambert_etl.config import load_tasks
+    from llambert_etl.forgotten import brought_back
+
+    clients = Clients()
+    lake = clients.lake
+    lake.restore(table, version)
+    known = load_tasks(clients.settings.include).tasks
+    back = {task: ids for task in known if (ids := brought_back(table, task, lake))}
+    for task, ids in back.items():
+        logger.warning("%s of %s holds %s forgotten ids again: `llambert forget` them again", table, task, len(ids))
+    emit(json.dumps({"table": table, "restored": version, "forget_again": back}))

@@ -53,7 +53,10 @@ class Kept:
             path.unlink()
 
     def push(self) -> None:
-        """Put into the lake what is new. A lake that is down costs the checkpoint, and not the training."""
+        """Put into the lake what is new. A lake that is down costs the checkpoint, and not the training.
+
+        So does another run of the same training, which drops what this one is writing.
+        """
         names = {path.name for path in self._local.glob("*.safetensors")}
         if names <= self._hashes.keys():
             return
@@ -62,7 +65,7 @@ class Kept:
         try:
             self._folder.put(self._local, hashes)
             self._folder.drop_unlisted()
-        except TransientError as error:
+        except (TransientError, DataError) as error:
             logger.warning("the checkpoint is not kept: %s", error)
         self._hashes = hashes
         for name in dropped:

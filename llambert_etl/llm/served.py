@@ -9,8 +9,8 @@ import httpx
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.llm import HalfAnsweredError, HalfRefusedError, Reply
-from llambert_etl.llm.asking import Batch, Manners
 from llambert_etl.llm.chat import Questions
+from llambert_etl.llm.served_batch import Batch, Manners
 from llambert_etl.llm.server import headers
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Server, Settings

@@ -55,7 +55,8 @@ def publish(task: LabellingTask, partition: Partition, *, run: str, lake: Lake) 
     if count := forgotten_since("labels", task.name, partition, staged, lake):
         raise DataError(
             f"labels {task.name} {partition}: {count} documents of this run were forgotten since it was planned; "
-            "nothing was published; start the label run again from `llambert plan` (after a restore, forget them again first)"
+            "nothing was published; start the label run again from `llambert plan`; after a restore, forget them again "
+            "before that"
         )
     commit = lake.replace_partition(
         "labels",

@@ -107,6 +107,31 @@ def test_a_lake_that_takes_no_checkpoint_does_not_end_the_training(
     assert "the checkpoint is not kept: stage-0-epoch-0001.safetensors: no room" in caplog.text
 
 
+class Beside(Folder):
+    """Another run of the same training drops what is not listed yet while this one writes it."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(Lake(str(root / "lake")), "_checkpoints", *kept_in(root).name)
+
+    def write(self, name: str, chunks: Iterable[bytes]) -> None:
+        def dropped() -> Iterable[bytes]:
+            yield from chunks
+            self.drop_unlisted()
+
+        super().write(name, dropped())
+
+
+def test_a_run_of_the_same_training_beside_it_costs_the_checkpoint_and_not_the_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local" / "stage-0.safetensors").write_bytes(b"weights")
+    Kept(Beside(tmp_path), tmp_path / "local").push()
+    assert "the checkpoint is not kept" in caplog.text
+    Kept(kept_in(tmp_path), tmp_path / "local").push()
+    assert list(kept_in(tmp_path).hashes() or ()) == ["stage-0.safetensors"]
+
+
 def test_checkpoints_that_nothing_goes_on_from_are_dropped_after_a_while(tmp_path: Path) -> None:
     (tmp_path / "local").mkdir()
     (tmp_path / "local" / "stage-0.safetensors").write_bytes(b"weights")

@@ -188,6 +188,18 @@ def test_it_leaves_the_exports_with_the_command_and_the_files_once_they_are_old(
     assert archive.files() == []
 
 
+def test_a_restore_says_which_forgotten_documents_it_has_brought_back(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_deployment(archive, monkeypatch)
+    versions = {table: archive.lake.version(table) for table in ("gold", "promotions")}
+    archive.append("promotions", {"number": 2, "to_version": 1, "moved_by": "promote", "reason": ""})
+    archive.forget()
+    for table, forgotten in (("gold", {"reviews": [GONE]}), ("promotions", {})):
+        assert run(["restore", table, "--version", str(versions[table])]) == 0
+        assert json.loads(capfd.readouterr().out.splitlines()[-1])["forget_again"] == forgotten
+
+
 def write_deployment(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the archive the deployment of this process."""
     (archive.root / "include" / "tasks").mkdir(parents=True)

@@ -133,7 +133,7 @@ GUARDS = (
     ),
     Guard(
         "an answer of no known shape is paid once",
-        "llambert_etl/llm/asking.py",
+        "llambert_etl/llm/served_batch.py",
         'return ("unreadable", 0.0) if reply is None else',
         'return ("unreadable", 0.0) if reply is None or reply.reason == UNKNOWN else',
         "tests/unit/llm/test_completions.py::test_an_answer_of_no_known_shape_is_kept_and_never_asked_for_again",
