@@ -113,4 +113,6 @@ class Checkpoints:
         if path is None or not path.exists():
             return None
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["told"])  # noqa: SIM118
+            # Copied: the optimizer goes on in the very memory that it is given, which would be that of the file.
+            weights = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+            return weights, json.loads(file.metadata()["told"])

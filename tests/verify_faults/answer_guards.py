@@ -40,8 +40,8 @@ ANSWER_GUARDS = (
     Guard(
         "two runs at once do not ask in one order",
         "llambert_etl/annotation/backlog.py",
-        "if vain > self._vain:",
-        "if False:",
+        "if vain == self._vain:",
+        "if True:",
         _ANSWERS + "a_run_that_another_is_always_ahead_of_goes_on_in_another_order",
     ),
     Guard(

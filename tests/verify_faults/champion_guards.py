@@ -45,8 +45,8 @@ GUARDS = (
     Guard(
         "a shard is found by every run that would make the same labels",
         "llambert_etl/labelling.py",
-        "fingerprint([self.commit_key, self.shards])",
-        "fingerprint([self.commit_key, self.shards, self.run])",
+        "fingerprint([self.commit_key, self.shards, *forgotten])",
+        "fingerprint([self.commit_key, self.shards, self.run, *forgotten])",
         _TWICE + "a_finished_shard_is_left_alone_by_every_run_of_the_same_labels",
     ),
     Guard(
