@@ -24,8 +24,9 @@ lint: setup ## check style, types, import contracts, task files and installed pa
 	$(BIN)/llambert tasks validate
 	$(PIP) check
 
+# Where a worker process dies, xdist would start another and then wait for ever; so it ends, and names the test.
 test: lint ## lint, then run all tests on real S3, MLflow and Airflow servers
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder --max-worker-restart=0
 
 verify-faults: setup ## kill, break, race and sabotage for more than half an hour; write docs/evidence
 	@$(BIN)/python -m tests.verify_faults
