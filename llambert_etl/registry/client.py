@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit
 
 from llambert_etl.copies import cached, sha256
 from llambert_etl.errors import ConfigError, DataError, TransientError
@@ -52,15 +51,11 @@ class Registry:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """Raise ConfigError where no server is set, or where its address carries a password that logs would show."""
+        """Raise ConfigError where no server is set."""
         if not settings.mlflow_uri:
             raise ConfigError("no registry: set LLAMBERT_MLFLOW_URI to the address of the MLflow server")
         if settings.mlflow_uri.startswith(FILE):
             Path(settings.mlflow_uri.removeprefix(FILE)).parent.mkdir(parents=True, exist_ok=True)
-        if "@" in urlsplit(settings.mlflow_uri).netloc:
-            raise ConfigError(
-                "LLAMBERT_MLFLOW_URI holds credentials: use LLAMBERT_MLFLOW_USERNAME and LLAMBERT_MLFLOW_PASSWORD"
-            )
         # MLflow's client takes credentials and limits from its own variables only.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
