@@ -39,16 +39,16 @@ bench: setup ## measure quality and throughput on an idle machine; write docs/ev
 	@for name in annotate label quality rare; do $(BIN)/python -m benchmarks.$$name || exit; done
 
 demo: setup ## run the whole loop on real reviews, scheduled by a real Airflow
-	@$(BIN)/python -m llambert_etl.demo
+	@$(BIN)/python -m laptop.demo
 
 up: setup ## serve Airflow, MLflow and S3 on the demo's state until Ctrl-C or `make down`
-	@$(BIN)/python -m llambert_etl.stack up
+	@$(BIN)/python -m laptop up
 
 down: ## stop what `make up` or `make demo` started
-	@test ! -x $(BIN)/python || $(BIN)/python -m llambert_etl.stack down
+	@test ! -x $(BIN)/python || $(BIN)/python -m laptop down
 
 local: setup ## make a deployment of folders and a SQLite file in .local, without any server
-	@$(BIN)/python -m llambert_etl.stack local
+	@$(BIN)/python -m laptop local
 
 clean: down ## stop the servers and remove their state and every cache; the installed packages stay
 	rm -rf .state .benchmarks .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build

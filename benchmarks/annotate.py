@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from benchmarks.evidence import EVIDENCE, write
 from benchmarks.timing import interleaved, rates
 from benchmarks.world import World, open_world
-from llambert_etl.documents import sample
+from llambert_etl.corpus.documents import sample
 from llambert_etl.llm.encoding import Encoding
 from llambert_etl.llm.local import LocalAnnotator
 from llambert_etl.llm.parsing import parse

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from llambert_etl.encoder.precision import native_bf16
-from llambert_etl.stack.stack import REPOSITORY
+from laptop.stack import REPOSITORY
+from llambert_etl.compute.device import native_bf16
 
 EVIDENCE = REPOSITORY / "docs" / "evidence"
 # What a result depends on. A change anywhere else leaves it as it is.

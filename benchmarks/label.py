@@ -21,11 +21,11 @@ from transformers import (
 from benchmarks.evidence import EVIDENCE, write
 from benchmarks.timing import interleaved, rates
 from benchmarks.world import World, open_world
-from llambert_etl.demo.data import GOLD_TRAIN
-from llambert_etl.documents import sample
+from laptop.demo.data import GOLD_TRAIN
+from llambert_etl.compute.device import device, native_bf16
+from llambert_etl.corpus.documents import sample
 from llambert_etl.encoder.card import read_card
 from llambert_etl.encoder.inference import Encoder
-from llambert_etl.encoder.precision import device, native_bf16
 from llambert_etl.encoder.training import Labelled, fine_tune
 
 _SEED = 5

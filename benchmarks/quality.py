@@ -14,10 +14,10 @@ import polars as pl
 
 from benchmarks.evidence import EVIDENCE, write
 from benchmarks.world import DAY, World, open_world
-from llambert_etl.annotation.answers import labelled_answers
+from laptop.demo.data import GOLD_TRAIN
 from llambert_etl.config import LabellingTask
-from llambert_etl.demo.data import GOLD_TRAIN
-from llambert_etl.documents import sample
+from llambert_etl.corpus.answers import labelled_answers
+from llambert_etl.corpus.documents import sample
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.metrics import Evaluation, evaluate
 from llambert_etl.encoder.training import Labelled, fine_tune

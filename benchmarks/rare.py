@@ -21,15 +21,15 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 
 from benchmarks.evidence import EVIDENCE, write
+from laptop.demo.__main__ import TASK
+from laptop.demo.data import CORPUS
+from laptop.environment import model_paths
+from laptop.stack import REPOSITORY
 from llambert_etl.config import find_task
-from llambert_etl.demo.__main__ import TASK
-from llambert_etl.demo.data import CORPUS
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.metrics import evaluate
 from llambert_etl.encoder.training import Labelled, fine_tune
 from llambert_etl.settings import Settings
-from llambert_etl.stack.environment import model_paths
-from llambert_etl.stack.stack import REPOSITORY
 
 _NO_ROWS = Labelled((), ())
 # Of a text: a plot is longer than a review. From 60 words on the encoder knows a plot without any weights.

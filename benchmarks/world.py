@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import polars as pl
 
+from laptop.demo.__main__ import TASK
+from laptop.demo.data import DAYS, Review, read_corpus, write_gold
+from laptop.environment import model_paths
+from laptop.stack import REPOSITORY
 from llambert_etl.config import LabellingTask, find_task
-from llambert_etl.demo.__main__ import TASK
-from llambert_etl.demo.data import DAYS, Review, read_corpus, write_gold
-from llambert_etl.documents import as_of
+from llambert_etl.corpus.documents import as_of
 from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
-from llambert_etl.stack.environment import model_paths
-from llambert_etl.stack.stack import REPOSITORY
 from llambert_etl.steps.ingest import ingest
 
 DAY = DAYS[0]

@@ -72,12 +72,13 @@ def read_report(task: str, day: str, name: str) -> str | None:
 def read_partition(task: str, day: str) -> str | None:
     import polars as pl
 
-    from llambert_etl.lake import Lake, lake_faults
+    from llambert_etl.lake import Lake
+    from llambert_etl.store.faults import store_faults
 
     try:
         lake, partition = Lake.from_settings(load_settings()), parse_partition(day)
         commit = lake.last_commit("labels", task, partition)
-        with lake_faults("labels"):
+        with store_faults("labels"):
             labels = lake.scan("labels", task, partition).select("label", "confidence").collect()
     except LlambertError as error:
         raise _failure(error) from error

@@ -14,20 +14,20 @@ import pytest
 from pydantic import SecretStr
 from xdist.scheduler import LoadScopeScheduling
 
+from laptop import Stack
+from laptop.airflow import Airflow
+from laptop.host import FOREIGN, QUIET
+from laptop.mlflow import MlflowServer
+from laptop.seaweed import SeaweedFS
+from laptop.stack import REPOSITORY
 from llambert_etl.lake import Lake
 from llambert_etl.partition import today
 from llambert_etl.settings import Settings
-from llambert_etl.stack import Stack
-from llambert_etl.stack.airflow import Airflow
-from llambert_etl.stack.host import FOREIGN, QUIET
-from llambert_etl.stack.mlflow import MlflowServer
-from llambert_etl.stack.seaweed import SeaweedFS
-from llambert_etl.stack.stack import REPOSITORY
-from tests.fake_llm import FakeLlm
-from tests.faults import Proxy, fault_proxy
-from tests.hub import FakeHub
-from tests.postgres import Database, Postgres
-from tests.webhook import Webhook
+from tests.fakes.hub import FakeHub
+from tests.fakes.llm import FakeLlm
+from tests.fakes.proxy import Proxy, fault_proxy
+from tests.fakes.webhook import Webhook
+from tests.processes.postgres import Database, Postgres
 
 # Before anything reads them: no telemetry, no model hub, nothing of the developer's own deployments, and no GPU, which
 # would hold what tests want to see on disk, and round otherwise.

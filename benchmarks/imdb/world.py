@@ -6,6 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
+from laptop.environment import model_paths
+from laptop.stack import REPOSITORY
 from llambert_etl.config import LabellingTask
 from llambert_etl.config.yaml_files import read_yaml
 from llambert_etl.lake import Lake
@@ -13,8 +15,6 @@ from llambert_etl.llm.annotators import open_annotator
 from llambert_etl.llm.prompts import prompt_hash
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
-from llambert_etl.stack.environment import model_paths
-from llambert_etl.stack.stack import REPOSITORY
 from llambert_etl.steps.annotate import annotate
 from llambert_etl.steps.gold import import_gold
 from llambert_etl.steps.ingest import ingest

@@ -10,20 +10,21 @@ import pyarrow as pa
 from pydantic import JsonValue
 
 from llambert_etl.annotation.account import Account
-from llambert_etl.annotation.answers import ANSWERED, decided, failed_for_good, rows_about
 from llambert_etl.annotation.tries import is_answered, without_blame
 from llambert_etl.config import LabellingTask
-from llambert_etl.documents import as_of, draw
-from llambert_etl.documents import sample as take_sample
+from llambert_etl.corpus.answers import ANSWERED, decided, failed_for_good, rows_about
+from llambert_etl.corpus.documents import as_of, draw
+from llambert_etl.corpus.documents import sample as take_sample
+from llambert_etl.corpus.forgotten import Forgotten
 from llambert_etl.errors import ConfigError, DataError, TransientError
-from llambert_etl.forgotten import Forgotten
-from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.lake import Lake
 from llambert_etl.llm import Annotator, HalfAnsweredError, HalfRefusedError, Reply
 from llambert_etl.llm.parsing import PARSER_VERSION
 from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, AnnotationStatus
+from llambert_etl.store.faults import store_faults
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Backlog:
         self._run, self.step, self._wanted = run, step, task.sample_size(asked=sample)
         self._started = datetime.datetime.now(datetime.UTC)
         self._documents_version = lake.version("documents")
-        with lake_faults(f"documents {task.name} {partition}"):
+        with store_faults(f"documents {task.name} {partition}"):
             if chosen is None:
                 chosen = take_sample(as_of(lake, task.name, partition), self._wanted, task.annotator.seed)
         self._sample = chosen
@@ -91,7 +92,7 @@ class Backlog:
 
     def unanswered(self, documents: pl.DataFrame) -> pl.DataFrame:
         """Return the documents that this prompt, model and revision have not answered."""
-        with lake_faults(f"annotations {self.task.name}"):
+        with store_faults(f"annotations {self.task.name}"):
             answered = self._rows().filter(pl.col("status").is_in(ANSWERED)).select("text_hash").collect()
         return documents.join(answered, on="text_hash", how="anti")
 
@@ -212,7 +213,7 @@ class Backlog:
 
         `others` counts documents that became neither: `left` for a later run, say.
         """
-        with lake_faults(f"annotations {self.task.name}"):
+        with store_faults(f"annotations {self.task.name}"):
             mine = self.answered().join(self._sample.lazy().select("text_hash"), on="text_hash", how="semi")
             labels = mine.filter(pl.col("status") == AnnotationStatus.LABELLED).select("label").collect()["label"]
         shares = {label: int((labels == label).sum()) / max(len(labels), 1) for label in self.task.labels}
@@ -226,13 +227,13 @@ class Backlog:
         return rows_about(self.question, self.task.name, self.lake)
 
     def _have_failed_for_good(self) -> pl.Expr:
-        with lake_faults(f"annotations {self.task.name}"):
+        with store_faults(f"annotations {self.task.name}"):
             found = failed_for_good(self._rows()).collect()
         return pl.col("text_hash").is_in(found["text_hash"].to_list())
 
     def _spent_before(self) -> dict[str, JsonValue]:
         """Return what earlier tries of this run have spent: its newest commit tells for all of them."""
-        with lake_faults(f"annotations {self.task.name} {self.partition}"):
+        with store_faults(f"annotations {self.task.name} {self.partition}"):
             asked = self.lake.scan("annotations", self.task.name, self.partition).filter(pl.col("run") == self._run)
             if asked.head(1).collect().is_empty():
                 return {}  # and not after a look at every commit of a year

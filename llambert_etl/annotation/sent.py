@@ -10,10 +10,10 @@ from typing import Final, Self
 from pydantic import BaseModel, ConfigDict
 
 from llambert_etl.annotation.backlog import Backlog
-from llambert_etl.atomic import edit_file
 from llambert_etl.config import fingerprint
 from llambert_etl.errors import ConfigError
 from llambert_etl.settings import Settings
+from llambert_etl.store.atomic import edit_file
 
 _FOLDER: Final = "_batches"
 

@@ -1,28 +1,11 @@
-"""Which failures count against a document, and how many of them are enough."""
+"""Replies of a run that failed: whether the document is to blame, or a server that was given up."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-import polars as pl
-
+from llambert_etl.corpus.tries import GIVEN_UP, NOT_ITS_FAULT
 from llambert_etl.llm import Reply
 from llambert_etl.schemas import AnnotationStatus
-
-# In so many runs a document may fail before it is not asked about any more. Each costs up to the server's patience; a
-# server that was mended between two nights has had a night to show it.
-MAX_TRIES = 3
-_GIVEN_UP = "given_up"
-# Reasons, by their first word, that say nothing of the document: the server was given up, did not come to it, or had
-# too much to do.
-_NOT_ITS_FAULT = frozenset(
-    {_GIVEN_UP, "not_recorded", "not_in_batch", "batch_expired", "batch_cancelled", "http_429", "rate_limit_exceeded"}
-)
-
-
-def blames_the_document() -> pl.Expr:
-    """Choose failed rows that count as a try."""
-    first = pl.col("reason").fill_null("").str.split(" ").list.first()
-    return ~first.is_in(sorted(_NOT_ITS_FAULT))
 
 
 def is_answered(reply: Reply) -> bool:
@@ -35,8 +18,8 @@ def without_blame(replies: Sequence[Reply]) -> list[Reply]:
 
 
 def _blameless(reply: Reply) -> bool:
-    return (reply.reason or "").partition(" ")[0] in _NOT_ITS_FAULT
+    return (reply.reason or "").partition(" ")[0] in NOT_ITS_FAULT
 
 
 def _given_up(reply: Reply) -> Reply:
-    return replace(reply, reason=f"{_GIVEN_UP} {reply.reason}")
+    return replace(reply, reason=f"{GIVEN_UP} {reply.reason}")

@@ -9,7 +9,7 @@ import typer
 from llambert_etl.cli.clients import Clients, open_step
 from llambert_etl.cli.options import DEPLOYMENT, EXAMPLE, LABELS, Ahead, Day, Expect, Run, Task, command, done
 from llambert_etl.cli.outcome import emit, progress
-from llambert_etl.labelling import Plan
+from llambert_etl.labelling.plan import Plan
 from llambert_etl.manifest import Manifest
 from llambert_etl.schemas import TableName
 
@@ -76,7 +76,7 @@ def label(
 
     def load(plan: Plan) -> Classifier:
         from llambert_etl.encoder.inference import Encoder
-        from llambert_etl.models import fetch
+        from llambert_etl.labelling.models import fetch
 
         return Encoder.load(fetch(lake, plan.model, clients.settings.model_cache))
 
@@ -153,7 +153,7 @@ def restore(
 ) -> None:
     """Make a table what it was at an older version; what was done since is to be done again."""
     from llambert_etl.config import load_tasks
-    from llambert_etl.forgotten import brought_back
+    from llambert_etl.corpus.forgotten import brought_back
 
     clients = Clients()
     lake = clients.lake

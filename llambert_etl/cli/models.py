@@ -29,7 +29,7 @@ def pull(
         raise ConfigError("models pull: give --task NAME, or MODEL and --revision, not both")
     clients = Clients()
     for name, commit in _named(model, revision) if task is None else _models_of(task, clients):
-        emit(json.dumps(pull(name, commit, lake=clients.lake, settings=clients.settings)._asdict()))
+        emit(json.dumps(pull(name, commit, storage=clients.lake.storage, settings=clients.settings)._asdict()))
 
 
 def _models_of(task: str, clients: Clients) -> list[tuple[str, str]]:
@@ -56,7 +56,7 @@ def list_models() -> None:
     """Print the models that the lake mirrors, one JSON a line."""
     from llambert_etl.hub.models import mirrored
 
-    for each in mirrored(Clients().lake):
+    for each in mirrored(Clients().lake.storage):
         emit(json.dumps(each._asdict()))
 
 

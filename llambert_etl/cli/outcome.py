@@ -17,9 +17,9 @@ import typer
 
 from llambert_etl.cli.terminal import NoReader, visible, write
 from llambert_etl.errors import ConfigError, LlambertError, TransientError
-from llambert_etl.lake import lake_faults
 from llambert_etl.signals import handling
-from llambert_etl.space import no_room, takes_no_more
+from llambert_etl.store.faults import store_faults
+from llambert_etl.store.space import no_room, takes_no_more
 
 _TERMINATION_LOG = Path("/dev/termination-log")
 _TERMINATION_BYTES = 4096
@@ -85,7 +85,7 @@ def progress(what: str, every_seconds: float = 10.0) -> Callable[[int, int], Non
 def conclude(command: Callable[[], object], prints: TextIO | None = None) -> int:
     """Run a command; return its exit code. What libraries print goes to stderr: stdout is for results."""
     try:
-        with handling(_leave, signal.SIGTERM), contextlib.redirect_stdout(prints or sys.stderr), lake_faults("lake"):
+        with handling(_leave, signal.SIGTERM), contextlib.redirect_stdout(prints or sys.stderr), store_faults("lake"):
             command()
     except SystemExit as stop:
         if prints is sys.stdout and stop.code != TransientError.exit_code:  # rich, on a help that nobody reads

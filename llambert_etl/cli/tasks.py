@@ -67,7 +67,7 @@ def prompt(
     include: Include = Path("include"),
 ) -> None:
     """Print what the LLM is asked about a document, as it is sent; nobody is asked."""
-    from llambert_etl.documents import any_text
+    from llambert_etl.corpus.documents import any_text
     from llambert_etl.llm.asked import asked
 
     found = find_task(include, task)

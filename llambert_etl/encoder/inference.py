@@ -16,10 +16,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from llambert_etl.batching import by_length, side_by_side
+from llambert_etl.compute.batching import by_length, side_by_side
+from llambert_etl.compute.device import bf16_for, device, room_on_device
 from llambert_etl.encoder.card import Card, read_card
 from llambert_etl.encoder.inputs import pad, token_ids
-from llambert_etl.encoder.precision import bf16_for, device, room_on_device
 from llambert_etl.errors import DataError
 
 _WINDOW = 8_192  # texts tokenised at once, so that memory does not follow the length of the list

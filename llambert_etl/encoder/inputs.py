@@ -7,9 +7,9 @@ from typing import get_args
 import torch
 from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
+from llambert_etl.compute.device import bf16_for
 from llambert_etl.config import Encoder as Recipe
 from llambert_etl.encoder.card import Padding
-from llambert_etl.encoder.precision import bf16_for
 from llambert_etl.errors import ConfigError
 
 logger = logging.getLogger(__name__)

@@ -5,9 +5,10 @@ import logging
 from importlib.metadata import version
 from pathlib import Path
 
-from llambert_etl.copies import mismatch, sha256
 from llambert_etl.errors import DataError, TransientError
-from llambert_etl.lake import Folder, Lake, old_folders
+from llambert_etl.lake import Lake
+from llambert_etl.store.copies import mismatch, sha256
+from llambert_etl.store.folders import Folder, old_folders
 
 logger = logging.getLogger(__name__)
 
@@ -17,12 +18,12 @@ _ROOT = "_checkpoints"
 def checkpoints_of(lake: Lake, task: str, run_key: str) -> Folder:
     """Return where the checkpoints of one training lie. Other software has others: its sums may differ."""
     software = "-".join(version(name).partition("+")[0] for name in ("torch", "transformers"))
-    return Folder(lake, _ROOT, task, f"{run_key}-{software}")
+    return Folder(lake.storage, _ROOT, task, f"{run_key}-{software}")
 
 
 def drop_old(lake: Lake, before: datetime.datetime) -> int:
     """Delete those to which nothing was written since a moment; return how many trainings they are of."""
-    old = old_folders(lake, _ROOT, before)
+    old = old_folders(lake.storage, _ROOT, before)
     for folder in old:
         folder.delete()
     return len(old)

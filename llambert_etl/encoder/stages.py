@@ -21,11 +21,11 @@ from transformers import (
     TrainingArguments,
 )
 
+from llambert_etl.compute.device import bf16_for, device, room_on_device
 from llambert_etl.config import Encoder as Recipe
 from llambert_etl.encoder.card import Padding
 from llambert_etl.encoder.checkpoints import Checkpoints, Standing
 from llambert_etl.encoder.inputs import token_ids
-from llambert_etl.encoder.precision import bf16_for, room_on_device
 from llambert_etl.encoder.rows import Labelled, Stage, Target
 from llambert_etl.encoder.sampling import FullBatches
 from llambert_etl.encoder.watch import Keep, Watch, copy_of
@@ -210,7 +210,7 @@ def _arguments(
         # Else it multiplies the loss by the number of processes, for models that say they divide it and do not.
         average_tokens_across_devices=False,
         bf16=bf16,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=device().type == "cpu",
         eval_strategy="epoch",
         save_strategy="no",  # the best weights are kept in memory: checkpoints would hold pickles
         logging_steps=max(1, steps // 10),
@@ -218,7 +218,7 @@ def _arguments(
         disable_tqdm=True,
         report_to=[],
         seed=recipe.seed,
-        dataloader_pin_memory=torch.cuda.is_available(),
+        dataloader_pin_memory=device().type == "cuda",
     )
 
 

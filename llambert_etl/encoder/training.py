@@ -23,8 +23,8 @@ from llambert_etl.encoder.processes import process_count, train_together
 from llambert_etl.encoder.rows import Labelled, split, unseen
 from llambert_etl.encoder.stages import epochs, learning_rate, run_stages
 from llambert_etl.errors import DataError
-from llambert_etl.lake import Folder
 from llambert_etl.settings import Settings
+from llambert_etl.store.folders import Folder
 
 __all__ = ["Labelled", "fine_tune"]
 

@@ -39,9 +39,10 @@ def _end_with_parent() -> None:
 def _train(job: "Job", rank: int, count: int) -> None:
     import torch
 
+    from llambert_etl.compute.device import device
     from llambert_etl.encoder.stages import run_stages
 
-    on_gpu = torch.cuda.is_available()
+    on_gpu = device().type == "cuda"
     if on_gpu:
         torch.cuda.set_device(rank)
     meeting = f"file://{job.folder / 'meeting'}"  # and no port, which others could reach or have taken

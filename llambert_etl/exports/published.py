@@ -7,11 +7,12 @@ from typing import Literal, NamedTuple
 import polars as pl
 import pyarrow as pa
 
-from llambert_etl.documents import in_shard
+from llambert_etl.corpus.documents import in_shard
 from llambert_etl.errors import DataError
-from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import DocumentStatus
+from llambert_etl.store.faults import store_faults
 
 # `held`: the place has these labels already. `newer`: it has newer ones, which are never replaced by older.
 Outcome = Literal["exported", "held", "newer"]
@@ -81,7 +82,7 @@ def read_rows(lake: Lake, published: Published, at_once: int = _AT_ONCE) -> Iter
         .select(*_KEY, "text")
     )
     read, shards = 0, 1 + published.rows // at_once
-    with lake_faults(f"labels {task} {partition}"):
+    with store_faults(f"labels {task} {partition}"):
         for shard in range(shards):
             mine = in_shard(shard, shards)
             # The join holds labels, and texts stream past them.

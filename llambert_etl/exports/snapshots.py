@@ -11,12 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from llambert_etl.atomic import edit_file
 from llambert_etl.exports.published import SCHEMA, Outcome, Published
-from llambert_etl.lake import Folder, Lake, lake_faults, old_folders
+from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
-from llambert_etl.space import room_in
+from llambert_etl.store.atomic import edit_file
+from llambert_etl.store.faults import store_faults
+from llambert_etl.store.folders import Folder, old_folders
+from llambert_etl.store.space import room_in
 
 _ROOT = "exports"
 _LATEST = "latest.json"
@@ -62,7 +64,7 @@ class Latest(BaseModel):
 
 
 def read_latest(lake: Lake, task: str) -> Latest:
-    with lake_faults(f"{lake.uri}/{_key(task)}"):
+    with store_faults(f"{lake.uri}/{_key(task)}"):
         found = lake.storage.read(_key(task))
     return _parse(task, found)
 
@@ -92,13 +94,13 @@ def write_snapshot(lake: Lake, published: Published, batches: Iterable[pa.Record
 
 def drop_old_snapshots(lake: Lake, before: datetime.datetime) -> int:
     """Delete folders that `latest.json` has not named since a moment; return how many."""
-    with lake_faults(f"{lake.uri}/{_ROOT}"):
+    with store_faults(f"{lake.uri}/{_ROOT}"):
         found = lake.storage.list(_ROOT)
     dropped = 0
     for task in {info.path.rpartition(f"/{_ROOT}/")[2].partition("/")[0] for info in found}:
         # Read first: what is named no more from then on was touched then, and so is too young to be listed as old.
         named = {file.folder for file in read_latest(lake, task).files}
-        for folder in old_folders(lake, f"{_ROOT}/{task}", before):
+        for folder in old_folders(lake.storage, f"{_ROOT}/{task}", before):
             if folder.name not in named:
                 folder.delete()
                 dropped += 1
@@ -129,7 +131,7 @@ def _write(lake: Lake, published: Published, batches: Iterable[pa.RecordBatch], 
 
 
 def _folder(lake: Lake, task: str, file: File) -> Folder:
-    return Folder(lake, _ROOT, task, *file.folder)
+    return Folder(lake.storage, _ROOT, task, *file.folder)
 
 
 def _hashes(file: File) -> dict[str, str]:

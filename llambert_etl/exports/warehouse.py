@@ -8,7 +8,7 @@ from llambert_etl.config.connections import Warehouse
 from llambert_etl.errors import ConfigError
 from llambert_etl.exports.published import SCHEMA, Outcome, Published
 from llambert_etl.settings import Settings
-from llambert_etl.sql import Session, connect, quoted, quoted_table
+from llambert_etl.store.postgres import Session, connect, quoted, quoted_table
 
 # Beside each table to which labels are exported: which publish of each partition it holds.
 BOOKS = "llambert_exports"

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from llambert_etl.copies import cached, mismatch
 from llambert_etl.errors import ConfigError
 from llambert_etl.hub.client import Check, Commit, Hub, HubFile
-from llambert_etl.lake import Folder, Lake, lake_faults
 from llambert_etl.settings import Settings
+from llambert_etl.store.copies import cached, mismatch
+from llambert_etl.store.faults import store_faults
+from llambert_etl.store.folders import Folder
+from llambert_etl.store.storage import Storage
 
 logger = logging.getLogger(__name__)
 
@@ -36,28 +38,28 @@ class Mirrored(NamedTuple):
     fetched: int = 0
 
 
-def pull(model: str, revision: str, *, lake: Lake, settings: Settings) -> Mirrored:
+def pull(model: str, revision: str, *, storage: Storage, settings: Settings) -> Mirrored:
     """Mirror a model into the lake: what is there already is verified and kept, and nothing counts before all of it is.
 
     Raise ConfigError for a model that may not come from the hub or has no safetensors, TransientError where the hub
     is down or breaks off, DataError where it sends another file than it lists.
     """
     settings.allow(model)
-    folder = _folder(lake, model, revision)
+    folder = _folder(storage, model, revision)
     hashes, fetched = folder.hashes(), 0
     if hashes is None:
         hashes, fetched = _fill(folder, model, revision, settings)
     return _described(folder, model, revision, hashes, fetched)
 
 
-def mirrored(lake: Lake) -> list[Mirrored]:
+def mirrored(storage: Storage) -> list[Mirrored]:
     """Return the models whose mirror in the lake is whole."""
-    with lake_faults(f"{lake.uri}/{_ROOT}"):
-        places = sorted({info.path.rpartition("/")[0] for info in lake.storage.list(_ROOT)})
+    with store_faults(f"{storage.uri}/{_ROOT}"):
+        places = sorted({info.path.rpartition("/")[0] for info in storage.list(_ROOT)})
     found = []
     for place in places:
         _, organisation, name, revision = place.rsplit("/", 3)
-        folder = _folder(lake, f"{organisation}/{name}", revision)
+        folder = _folder(storage, f"{organisation}/{name}", revision)
         if (hashes := folder.hashes()) is not None:
             found.append(_described(folder, f"{organisation}/{name}", revision, hashes))
     return found
@@ -76,7 +78,7 @@ def find_model(model: str, revision: str, settings: Settings) -> Path:
     own = settings.mirror(model)
     if own is not None:
         return own
-    mirror, local = _folder(Lake.from_settings(settings), model, revision), settings.state / _ROOT / model / revision
+    mirror, local = _folder(Storage.from_settings(settings), model, revision), settings.state / _ROOT / model / revision
     hashes = mirror.hashes()
     if hashes is None:
         return _from_hub(local, model, revision, settings)
@@ -86,7 +88,7 @@ def find_model(model: str, revision: str, settings: Settings) -> Path:
 
 def _from_hub(local: Path, model: str, revision: str, settings: Settings) -> Path:
     """Make `local` whole. The hub is asked only for what is not there, or no longer what it was."""
-    kept = _folder(Lake(str(settings.state)), model, revision)
+    kept = _folder(Storage(str(settings.state), {}), model, revision)
     hashes = kept.hashes()
     if hashes is not None and mismatch(local, hashes) is None:
         return local
@@ -94,8 +96,8 @@ def _from_hub(local: Path, model: str, revision: str, settings: Settings) -> Pat
     return local
 
 
-def _folder(lake: Lake, model: str, revision: str) -> Folder:
-    return Folder(lake, _ROOT, *model.split("/"), revision)
+def _folder(storage: Storage, model: str, revision: str) -> Folder:
+    return Folder(storage, _ROOT, *model.split("/"), revision)
 
 
 def _fill(folder: Folder, model: str, revision: str, settings: Settings) -> tuple[dict[str, str], int]:

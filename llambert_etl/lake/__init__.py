@@ -1,10 +1,8 @@
 """The lake: six Delta tables of Parquet, written by three verbs only."""
 
 from llambert_etl.lake.commits import Commit
-from llambert_etl.lake.faults import lake_faults
-from llambert_etl.lake.folders import Folder, old_folders
 from llambert_etl.lake.staging import StagedFile, StagedFiles
 from llambert_etl.lake.tables import Lake
 from llambert_etl.lake.upkeep import RETENTION
 
-__all__ = ["RETENTION", "Commit", "Folder", "Lake", "StagedFile", "StagedFiles", "lake_faults", "old_folders"]
+__all__ = ["RETENTION", "Commit", "Lake", "StagedFile", "StagedFiles"]

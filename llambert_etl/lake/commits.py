@@ -10,10 +10,10 @@ from deltalake import DeltaTable
 from deltalake.transaction import CommitProperties, Transaction
 
 from llambert_etl.errors import DataError
-from llambert_etl.lake.storage import Storage
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TableName
+from llambert_etl.store.storage import Storage
 
 _MANIFEST = "llambert.manifest"
 # The fence of all upkeep. Its number is a moment, in milliseconds: files written before it may be deleted already.

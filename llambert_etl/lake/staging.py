@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict
 
 from llambert_etl.errors import DataError
 from llambert_etl.lake.definitions import PARTITION_COLUMNS
-from llambert_etl.lake.storage import Storage, safe_key
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, TableName
+from llambert_etl.store.storage import Storage, safe_key
 
 # A file is closed at this size: large enough to scan well, small enough to upload again.
 _MAX_FILE_BYTES = 128 * 1024 * 1024

@@ -12,15 +12,15 @@ from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.lake import commits
 from llambert_etl.lake.commits import Commit, fence_of, horizon, key_number, properties_of, read_commits, was_committed
 from llambert_etl.lake.definitions import PARTITION_COLUMNS, add_columns, check_columns, create
-from llambert_etl.lake.faults import lake_faults
 from llambert_etl.lake.keys import absent_rows
 from llambert_etl.lake.notes import Notes
 from llambert_etl.lake.staging import StagedFiles, add_action, check_schema, missing, write_parquet
-from llambert_etl.lake.storage import Storage, for_polars
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, TableName
 from llambert_etl.settings import Settings
+from llambert_etl.store.faults import store_faults
+from llambert_etl.store.storage import Storage, for_polars
 
 Account = Callable[[pa.Table], Manifest]
 
@@ -49,19 +49,19 @@ class Lake(Notes):
     def create_tables(self) -> None:
         """Create what is absent. Racing callers all succeed: the losers find the winner's table."""
         for table in TABLES:
-            with lake_faults(self.table_uri(table)):
+            with store_faults(self.table_uri(table)):
                 create(self.table_uri(table), table, self._options)
 
     def add_columns(self) -> None:
         """Give tables that an older version has made the columns that are new; null in the rows that are there."""
         for table in TABLES:
-            with lake_faults(self.table_uri(table)):
+            with store_faults(self.table_uri(table)):
                 add_columns(table, DeltaTable(self.table_uri(table), storage_options=self._options))
 
     # Reading
 
     def open(self, table: TableName, version: int | None = None) -> DeltaTable:
-        """Return the table itself; for this package, and to be used within `lake_faults`.
+        """Return the table itself; for this package, and to be used within `store_faults`.
 
         Raise ConfigError where it lacks a column of this version of llambert, or has one of another type; DataError
         where its log has lost its end, which Delta takes for an older table.
@@ -89,7 +89,7 @@ class Lake(Notes):
         version: int | None = None,
     ) -> pl.LazyFrame:
         """Return the rows of one task: of one partition, of the partitions up to `upto`, or all."""
-        with lake_faults(self.table_uri(table)):
+        with store_faults(self.table_uri(table)):
             frame = pl.scan_delta(self.open(table, version), storage_options=self._polars_options)
         frame = frame.filter(pl.col("task") == task)
         if partition is not None:
@@ -111,18 +111,18 @@ class Lake(Notes):
         return frame.with_columns(columns).select(TABLES[table].schema.names)
 
     def version(self, table: TableName) -> int:
-        with lake_faults(self.table_uri(table)):
+        with store_faults(self.table_uri(table)):
             return self.open(table).version()
 
     def partitions(self, table: TableName, task: str) -> list[Partition]:
         """Return the partitions in which the task has rows, oldest first."""
-        with lake_faults(self.table_uri(table)):
+        with store_faults(self.table_uri(table)):
             found = self.open(table).partitions()
         return sorted(Partition(entry["partition"]) for entry in found if entry["task"] == task)
 
     def commit_key(self, table: TableName, task: str, partition: Partition) -> int | None:
         """Return the fingerprint of the commit key that last replaced this partition: its content's identity."""
-        with lake_faults(self.table_uri(table)):
+        with store_faults(self.table_uri(table)):
             return self.open(table).transaction_version(fence_of(task, partition))
 
     def holds(self, table: TableName, task: str, partition: Partition, commit_key: str) -> bool:
@@ -131,7 +131,7 @@ class Lake(Notes):
 
     def last_commit(self, table: TableName, task: str, partition: Partition) -> Commit | None:
         """Return the newest commit that replaced this partition, with its manifest."""
-        with lake_faults(self.table_uri(table)):
+        with store_faults(self.table_uri(table)):
             delta = self.open(table)
             if delta.transaction_version(fence_of(task, partition)) is None:
                 return None
@@ -140,7 +140,7 @@ class Lake(Notes):
 
     def commits(self, table: TableName, task: str) -> Iterator[Commit]:
         """Yield a task's commits, newest first, as far back as the log reaches (a year)."""
-        with lake_faults(self.table_uri(table)):
+        with store_faults(self.table_uri(table)):
             for commit in read_commits(self.storage, table, self.open(table)):
                 if commit.manifest is not None and commit.manifest.task == task:
                     yield commit
@@ -152,13 +152,13 @@ class Lake(Notes):
     ) -> StagedFiles:
         """Write chunks to Parquet files that no reader sees yet. Raise DataError on any but the declared schema."""
         replaces = self.commit_key(table, task, partition)
-        with lake_faults(self.table_uri(table)):
+        with store_faults(self.table_uri(table)):
             files = write_parquet(self.storage, table, task, partition, chunks, name)
         return StagedFiles(files=files, replaces=replaces)
 
     def missing(self, table: TableName, staged: StagedFiles) -> list[str]:
         """Return the staged files that no commit may name: gone, cut, or so old that upkeep may be deleting them."""
-        with lake_faults(self.table_uri(table)):
+        with store_faults(self.table_uri(table)):
             return missing(self.storage, table, staged, horizon(self.open(table)))
 
     def replace_partition(
@@ -182,7 +182,7 @@ class Lake(Notes):
         properties = properties_of(manifest, Transaction(fence, key), retries=0)
         adds = [add_action(file, task, partition) for file in staged.files]
         where = f"{table} {task} {partition}"
-        with lake_faults(f"{self.table_uri(table)} {task} {partition}"):
+        with store_faults(f"{self.table_uri(table)} {task} {partition}"):
             for _ in range(_ATTEMPTS):
                 delta = self.open(table)
                 current = delta.transaction_version(fence)
@@ -216,7 +216,7 @@ class Lake(Notes):
         """
         check_schema(table, rows)
         fence = f"append/{task}"
-        with lake_faults(f"{self.table_uri(table)} {task} {partition}"):
+        with store_faults(f"{self.table_uri(table)} {task} {partition}"):
             for _ in range(_ATTEMPTS):
                 delta = self.open(table)
                 absent = self._absent(table, task, partition, rows, delta)
@@ -254,7 +254,7 @@ class Lake(Notes):
         Without a `commit_key` the content counts as what it was.
         """
         append, replace = f"append/{task}", fence_of(task, partition)
-        with lake_faults(f"{self.table_uri(table)} {task} {partition}"):
+        with store_faults(f"{self.table_uri(table)} {task} {partition}"):
             for _ in range(_ATTEMPTS):
                 delta = self.open(table)
                 rows = change(self.scan(table, task, partition, version=delta.version()))
@@ -277,7 +277,7 @@ class Lake(Notes):
 
         Raise ConfigError where the version is not there, or no longer.
         """
-        with lake_faults(self.table_uri(table)):
+        with store_faults(self.table_uri(table)):
             delta = self.open(table)
             if not 0 <= version < delta.version():
                 raise ConfigError(

@@ -13,9 +13,9 @@ from deltalake.transaction import CommitProperties, Transaction
 
 from llambert_etl.errors import TransientError
 from llambert_etl.lake.commits import UPKEEP, horizon
-from llambert_etl.lake.faults import lake_faults
 from llambert_etl.lake.tables import Lake
 from llambert_etl.schemas import TableName
+from llambert_etl.store.faults import store_faults
 
 # Never less: readers may hold old versions, and runs that are not published yet files that no version names.
 RETENTION = datetime.timedelta(days=7)
@@ -28,7 +28,7 @@ _PROPERTY = "llambert.upkeep"
 
 def merge_small_files(lake: Lake, table: TableName) -> int:
     """Merge small files of each partition into large ones; return how many were merged."""
-    with lake_faults(lake.table_uri(table)):
+    with store_faults(lake.table_uri(table)):
         for _ in range(_ATTEMPTS):
             delta = lake.open(table)
             if not _scattered(delta):
@@ -48,7 +48,7 @@ def delete_old_files(lake: Lake, table: TableName, before: datetime.datetime, na
 
     Those that `named` has, of runs that may still be published, stay, and so does whatever is younger than them.
     """
-    with lake_faults(lake.table_uri(table)):
+    with store_faults(lake.table_uri(table)):
         before = min([before, *(info.mtime for key, info in lake.storage.below(table).items() if key in named)])
         delta = lake.open(table)
         if not _needless(lake, table, delta, before):
@@ -65,7 +65,7 @@ def drop_notes(lake: Lake, before: datetime.datetime) -> int:
 
     To be called before files are deleted: no note may name a file that is gone.
     """
-    with lake_faults(f"{lake.uri}/_staging"):
+    with store_faults(f"{lake.uri}/_staging"):
         notes = lake.storage.list("_staging")
         runs = tuple(_folder(info) for info in notes if info.base_name == "plan.json" and info.mtime < before)
         old = [info for info in notes if info.mtime < before or info.path.startswith(runs)]
@@ -75,7 +75,7 @@ def drop_notes(lake: Lake, before: datetime.datetime) -> int:
 
 def oldest_kept(lake: Lake, days: int) -> datetime.datetime:
     """Return the moment before which things are old by the store's clock and by this machine's: one may be wrong."""
-    with lake_faults(lake.uri):
+    with store_faults(lake.uri):
         now = min(lake.storage.now(), datetime.datetime.now(datetime.UTC))
     return now - datetime.timedelta(days=days)
 

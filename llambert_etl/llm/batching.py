@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import torch
 
-from llambert_etl.batching import MOST_THREADS, by_length, side_by_side
+from llambert_etl.compute.batching import MOST_THREADS, by_length, side_by_side
 from llambert_etl.errors import TransientError
 
 Result = TypeVar("Result")

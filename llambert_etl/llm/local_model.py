@@ -6,7 +6,7 @@ from functools import cached_property
 
 import torch
 
-from llambert_etl.batching import MOST_THREADS
+from llambert_etl.compute.batching import MOST_THREADS
 from llambert_etl.config import LabellingTask
 from llambert_etl.llm import Reply
 from llambert_etl.llm.batching import run_batches

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from llambert_etl.config import LabellingTask, Recorded
-from llambert_etl.documents import hash_text
+from llambert_etl.corpus.documents import hash_text
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.llm import Reply
 from llambert_etl.llm.parsing import read_reply

@@ -15,12 +15,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from llambert_etl.compute.device import best_precision
 from llambert_etl.config import Annotator
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.hub.models import find_model
 from llambert_etl.llm.placement import described, spread
 from llambert_etl.settings import Settings
-from llambert_etl.space import room_in
+from llambert_etl.store.space import room_in
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def open_model(annotator: Annotator, settings: Settings) -> LanguageModel:
     TransientError where a device fails, or has less room than it seemed to have.
     """
     path = find_model(annotator.model, annotator.revision, settings)
-    precision = best_precision(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    precision = best_precision()
     logger.info("opening %s in %s", annotator.model, precision)
     options = spread(settings.llm_memory) | _packed(annotator.quantization, path, precision)
     try:
@@ -119,10 +120,3 @@ def _does_not_open(path: Path, error: Exception) -> str:
         "tokenizer and safetensors weights, or a GGUF file, of an architecture that transformers knows without code "
         "from the folder"
     )
-
-
-def best_precision(device: torch.device) -> torch.dtype:
-    """Return bf16 where the device computes it natively: emulated, it is five times slower than fp32."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
-from llambert_etl.copies import cached, sha256
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.partition import Partition, parse_partition
 from llambert_etl.registry.faults import Absent, registry_faults
@@ -28,6 +27,7 @@ from llambert_etl.registry.versions import (
     parse,
 )
 from llambert_etl.settings import Settings
+from llambert_etl.store.copies import cached, sha256
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

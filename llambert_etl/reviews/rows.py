@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
+from llambert_etl.store.faults import store_faults
 
 # What a reviewer answers who cannot say: with its slash it can never be a label of a task.
 UNCLEAR = "mixed/unclear"
@@ -85,7 +86,7 @@ class Reviewed:
 
 def reviewed_as_of(lake: Lake, task: str, upto: Partition) -> dict[Key, Reviewed]:
     """Return what was asked and answered in partitions <= `upto`. A later question or answer wins over an earlier."""
-    with lake_faults("reviews"):
+    with store_faults("reviews"):
         rows = lake.scan("reviews", task, upto=upto).collect().sort("partition", "annotator", "stratum")
     answers: dict[Key, dict[str, Answer]] = defaultdict(dict)
     for row in rows.filter(pl.col("annotator").is_not_null()).iter_rows(named=True):

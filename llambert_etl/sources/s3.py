@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
 from llambert_etl.errors import ConfigError, LlambertError, TransientError
-from llambert_etl.s3 import s3_client
 from llambert_etl.settings import Settings
 from llambert_etl.sources.location import Location
 from llambert_etl.sources.rows import SourceObject
+from llambert_etl.store.s3 import s3_client
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody

@@ -9,7 +9,7 @@ from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
 from llambert_etl.sources.location import allowed_table
 from llambert_etl.sources.rows import Record
-from llambert_etl.sql import Column, Session, connect, quoted, quoted_table
+from llambert_etl.store.postgres import Column, Session, connect, quoted, quoted_table
 from llambert_etl.wording import listed
 
 _READ_ONLY = ("SET TRANSACTION READ ONLY", "SET LOCAL timezone TO 'UTC'")

@@ -10,8 +10,8 @@ import pyarrow as pa
 from pydantic import JsonValue
 
 from llambert_etl.config import LabellingTask, Source, fingerprint
-from llambert_etl.documents import hash_text
-from llambert_etl.forgotten import Forgotten
+from llambert_etl.corpus.documents import hash_text
+from llambert_etl.corpus.forgotten import Forgotten
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, DocumentStatus

@@ -5,7 +5,8 @@ import logging
 
 import polars as pl
 
-from llambert_etl.annotation.answers import (
+from llambert_etl.config import LabellingTask
+from llambert_etl.corpus.answers import (
     answered_twice,
     decided,
     failed_for_good,
@@ -13,12 +14,12 @@ from llambert_etl.annotation.answers import (
     question,
     rows_about,
 )
-from llambert_etl.config import LabellingTask
-from llambert_etl.documents import as_of, ingested, sample
+from llambert_etl.corpus.documents import as_of, ingested, sample
+from llambert_etl.corpus.gold import gold_shares
+from llambert_etl.corpus.rare import tell_rarest
 from llambert_etl.errors import DataError
-from llambert_etl.gold import gold_shares
-from llambert_etl.labelling import merge, read_plan, read_shards, record_check
-from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.labelling.plan import merge, read_plan, read_shards, record_check
+from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.pages import report_name
 from llambert_etl.partition import Partition
@@ -36,8 +37,8 @@ from llambert_etl.quality import (
     render,
     validate,
 )
-from llambert_etl.rare import tell_rarest
 from llambert_etl.schemas import DocumentStatus
+from llambert_etl.store.faults import store_faults
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ def check_documents(task: LabellingTask, partition: Partition, *, run: str, lake
     started = datetime.datetime.now(datetime.UTC)
     ingested(lake, task.name, partition)
     versions = {"documents": lake.version("documents")}
-    with lake_faults(f"documents {task.name} {partition}"):
+    with store_faults(f"documents {task.name} {partition}"):
         profile = _documents(task, partition, lake)
     return _hold("documents", task, partition, run, lake, profile).finished(started, versions_read=versions)
 
@@ -64,7 +65,7 @@ def check_annotations(
     started = datetime.datetime.now(datetime.UTC)
     versions = {"documents": lake.version("documents"), "annotations": lake.version("annotations")}
     versions["gold"] = lake.version("gold")
-    with lake_faults(f"annotations {task.name} {partition}"):
+    with store_faults(f"annotations {task.name} {partition}"):
         profile = _annotations(task, partition, lake, prompt_hash, task.sample_size(asked=sample_size))
     if profile.label_counts:
         tell_rarest(f"annotations {task.name} {partition}", profile.label_counts, _RARE_HELPS)
@@ -101,7 +102,7 @@ def check_staged(
     """Hold the staged rows against the documents of the version that was planned."""
     started = datetime.datetime.now(datetime.UTC)
     versions = {"documents": documents_version, "labels": lake.version("labels"), "gold": lake.version("gold")}
-    with lake_faults(f"labels {task.name} {partition}"):
+    with store_faults(f"labels {task.name} {partition}"):
         documents = lake.scan("documents", task.name, partition, version=documents_version)
         reference = _reference(task, partition, lake, staged, prompt_hash)
         accepted = documents.filter(pl.col("status") == DocumentStatus.ACCEPTED)

@@ -9,17 +9,18 @@ from functools import partial
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from llambert_etl.champion.moves import ensure_labels, standing
 from llambert_etl.config import LabellingTask, TaskFiles, load_tasks
 from llambert_etl.config.connections import TableSource, Warehouse
 from llambert_etl.errors import ConfigError, LlambertError
-from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.lake import Lake
 from llambert_etl.llm.server import ping
-from llambert_etl.promotions import ensure_labels, standing
 from llambert_etl.registry import Registry
-from llambert_etl.s3 import LOST, s3_client
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
-from llambert_etl.sql import connect
+from llambert_etl.store.faults import store_faults
+from llambert_etl.store.postgres import connect
+from llambert_etl.store.s3 import LOST, s3_client
 
 _WRITERS = 8
 _MIN_FREE_BYTES = 5 * 1024**3
@@ -72,7 +73,7 @@ def without_settings(fault: ConfigError, present: Collection[str]) -> list[Findi
 
 def _look(what: str, look: Callable[[], Finding]) -> Finding:
     try:
-        with lake_faults(what):
+        with store_faults(what):
             return look()
     except LlambertError as error:
         return Finding(what, False, str(error), "mend what the line says, then run doctor again")

@@ -5,15 +5,16 @@ from typing import Any
 
 import polars as pl
 
-from llambert_etl.annotation.answers import decided
 from llambert_etl.config import LabellingTask
+from llambert_etl.corpus.answers import decided
 from llambert_etl.errors import DataError
-from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.pages import report_name
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion
 from llambert_etl.schemas import TableName
+from llambert_etl.store.faults import store_faults
 
 Row = dict[str, Any]
 
@@ -65,7 +66,7 @@ def explain(task: LabellingTask, document: str, *, lake: Lake, partition: Partit
 
 def _said(lake: Lake, task: LabellingTask, same_text: pl.Expr) -> list[Row]:
     """Return the answer that counts to each question about a text."""
-    with lake_faults("annotations"):
+    with store_faults("annotations"):
         rows = decided(lake.scan("annotations", task.name).filter(same_text)).collect()
     return rows.sort("partition", maintain_order=True).to_dicts()
 
@@ -73,7 +74,7 @@ def _said(lake: Lake, task: LabellingTask, same_text: pl.Expr) -> list[Row]:
 def _rows(
     lake: Lake, table: TableName, task: LabellingTask, partition: Partition | None, condition: pl.Expr
 ) -> list[Row]:
-    with lake_faults(table):
+    with store_faults(table):
         return lake.scan(table, task.name, partition).filter(condition).collect().sort("partition").to_dicts()
 
 

@@ -14,19 +14,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llambert_etl.config import LabellingTask, fingerprint
-from llambert_etl.documents import among, as_of, hash_text, verified
+from llambert_etl.corpus.documents import among, as_of, hash_text, verified
+from llambert_etl.corpus.forgotten import Forgotten, refuse_forgotten
+from llambert_etl.corpus.gold import refuse_other_source, split_of
+from llambert_etl.corpus.rare import tell_gold
 from llambert_etl.errors import ConfigError, DataError
-from llambert_etl.forgotten import Forgotten, refuse_forgotten
-from llambert_etl.gold import refuse_other_source, split_of
-from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
-from llambert_etl.rare import tell_gold
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
 from llambert_etl.sources.clean import CLEANER_VERSION, clean
 from llambert_etl.sources.objects import list_drop
 from llambert_etl.sources.rows import MISSING, Reason, Record
+from llambert_etl.store.faults import store_faults
 from llambert_etl.wording import heading, short, shown, told
 
 logger = logging.getLogger(__name__)
@@ -274,7 +275,7 @@ def _moment(given: object, where: str) -> datetime.datetime | None:
 
 def _add_texts(rows: list[GoldRow], task: LabellingTask, name: str, partition: Partition, lake: Lake) -> None:
     wanted = pl.Series("id", [row["id"] for row in rows if row["text"] is None], dtype=pl.String)
-    with lake_faults("documents"):
+    with store_faults("documents"):
         found = among(as_of(lake, task.name, partition), wanted).select("id", "text", "text_hash").collect()
     texts = dict(verified(found, "documents").select("id", "text").iter_rows())
     for number, row in enumerate(rows, 1):

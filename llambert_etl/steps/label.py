@@ -10,15 +10,16 @@ import polars as pl
 import pyarrow as pa
 
 from llambert_etl.config import LabellingTask
-from llambert_etl.documents import in_shard, verified
+from llambert_etl.corpus.documents import in_shard, verified
 from llambert_etl.errors import ConfigError
-from llambert_etl.labelling import Plan, ShardNote, find_shard, read_plan, write_shard
-from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.labelling.plan import Plan, ShardNote, find_shard, read_plan, write_shard
+from llambert_etl.labelling.turns import PATIENCE_SECONDS, turn
+from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, DocumentStatus
 from llambert_etl.settings import Settings
-from llambert_etl.turns import PATIENCE_SECONDS, turn
+from llambert_etl.store.faults import store_faults
 
 # Documents held in memory at once: a few MB of text, and enough to sort by length.
 CHUNK_ROWS = 4096
@@ -108,10 +109,10 @@ class _Shard:
 
     def tables(self) -> Iterator[pa.Table]:
         """Yield label rows chunk by chunk; memory is a chunk of texts and the shard's probabilities."""
-        with lake_faults("documents"):
+        with store_faults("documents"):
             total = self._documents.select(pl.len()).collect().item()
         self._known = self._labelled_before()
-        with lake_faults("documents"):
+        with store_faults("documents"):
             for chunk in self._documents.select("id", "text", "text_hash").collect_batches(chunk_size=CHUNK_ROWS):
                 yield self._rows(verified(chunk, "documents"))
                 self.read += chunk.height
@@ -122,7 +123,7 @@ class _Shard:
         same_model = (pl.col("model_name") == self.plan.model.name) & (
             pl.col("model_version") == self.plan.model.version
         )
-        with lake_faults("labels"):
+        with store_faults("labels"):
             rows = (
                 self.lake.scan("labels", self.task.name)
                 .filter(same_model)

@@ -2,15 +2,15 @@
 
 import logging
 
-from llambert_etl import copies
 from llambert_etl.encoder import kept
 from llambert_etl.exports.snapshots import drop_old_snapshots
-from llambert_etl.labelling import staged_keys
+from llambert_etl.labelling.models import drop_unused
+from llambert_etl.labelling.plan import staged_keys
 from llambert_etl.lake import RETENTION, Lake
 from llambert_etl.lake.upkeep import delete_old_files, drop_notes, merge_small_files, oldest_kept
-from llambert_etl.models import drop_unused
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
+from llambert_etl.store import copies
 
 logger = logging.getLogger(__name__)
 

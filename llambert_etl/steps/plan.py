@@ -6,19 +6,20 @@ from typing import NamedTuple
 
 import polars as pl
 
+from llambert_etl.champion.moves import Champion, ensure_labels, found_by_hand
 from llambert_etl.config import LabellingTask
-from llambert_etl.documents import ingested
+from llambert_etl.corpus.documents import ingested
+from llambert_etl.corpus.forgotten import Forgotten
 from llambert_etl.errors import TransientError
-from llambert_etl.forgotten import Forgotten
-from llambert_etl.labelling import Plan, find_plan, write_plan
-from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.labelling.models import keep
+from llambert_etl.labelling.plan import Plan, find_plan, write_plan
+from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
-from llambert_etl.models import keep
 from llambert_etl.partition import Partition
-from llambert_etl.promotions import Champion, ensure_labels, found_by_hand
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.schemas import DocumentStatus
 from llambert_etl.settings import Settings
+from llambert_etl.store.faults import store_faults
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ def _make(
     if pin is None:
         return None
     documents_version = lake.version("documents")
-    with lake_faults("documents"):
+    with store_faults("documents"):
         accepted = (
             lake.scan("documents", task.name, partition, version=documents_version)
             .filter(pl.col("status") == DocumentStatus.ACCEPTED)

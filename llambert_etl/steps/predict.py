@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from llambert_etl.champion.moves import ensure_labels, standing
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import DataError
 from llambert_etl.lake import Lake
-from llambert_etl.promotions import ensure_labels, standing
 from llambert_etl.registry import Registry
 
 

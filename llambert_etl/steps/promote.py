@@ -8,14 +8,14 @@ from dataclasses import asdict
 import numpy as np
 import polars as pl
 
+from llambert_etl.champion.judgement import Score, measured, refusal
+from llambert_etl.champion.moves import Champion, MovedBy, ensure_labels, found_by_hand
 from llambert_etl.config import LabellingTask
+from llambert_etl.corpus.gold import gold_as_of, gold_hash
 from llambert_etl.errors import ConfigError, DataError
-from llambert_etl.gold import gold_as_of, gold_hash
-from llambert_etl.judgement import Score, measured, refusal
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
-from llambert_etl.promotions import Champion, MovedBy, ensure_labels, found_by_hand
 from llambert_etl.registry import ModelVersion, Registry
 
 logger = logging.getLogger(__name__)
@@ -197,7 +197,7 @@ class _Desk:
         return self._score(candidate, gold), champion
 
     def _compared(self, candidate: ModelVersion, before: ModelVersion | None) -> dict[str, object]:
-        from llambert_etl.comparison import compare
+        from llambert_etl.champion.comparison import compare
 
         return compare(self.task, self._gold(), candidate, before, lake=self.lake, registry=self.registry)
 

@@ -3,9 +3,9 @@
 import datetime
 
 from llambert_etl.config import LabellingTask
+from llambert_etl.corpus.forgotten import forgotten_since
 from llambert_etl.errors import DataError
-from llambert_etl.forgotten import forgotten_since
-from llambert_etl.labelling import Plan, merge, read_plan, read_shards, was_checked
+from llambert_etl.labelling.plan import Plan, merge, read_plan, read_shards, was_checked
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition

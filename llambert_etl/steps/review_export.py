@@ -9,17 +9,18 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from llambert_etl.annotation.answers import labelled_answers
 from llambert_etl.config import LabellingTask
-from llambert_etl.documents import as_of, sample
+from llambert_etl.corpus.answers import labelled_answers
+from llambert_etl.corpus.documents import as_of, sample
+from llambert_etl.corpus.gold import known_gold
 from llambert_etl.errors import DataError
-from llambert_etl.gold import known_gold
-from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.reviews.files import Sheet, label_studio_config, label_studio_tasks, new_folder, table
 from llambert_etl.reviews.rows import Stratum, reviewed_as_of
 from llambert_etl.schemas import TABLES, TableName
+from llambert_etl.store.faults import store_faults
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def export_review(
     """
     started = datetime.datetime.now(datetime.UTC)
     versions: dict[str, int] = {name: lake.version(name) for name in _READ}
-    with lake_faults("labels"):
+    with store_faults("labels"):
         chosen = _chosen(task, partition, ask, lake, prompt_hash)
     if chosen.is_empty():
         raise DataError(

@@ -10,11 +10,11 @@ import polars as pl
 import pyarrow as pa
 
 from llambert_etl.config import LabellingTask, fingerprint
-from llambert_etl.documents import as_of
+from llambert_etl.corpus.documents import as_of
+from llambert_etl.corpus.forgotten import refuse_forgotten
+from llambert_etl.corpus.gold import known_gold, refuse_other_source, split_of
 from llambert_etl.errors import DataError
-from llambert_etl.forgotten import refuse_forgotten
-from llambert_etl.gold import known_gold, refuse_other_source, split_of
-from llambert_etl.lake import Lake, StagedFiles, lake_faults
+from llambert_etl.lake import Lake, StagedFiles
 from llambert_etl.manifest import Manifest
 from llambert_etl.pages import render, report_name
 from llambert_etl.partition import Partition, day_before
@@ -22,6 +22,7 @@ from llambert_etl.reviews.agreement import report
 from llambert_etl.reviews.answers import Given, Reply, read_answers
 from llambert_etl.reviews.rows import Key, Reviewed, Stratum, reviewed_as_of
 from llambert_etl.schemas import TABLES
+from llambert_etl.store.faults import store_faults
 from llambert_etl.wording import short, shown
 
 logger = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ class _Matcher:
     def _current(self, ids: set[str]) -> dict[str, str]:
         """Return the text hash of each document as of the partition."""
         wanted = pl.LazyFrame({"id": sorted(ids)}, schema={"id": pl.String})
-        with lake_faults("documents"):
+        with store_faults("documents"):
             documents = as_of(self._lake, self._task.name, self._partition)
             return dict(documents.join(wanted, on="id", how="semi").select("id", "text_hash").collect().iter_rows())
 
@@ -205,7 +206,7 @@ class _Gold:
 
     def _texts(self, hashes: set[str]) -> dict[str, str]:
         wanted = pl.LazyFrame({"text_hash": sorted(hashes)}, schema={"text_hash": pl.String})
-        with lake_faults("documents"):
+        with store_faults("documents"):
             documents = self._lake.scan("documents", self._task.name, upto=self._partition)
             found = documents.join(wanted, on="text_hash", how="semi").select("text_hash", "text").collect()
         return dict(found.filter(pl.col("text").is_not_null()).iter_rows())

@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import polars as pl
 
-from llambert_etl.annotation.answers import outcomes
+from llambert_etl.champion.moves import Standing, standing
 from llambert_etl.config import LabellingTask
+from llambert_etl.corpus.answers import outcomes
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.exports.snapshots import File, read_latest
 from llambert_etl.lake import Commit, Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
-from llambert_etl.promotions import Standing, standing
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.schemas import TABLES, DocumentStatus, TableName
 

@@ -16,7 +16,7 @@ from llambert_etl.errors import ConfigError
 from llambert_etl.manifest import Manifest
 from llambert_etl.registry import Measurement, Registry
 from llambert_etl.schemas import TableName
-from llambert_etl.space import room_in
+from llambert_etl.store.space import room_in
 from llambert_etl.studies.asked import ASKED, ask
 from llambert_etl.studies.report import plot, table
 from llambert_etl.studies.subject import Progress, Result, Subject

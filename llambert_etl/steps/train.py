@@ -13,20 +13,22 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from llambert_etl.annotation.answers import labelled_answers
+from llambert_etl.champion.moves import highest_version
 from llambert_etl.config import LabellingTask, Strategy, fingerprint
-from llambert_etl.documents import as_of, sample
+from llambert_etl.corpus.answers import labelled_answers
+from llambert_etl.corpus.documents import as_of, sample
+from llambert_etl.corpus.gold import gold_as_of, gold_hash
+from llambert_etl.corpus.rare import WEIGHTS_HELP, count_of_each, never_given, tell_never_given, tell_rarest
 from llambert_etl.encoder.kept import checkpoints_of
 from llambert_etl.errors import ConfigError, DataError
-from llambert_etl.gold import gold_as_of, gold_hash
-from llambert_etl.lake import Folder, Lake, lake_faults
+from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
-from llambert_etl.promotions import highest_version
-from llambert_etl.rare import WEIGHTS_HELP, count_of_each, never_given, tell_never_given, tell_rarest
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.settings import Settings
-from llambert_etl.space import room_in
+from llambert_etl.store.faults import store_faults
+from llambert_etl.store.folders import Folder
+from llambert_etl.store.space import room_in
 
 if TYPE_CHECKING:
     from llambert_etl.encoder.inference import Encoder
@@ -133,7 +135,7 @@ def _read(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: st
     learnt = ["text_hash", "label", *(["probabilities"] if task.encoder.soft_labels else [])]
     gold = gold_as_of(task, lake, partition)
     test = gold.filter(pl.col("split") == "test")
-    with lake_faults("annotations"):
+    with store_faults("annotations"):
         chosen = sample(as_of(lake, task.name, partition), size, task.annotator.seed)
         said = labelled_answers(task, lake, prompt_hash).select(learnt).collect()
     # A text that gold tests on must not be learnt from, under its own id or another.

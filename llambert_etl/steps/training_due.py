@@ -5,10 +5,11 @@ import datetime
 import polars as pl
 
 from llambert_etl.config import LabellingTask
-from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import DocumentStatus
+from llambert_etl.store.faults import store_faults
 
 
 def training_due(
@@ -21,7 +22,7 @@ def training_due(
     started = datetime.datetime.now(datetime.UTC)
     accepted = pl.col("status") == DocumentStatus.ACCEPTED
     new = pl.col("partition") > (trained or "")
-    with lake_faults("documents"):
+    with store_faults("documents"):
         documents = lake.scan("documents", task.name, upto=partition).filter(accepted)
         count, fresh = documents.select(pl.len(), new.sum()).collect().row(0)
     due, reason = _decide(task, partition, trained, count - fresh, fresh, force)

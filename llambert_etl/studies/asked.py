@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict
 from llambert_etl.annotation.asking import answer
 from llambert_etl.annotation.backlog import Backlog
 from llambert_etl.config import LabellingTask, StudyKind, fingerprint
-from llambert_etl.documents import draw, hash_text
+from llambert_etl.corpus.documents import draw, hash_text
 from llambert_etl.errors import ConfigError, DataError
-from llambert_etl.lake import lake_faults
 from llambert_etl.llm.annotators import open_annotator
 from llambert_etl.llm.prompts import prompt_hash
 from llambert_etl.llm.spending import Spending
 from llambert_etl.schemas import AnnotationStatus
+from llambert_etl.store.faults import store_faults
 from llambert_etl.studies import findings
 from llambert_etl.studies.data import read_gold
 from llambert_etl.studies.subject import Progress, Result, Subject
@@ -146,7 +146,7 @@ class _Exam:
             seconds = (time.monotonic() - started) / work.asked
             self._keep(task, Cost(seconds=seconds, tokens=spent / work.asked, usd=spending.usd / work.asked))
         labelled = work.answered().filter(pl.col("status") == AnnotationStatus.LABELLED)
-        with lake_faults(f"annotations {task.name}"):
+        with store_faults(f"annotations {task.name}"):
             said = labelled.select("text_hash", said="label").collect()
         return documents.join(said, on="text_hash", how="left")
 
@@ -162,12 +162,12 @@ class _Exam:
 
     def _keep(self, task: LabellingTask, cost: Cost) -> None:
         key = self._cost_key(task)
-        with lake_faults(key):
+        with store_faults(key):
             self._subject.lake.storage.write(key, [cost.model_dump_json().encode()])
 
     def _cost(self, task: LabellingTask) -> Cost | None:
         key = self._cost_key(task)
-        with lake_faults(key):
+        with store_faults(key):
             found = self._subject.lake.storage.read(key)
         return None if found is None else Cost.model_validate_json(found)
 

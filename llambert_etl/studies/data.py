@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from llambert_etl.annotation.answers import labelled_answers
 from llambert_etl.config import LabellingTask
-from llambert_etl.documents import among, as_of, verified
-from llambert_etl.gold import gold_as_of
-from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.corpus.answers import labelled_answers
+from llambert_etl.corpus.documents import among, as_of, verified
+from llambert_etl.corpus.gold import gold_as_of
+from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
+from llambert_etl.store.faults import store_faults
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def read_pools(task: LabellingTask, partition: Partition, lake: Lake, prompt_has
     """Read what is known as of the day; nobody is asked. Raise ConfigError for a task without gold."""
     gold = read_gold(task, partition, lake)
     test = gold.filter(pl.col("split") == "test")
-    with lake_faults(f"annotations {task.name}"):
+    with store_faults(f"annotations {task.name}"):
         said = labelled_answers(task, lake, prompt_hash).select("text_hash", "label", "probabilities").collect()
         asked = among(as_of(lake, task.name, partition), said["text_hash"])
         documents = verified(asked.join(said.lazy(), on="text_hash").collect(), "documents")

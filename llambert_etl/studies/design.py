@@ -7,7 +7,7 @@ import polars as pl
 
 from llambert_etl.config import Encoder as Recipe
 from llambert_etl.config import LabellingTask, Strategy
-from llambert_etl.documents import draw
+from llambert_etl.corpus.documents import draw
 from llambert_etl.errors import DataError
 from llambert_etl.studies.curve import APART
 from llambert_etl.studies.data import Pools

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict
 
 from llambert_etl.config import Encoder as Recipe
 from llambert_etl.config import LabellingTask, fingerprint
-from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
+from llambert_etl.store.faults import store_faults
 
 if TYPE_CHECKING:
     from llambert_etl.encoder.inference import Encoder
@@ -58,7 +59,7 @@ class Points:
 
     def find(self, point: Point) -> Measured | None:
         key = self._key(point, point.stages)
-        with lake_faults(key):
+        with store_faults(key):
             found = self._lake.storage.read(key)
         return None if found is None else Measured.model_validate_json(found)
 
@@ -111,5 +112,5 @@ class Points:
 
     def _write(self, point: Point, stages: Sequence[pl.DataFrame], measured: Measured) -> None:
         key = self._key(point, stages)
-        with lake_faults(key):
+        with store_faults(key):
             self._lake.storage.write(key, [measured.model_dump_json().encode()])

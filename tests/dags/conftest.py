@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.forks import Fork, preload
+from tests.processes.forks import Fork, preload
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.dags.conftest import write_task
 from tests.dags.deployed import build
-from tests.webhook import PATH, Webhook
+from tests.fakes.webhook import PATH, Webhook
 
 DAY = "2026-11-10"
 GATE = {"exit": 65, "reason": "llambert: check labels: expected >= 0.05 of <!channel>, observed 0.01"}

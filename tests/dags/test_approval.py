@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from llambert_etl.errors import ConfigError
 from tests.dags.conftest import write_task
 from tests.dags.deployed import build
-from tests.webhook import Webhook
+from tests.fakes.webhook import Webhook
 
 DAY = "2026-11-10"
 OF = ["--candidate=4"]  # what `train` registered

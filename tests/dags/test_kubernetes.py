@@ -18,7 +18,7 @@ from llambert_etl.orchestration.retry import StepCrashedError
 from llambert_etl.settings import Kubernetes
 from tests.dags.conftest import write_task
 from tests.dags.deployed import build, films
-from tests.fake_server import Answer, FakeServer, Request, json_answer
+from tests.fakes.server import Answer, FakeServer, Request, json_answer
 
 IMAGE = "registry.example/llambert@sha256:" + "0" * 64
 DAY = "2026-11-10"

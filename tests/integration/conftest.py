@@ -8,11 +8,11 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from laptop.seaweed import SeaweedFS
 from llambert_etl.settings import Settings
-from llambert_etl.stack.seaweed import SeaweedFS
 
 # The scenario's phases are fixtures: known to every test here, run when one first asks.
-from tests.airflow_phases import (  # noqa: F401
+from tests.airflow.phases import (  # noqa: F401
     approved,
     corpus,
     crowned,
@@ -22,10 +22,10 @@ from tests.airflow_phases import (  # noqa: F401
     refused,
     second_night,
 )
-from tests.batches import BatchHouse
-from tests.encoders import crafted, pretrained, taught
-from tests.fake_provider import FakeProvider
-from tests.promotion import RIGHT, House
+from tests.fakes.provider import FakeProvider
+from tests.given.batches import BatchHouse
+from tests.given.promotion import RIGHT, House
+from tests.models.encoders import crafted, pretrained, taught
 
 
 @pytest.fixture

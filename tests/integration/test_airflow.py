@@ -8,11 +8,11 @@ from collections import Counter
 import polars as pl
 import pytest
 
-from llambert_etl.demo.data import Review
+from laptop.demo.data import Review
 from llambert_etl.errors import ConfigError
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TableName
-from tests.airflow_loop import (
+from tests.airflow.loop import (
     FIRST,
     FOURTH,
     HISTORY,

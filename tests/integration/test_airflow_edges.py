@@ -5,10 +5,10 @@ from urllib.parse import quote
 
 import pytest
 
+from laptop.process import processes_under
 from llambert_etl.errors import ConfigError
 from llambert_etl.schemas import TableName
-from llambert_etl.stack.process import processes_under
-from tests.airflow_loop import (
+from tests.airflow.loop import (
     FIRST,
     FOURTH,
     HISTORY,
@@ -20,7 +20,7 @@ from tests.airflow_loop import (
     Moment,
     same,
 )
-from tests.webhook import PATH, Webhook
+from tests.fakes.webhook import PATH, Webhook
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -4,11 +4,11 @@ from collections import Counter
 
 import pytest
 
-from llambert_etl.documents import hash_text
+from llambert_etl.corpus.documents import hash_text
 from llambert_etl.lake import Lake
 from llambert_etl.llm.parsing import PARSER_VERSION
-from tests.annotating import DAY, NEXT, RuleAnnotator, annotations, even, ingest, run_annotate
-from tests.tasks import REVISION, make_task, three_label_task
+from tests.given.annotating import DAY, NEXT, RuleAnnotator, annotations, even, ingest, run_annotate
+from tests.given.tasks import REVISION, make_task, three_label_task
 
 
 def _statuses(lake: Lake) -> Counter[object]:

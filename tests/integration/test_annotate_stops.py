@@ -9,8 +9,8 @@ import pytest
 
 from llambert_etl.errors import DataError, TransientError
 from llambert_etl.lake import Lake
-from tests.annotating import DAY, RuleAnnotator, annotations, even, ingest, run_annotate
-from tests.tasks import make_task
+from tests.given.annotating import DAY, RuleAnnotator, annotations, even, ingest, run_annotate
+from tests.given.tasks import make_task
 
 
 def _slow_clock() -> Callable[[], float]:

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import yaml
 
-from llambert_etl.annotation.tries import MAX_TRIES
+from laptop.environment import variables
 from llambert_etl.cli import run
+from llambert_etl.corpus.tries import MAX_TRIES
 from llambert_etl.manifest import Manifest
-from llambert_etl.stack.environment import variables
-from tests.batches import DAY, DOCUMENTS, EACH, BatchHouse
-from tests.fake_provider import FakeProvider, jsonl
-from tests.served import served_fields
+from tests.fakes.provider import FakeProvider, jsonl
+from tests.given.batches import DAY, DOCUMENTS, EACH, BatchHouse
+from tests.given.served import served_fields
 
 
 @pytest.fixture

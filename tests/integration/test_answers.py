@@ -7,16 +7,16 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from llambert_etl.annotation.answers import labelled_answers, outcomes
 from llambert_etl.config import LabellingTask
+from llambert_etl.corpus.answers import labelled_answers, outcomes
 from llambert_etl.lake import Lake
 from llambert_etl.lake.upkeep import merge_small_files
 from llambert_etl.manifest import Manifest
 from llambert_etl.schemas import TABLES
 from llambert_etl.steps.check import check_annotations
 from llambert_etl.steps.explain import explain
-from tests.annotating import DAY, RuleAnnotator, annotations, even, ingest, run_annotate
-from tests.tasks import REVISION, make_task
+from tests.given.annotating import DAY, RuleAnnotator, annotations, even, ingest, run_annotate
+from tests.given.tasks import REVISION, make_task
 from tests.unit.quality import frames
 
 Row = dict[str, Any]

@@ -9,14 +9,14 @@ import polars as pl
 import pytest
 
 from llambert_etl.errors import TransientError
-from llambert_etl.labelling import merge, read_shards, record_check
+from llambert_etl.labelling.plan import merge, read_shards, record_check
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TableName
 from llambert_etl.steps.plan import plan
 from llambert_etl.steps.publish import publish
-from tests.labelling import Parity, Shelf, run_shards
-from tests.landing import Landing
-from tests.poison import jsonl
+from tests.given.labelling import Parity, Shelf, run_shards
+from tests.given.landing import Landing
+from tests.given.poison import jsonl
 
 DAYS = [Partition((datetime.date(2026, 10, 1) + datetime.timedelta(days=number)).isoformat()) for number in range(30)]
 AT_ONCE = 4

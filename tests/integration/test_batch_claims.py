@@ -15,12 +15,12 @@ from llambert_etl.lake import Lake
 from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
 from llambert_etl.settings import Settings
-from tests.annotating import RuleAnnotator, even
-from tests.batches import DAY, DOCUMENTS, BatchHouse, right
-from tests.fake_llm import error
-from tests.fake_provider import FakeProvider
-from tests.fake_server import Answer
-from tests.served import served_task
+from tests.fakes.llm import error
+from tests.fakes.provider import FakeProvider
+from tests.fakes.server import Answer
+from tests.given.annotating import RuleAnnotator, even
+from tests.given.batches import DAY, DOCUMENTS, BatchHouse, right
+from tests.given.served import served_task
 
 ASKED_ONCE = {f"text {number}": 1 for number in range(DOCUMENTS)}
 POSTED = ("POST", "/batches")

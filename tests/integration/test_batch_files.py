@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from llambert_etl.errors import ConfigError, DataError
-from tests.batches import DOCUMENTS, BatchHouse, right
-from tests.fake_provider import FakeProvider, Line, jsonl
+from tests.fakes.provider import FakeProvider, Line, jsonl
+from tests.given.batches import DOCUMENTS, BatchHouse, right
 
 
 def test_requests_are_written_and_results_read_by_hand(

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from llambert_etl.annotation.tries import MAX_TRIES
+from llambert_etl.corpus.tries import MAX_TRIES
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.manifest import Manifest
-from tests.batches import DOCUMENTS, EACH, BatchHouse, right
-from tests.children import Child
-from tests.fake_llm import error
-from tests.fake_provider import FakeProvider, Line, jsonl
-from tests.fake_server import Answer, json_answer
+from tests.fakes.llm import error
+from tests.fakes.provider import FakeProvider, Line, jsonl
+from tests.fakes.server import Answer, json_answer
+from tests.given.batches import DOCUMENTS, EACH, BatchHouse, right
+from tests.processes.children import Child
 from tests.unit.quality.frames import digest
 
 ASKED_ONCE = {f"text {number}": 1 for number in range(DOCUMENTS)}

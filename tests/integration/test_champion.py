@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from llambert_etl.champion.moves import Champion
 from llambert_etl.errors import TransientError
 from llambert_etl.partition import Partition
-from llambert_etl.promotions import Champion
 from llambert_etl.registry import Registry
-from tests.labelling import drop
-from tests.promotion import DAY, LATER, NEXT, House
+from tests.given.labelling import drop
+from tests.given.promotion import DAY, LATER, NEXT, House
 
 
 def test_a_move_by_hand_counts_and_is_entered_by_the_next_run(house: House) -> None:

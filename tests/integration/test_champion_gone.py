@@ -13,8 +13,8 @@ from llambert_etl.steps.doctor import Finding, doctor
 from llambert_etl.steps.plan import plan
 from llambert_etl.steps.predict import predict
 from llambert_etl.steps.status import status
-from tests.labelling import drop
-from tests.promotion import DAY, EARLIER, NEXT, House
+from tests.given.labelling import drop
+from tests.given.promotion import DAY, EARLIER, NEXT, House
 
 Deed = Callable[[House, str], object]
 

@@ -15,7 +15,7 @@ from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.quality import profile_labels
 from llambert_etl.steps.check import check_annotations, check_documents, check_staged
-from tests.tasks import make_task, three_label_task
+from tests.given.tasks import make_task, three_label_task
 from tests.unit.quality import frames
 
 DAY = Partition(frames.DAY)
@@ -132,7 +132,7 @@ def test_the_rarest_label_is_told_with_what_helps_and_passes_where_gold_has_no_m
         row.update(label=name, probabilities=frames.probabilities(task, name))
     frames.put(lake, "documents", frames.documents(task), task)
     frames.put(lake, "annotations", rows, task)
-    caplog.set_level("INFO", "llambert_etl.rare")
+    caplog.set_level("INFO", "llambert_etl.corpus.rare")
     with pytest.raises(DataError, match=r"6 of 300 rows\), expected >= 0.05 \(gates.min_label_share\)"):
         check_annotations(task, DAY, run="night", lake=lake, prompt_hash="p")
     said = "the rarest label, 'positive', has 6 of 300 rows; a larger annotator.sample has more of it, and gates.min"

@@ -10,10 +10,11 @@ from llambert_etl.config import Encoder as Recipe
 from llambert_etl.encoder.kept import Kept, checkpoints_of, drop_old
 from llambert_etl.encoder.training import Labelled, fine_tune
 from llambert_etl.errors import TransientError
-from llambert_etl.lake import Folder, Lake
+from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
-from tests.encoders import LABELS, pretrained
-from tests.tasks import REVISION
+from llambert_etl.store.folders import Folder
+from tests.given.tasks import REVISION
+from tests.models.encoders import LABELS, pretrained
 
 RECIPE = Recipe(model="tests/tiny-bert", revision=REVISION, epochs=4, max_length=32, learning_rate=0.01)
 FIRST = Labelled(tuple(f"the film {word} {number}" for number, word in enumerate(("good", "bad") * 20)), (0, 1) * 20)

@@ -3,13 +3,13 @@
 import pyarrow as pa
 import pytest
 
-from llambert_etl.comparison import compare
-from llambert_etl.documents import hash_text
-from llambert_etl.gold import gold_as_of
+from llambert_etl.champion.comparison import compare
+from llambert_etl.corpus.documents import hash_text
+from llambert_etl.corpus.gold import gold_as_of
 from llambert_etl.manifest import Manifest
 from llambert_etl.schemas import TABLES
-from tests.labelling import drop
-from tests.promotion import DAY, NEXT, RIGHT, House
+from tests.given.labelling import drop
+from tests.given.promotion import DAY, NEXT, RIGHT, House
 
 TEXTS = [f"the film {word}" for word in RIGHT]  # good and fine are positive, bad and poor negative
 

@@ -12,10 +12,10 @@ from llambert_etl.errors import ConfigError, DataError, LlambertError, Transient
 from llambert_etl.sources.location import allowed_location
 from llambert_etl.sources.objects import find_drop, list_drop
 from llambert_etl.steps.gold import import_gold
-from tests.hub import TOKEN, FakeHub
-from tests.landing import DAY, Landing
-from tests.poison import jsonl, parquet, reviews
-from tests.tasks import make_task
+from tests.fakes.hub import TOKEN, FakeHub
+from tests.given.landing import DAY, Landing
+from tests.given.poison import jsonl, parquet, reviews
+from tests.given.tasks import make_task
 
 NAME = "datasets/tests/reviews"
 URI = "hf://datasets/tests/reviews@main"

@@ -8,16 +8,16 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
+from laptop.seaweed import SeaweedFS
 from llambert_etl.settings import Settings
-from llambert_etl.stack.seaweed import SeaweedFS
 from llambert_etl.steps.doctor import Finding, doctor
-from tests.exporting import WAREHOUSE
-from tests.fake_llm import HTML, KEY, FakeLlm, error
-from tests.fake_server import Answer
-from tests.faults import Proxy
-from tests.postgres import Database
-from tests.served import served_fields, server
-from tests.tasks import task_fields
+from tests.fakes.llm import HTML, KEY, FakeLlm, error
+from tests.fakes.proxy import Proxy
+from tests.fakes.server import Answer
+from tests.given.exporting import WAREHOUSE
+from tests.given.served import served_fields, server
+from tests.given.tasks import task_fields
+from tests.processes.postgres import Database
 
 WEBHOOK = "https://hooks.example/services/only-who-knows-this-may-post"
 ELSEWHERE = {"connection": "crm", "table": "t", "day": "d", "id": "id", "text": "text"}

@@ -3,9 +3,9 @@
 import pytest
 
 from llambert_etl.errors import DataError
-from tests.batches import DOCUMENTS, EACH, BatchHouse
-from tests.fake_llm import ANSWER_TOKENS, PROMPT_TOKENS
-from tests.fake_provider import FakeProvider
+from tests.fakes.llm import ANSWER_TOKENS, PROMPT_TOKENS
+from tests.fakes.provider import FakeProvider
+from tests.given.batches import DOCUMENTS, EACH, BatchHouse
 
 
 def test_a_probe_tells_what_the_others_cost_and_is_not_paid_again(batches: BatchHouse, provider: FakeProvider) -> None:

@@ -11,10 +11,10 @@ from llambert_etl.exports.published import SCHEMA
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
-from tests.exporting import Office
-from tests.labelling import DAY
-from tests.postgres import Database, program
-from tests.tasks import make_task
+from tests.given.exporting import Office
+from tests.given.labelling import DAY
+from tests.given.tasks import make_task
+from tests.processes.postgres import Database, program
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs/sources-and-exports.md").read_text()

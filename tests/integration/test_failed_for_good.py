@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from llambert_etl.annotation.answers import outcomes
-from llambert_etl.annotation.tries import MAX_TRIES
+from llambert_etl.corpus.answers import outcomes
+from llambert_etl.corpus.tries import MAX_TRIES
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.lake import Lake
 from llambert_etl.llm.annotators import open_annotator
@@ -16,11 +16,11 @@ from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
 from llambert_etl.steps.annotate import annotate
 from llambert_etl.steps.check import check_annotations
-from tests.annotating import RuleAnnotator, even, ingest, run_annotate
-from tests.fake_llm import FakeLlm, error
-from tests.fake_server import Answer
-from tests.served import served_task, server, write_template
-from tests.tasks import make_task
+from tests.fakes.llm import FakeLlm, error
+from tests.fakes.server import Answer
+from tests.given.annotating import RuleAnnotator, even, ingest, run_annotate
+from tests.given.served import served_task, server, write_template
+from tests.given.tasks import make_task
 from tests.unit.quality import frames
 
 DAY = Partition(frames.DAY)

@@ -11,23 +11,23 @@ import pytest
 import yaml
 from deltalake import DeltaTable
 
+from laptop.environment import variables
 from llambert_etl.cli import run
-from llambert_etl.documents import hash_text
+from llambert_etl.corpus.documents import hash_text
 from llambert_etl.exports.snapshots import drop_old_snapshots, read_latest
 from llambert_etl.lake.upkeep import drop_notes
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, TableName
 from llambert_etl.settings import Settings
-from llambert_etl.stack.environment import variables
 from llambert_etl.steps.export import export
 from llambert_etl.steps.forget import forget
 from llambert_etl.steps.gold import import_gold
 from llambert_etl.steps.plan import plan
-from tests.labelling import Parity, Shelf, finish, label_run, run_shards
-from tests.landing import DAY, Landing
-from tests.poison import jsonl
-from tests.tasks import make_task
+from tests.given.labelling import Parity, Shelf, finish, label_run, run_shards
+from tests.given.landing import DAY, Landing
+from tests.given.poison import jsonl
+from tests.given.tasks import make_task
 
 NEXT = Partition("2026-11-11")
 LATER = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)

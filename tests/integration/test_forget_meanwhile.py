@@ -15,11 +15,11 @@ from llambert_etl.settings import Settings
 from llambert_etl.steps.forget import forget
 from llambert_etl.steps.gold import import_gold
 from llambert_etl.steps.plan import plan
-from tests.annotating import RuleAnnotator, annotations, even, run_annotate
-from tests.labelling import Parity, Shelf, finish, label_run, run_shards
-from tests.landing import DAY, Landing
-from tests.poison import jsonl
-from tests.tasks import make_task
+from tests.given.annotating import RuleAnnotator, annotations, even, run_annotate
+from tests.given.labelling import Parity, Shelf, finish, label_run, run_shards
+from tests.given.landing import DAY, Landing
+from tests.given.poison import jsonl
+from tests.given.tasks import make_task
 
 NEXT = Partition("2026-11-11")
 GONE = "ada"

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from llambert_etl.config import LabellingTask
-from llambert_etl.documents import hash_text
+from llambert_etl.corpus.documents import hash_text
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
@@ -23,8 +23,8 @@ from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
 from llambert_etl.steps.gold import import_gold
 from llambert_etl.steps.ingest import ingest
-from tests.poison import jsonl, parquet, reviews
-from tests.tasks import make_task, three_label_task
+from tests.given.poison import jsonl, parquet, reviews
+from tests.given.tasks import make_task, three_label_task
 
 DAY, NEXT, LATER = Partition("2026-11-10"), Partition("2026-11-11"), Partition("2026-11-12")
 Rows = list[dict[str, Any]]
@@ -87,7 +87,7 @@ def test_the_rarest_label_is_told_for_each_split_and_a_floor_that_gold_does_not_
         {**row, "label": ("positive", "negative")[number >= 8], "split": ("train", "test")[number % 2]}
         for number, row in enumerate(gold(400))
     ]
-    caplog.set_level("INFO", "llambert_etl.rare")
+    caplog.set_level("INFO", "llambert_etl.corpus.rare")
     desk.imports(desk.write(rows), task=make_task(gates={"min_label_share": 0.05}))
     assert "test rows: the rarest label, 'positive', has 4 of 200 rows; its F1 is known no better" in caplog.text
     assert "train rows: the rarest label, 'positive', has 4 of 200 rows; encoder.class_weights: true" in caplog.text

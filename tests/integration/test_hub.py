@@ -10,10 +10,11 @@ import pytest
 from llambert_etl.hub.models import find_model, mirrored, pull
 from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
-from tests.children import Child
-from tests.faults import Proxy
-from tests.hub import FILES, NAME, FakeHub
-from tests.tasks import make_task
+from llambert_etl.store.storage import Storage
+from tests.fakes.hub import FILES, NAME, FakeHub
+from tests.fakes.proxy import Proxy
+from tests.given.tasks import make_task
+from tests.processes.children import Child
 
 # Two parts of an upload.
 LARGE = 20 * 1024 * 1024
@@ -30,7 +31,7 @@ def pulling(lake: str, options: dict[str, str], hub: str, revision: str) -> Gene
     constants.HF_HUB_OFFLINE = False
     settings = Settings(lake=lake, model_orgs=["tests"], hub_endpoint=hub, hub_hosts=["localhost"])
     yield
-    return pull(NAME, revision, lake=Lake(lake, options), settings=settings).fetched
+    return pull(NAME, revision, storage=Storage(lake, options), settings=settings).fetched
 
 
 @pytest.mark.parametrize(
@@ -57,8 +58,8 @@ def test_a_pull_that_is_killed_does_not_count_and_the_next_fetches_only_the_rest
         proxy.rule("kill_before", method, path, pid=child.ready().pid)
         child.go()
         assert child.wait() == -signal.SIGKILL
-    assert mirrored(lake) == []
-    assert pull(NAME, revision, lake=lake, settings=asking).fetched == again
+    assert mirrored(lake.storage) == []
+    assert pull(NAME, revision, storage=lake.storage, settings=asking).fetched == again
     folder = find_model(NAME, revision, asking)
     assert {name: (folder / name).read_bytes() for name in FILES} == FILES | weights
 
@@ -71,11 +72,11 @@ def test_training_opens_its_encoder_from_the_bucket_with_the_hub_switched_off(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from tests.encoders import pretrained
-    from tests.school import School  # late: a child that is to be killed imports no torch
+    from tests.given.school import School  # late: a child that is to be killed imports no torch
+    from tests.models.encoders import pretrained
 
     revision = hub.publish_folder("tests/bert", pretrained(tmp_path / "bert"))
-    pull("tests/bert", revision, lake=lake, settings=asking)
+    pull("tests/bert", revision, storage=lake.storage, settings=asking)
     hub.status = 503
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     pod = registry_settings.model_copy(update={"model_orgs": ["tests"]})

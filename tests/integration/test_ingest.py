@@ -16,15 +16,15 @@ from pydantic import SecretStr
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
-from llambert_etl.s3 import s3_client
 from llambert_etl.settings import Settings
 from llambert_etl.sources.objects import find_drop, list_drop
 from llambert_etl.steps.check import check_documents
 from llambert_etl.steps.ingest import ingest
-from tests.faults import Proxy
-from tests.landing import DAY, Landing
-from tests.poison import jsonl, parquet, reviews
-from tests.tasks import make_task
+from llambert_etl.store.s3 import s3_client
+from tests.fakes.proxy import Proxy
+from tests.given.landing import DAY, Landing
+from tests.given.poison import jsonl, parquet, reviews
+from tests.given.tasks import make_task
 
 NEXT = Partition("2026-11-11")
 

@@ -15,11 +15,11 @@ from llambert_etl.lake.definitions import PARTITION_COLUMNS, TABLE_PROPERTIES
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
-from tests.annotating import RuleAnnotator, even, ingest, run_annotate
-from tests.children import Child, race
-from tests.faults import COMMIT, Fault, Proxy
-from tests.lake_writers import DAY, NEXT, TASK, append, content, documents, manifest, replace
-from tests.tasks import make_task
+from tests.fakes.proxy import COMMIT, Fault, Proxy
+from tests.given.annotating import RuleAnnotator, even, ingest, run_annotate
+from tests.given.documents import DAY, NEXT, TASK, append, content, documents, manifest, replace
+from tests.given.tasks import make_task
+from tests.processes.children import Child, race
 
 LOST = ["500_after", "drop_after"]
 TRANSIENT = TransientError.exit_code

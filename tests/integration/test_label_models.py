@@ -8,21 +8,21 @@ from typing import Any
 import pytest
 import yaml
 
+from laptop.environment import variables
+from laptop.ports import LOOPBACK, free_ports
 from llambert_etl.cli import run as cli
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import DataError, TransientError
+from llambert_etl.labelling.models import fetch, keep
 from llambert_etl.lake import Lake
-from llambert_etl.models import fetch, keep
 from llambert_etl.registry import Registry
 from llambert_etl.settings import Settings
-from llambert_etl.stack.environment import variables
-from llambert_etl.stack.ports import LOOPBACK, free_ports
 from llambert_etl.steps.label import Classifier
 from llambert_etl.steps.maintain import maintain
 from llambert_etl.steps.plan import plan
 from llambert_etl.steps.publish import publish
-from tests.labelling import DAY, NEXT, Shelf, drop, finish, labels, run_shard
-from tests.tasks import make_task
+from tests.given.labelling import DAY, NEXT, Shelf, drop, finish, labels, run_shard
+from tests.given.tasks import make_task
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def fresh_pod(settings: Settings, state: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_label_run_on_fresh_pods_survives_an_outage_of_the_registry(
     lake: Lake, task: LabellingTask, registry_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.encoders import LABELS, taught
+    from tests.models.encoders import LABELS, taught
 
     registry = Registry.from_settings(registry_settings)
     encoder = taught(tmp_path / "encoder", {"good": "positive", "bad": "negative"})

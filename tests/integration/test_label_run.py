@@ -4,13 +4,13 @@ import pytest
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError, DataError, TransientError
-from llambert_etl.labelling import read_plan
+from llambert_etl.labelling.plan import read_plan
 from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
 from llambert_etl.steps.plan import NO_CHAMPION, NO_DOCUMENTS, plan
 from llambert_etl.steps.publish import publish
-from tests.labelling import DAY, NEXT, Parity, Shelf, drop, finish, label_run, labels, run_shard, run_shards
-from tests.tasks import make_task, three_label_task
+from tests.given.labelling import DAY, NEXT, Parity, Shelf, drop, finish, label_run, labels, run_shard, run_shards
+from tests.given.tasks import make_task, three_label_task
 
 
 @pytest.fixture

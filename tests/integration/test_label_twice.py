@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 import yaml
 
-from llambert_etl.labelling import find_shard, read_plan
+from laptop.environment import variables
+from llambert_etl.labelling.plan import find_shard, read_plan
 from llambert_etl.lake import Lake
 from llambert_etl.orchestration import commands
 from llambert_etl.registry import Registry
 from llambert_etl.settings import Settings
-from llambert_etl.stack.environment import variables
 from llambert_etl.steps.plan import plan
-from tests.encoders import LABELS
-from tests.forks import Fork, barrier, llambert
-from tests.labelling import DAY, Parity, Probabilities, Shelf, drop, finish, labels, run_shard, run_shards
-from tests.tasks import make_task
+from tests.given.labelling import DAY, Parity, Probabilities, Shelf, drop, finish, labels, run_shard, run_shards
+from tests.given.tasks import make_task
+from tests.models.encoders import LABELS
+from tests.processes.forks import Fork, barrier, llambert
 
 TASK = make_task()
 TEXTS = [f"text {number}" for number in range(12)]

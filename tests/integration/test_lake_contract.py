@@ -16,9 +16,9 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError
 from deltalake.transaction import CommitProperties, Transaction
 
-from llambert_etl.stack.seaweed import SeaweedFS
-from tests.children import Child
-from tests.faults import COMMIT, Proxy
+from laptop.seaweed import SeaweedFS
+from tests.fakes.proxy import COMMIT, Proxy
+from tests.processes.children import Child
 
 DAYS = ("2026-11-10", "2026-11-11", "2026-11-12", "2026-11-13")
 DAY = DAYS[0]

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
+from laptop.seaweed import SeaweedFS
 from llambert_etl.errors import ConfigError, DataError, TransientError
-from llambert_etl.lake import Lake, lake_faults
+from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
-from llambert_etl.stack.seaweed import SeaweedFS
-from tests.faults import COMMIT, Fault, Proxy
-from tests.lake_writers import DAY, TASK, append, content, documents, manifest, replace
+from llambert_etl.store.faults import store_faults
+from tests.fakes.proxy import COMMIT, Fault, Proxy
+from tests.given.documents import DAY, TASK, append, content, documents, manifest, replace
 
 # R16, R17, R18: a store that refuses, hangs or cuts short
 
@@ -55,7 +56,7 @@ def test_a_truncated_file_is_an_error_or_read_again_but_never_a_short_table(
     replace(lake, "abcdef")
     proxy.rule("truncate", "GET", r"/documents/task.*\.parquet", times=times)
     if times is None:
-        with pytest.raises((TransientError, DataError)), lake_faults(faulty.uri):
+        with pytest.raises((TransientError, DataError)), store_faults(faulty.uri):
             content(faulty)
     else:
         assert content(faulty) == "abcdef"
@@ -149,7 +150,7 @@ def test_a_data_file_that_is_gone_is_told_as_that(lake: Lake, client: Any, bucke
     append(lake, "a")
     (key,) = (each["Key"] for each in client.list_objects_v2(Bucket=bucket, Prefix="lake/documents/task=")["Contents"])
     client.delete_object(Bucket=bucket, Key=key)
-    with pytest.raises(DataError, match="a file is gone that this version of the table needs"), lake_faults(lake.uri):
+    with pytest.raises(DataError, match="a file is gone that this version of the table needs"), store_faults(lake.uri):
         content(lake)
 
 

@@ -13,7 +13,7 @@ from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
 from llambert_etl.sources.landing import put
 from llambert_etl.steps.ingest import ingest
-from tests.tasks import make_task
+from tests.given.tasks import make_task
 
 DAY = Partition("2026-11-10")
 

@@ -6,8 +6,8 @@ import pytest
 
 from llambert_etl.partition import Partition
 from llambert_etl.steps.ingest import late_partitions
-from tests.landing import DAY, Landing
-from tests.poison import jsonl, reviews
+from tests.given.landing import DAY, Landing
+from tests.given.poison import jsonl, reviews
 
 NEXT, LATER = Partition("2026-11-11"), Partition("2026-11-12")
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from laptop.seaweed import SeaweedFS
 from llambert_etl.errors import ConfigError, DataError, TransientError
+from llambert_etl.labelling.models import drop_unused, fetch, keep
 from llambert_etl.lake import Lake
-from llambert_etl.models import drop_unused, fetch, keep
 from llambert_etl.registry import ModelVersion
 from llambert_etl.settings import Settings
-from llambert_etl.stack.seaweed import SeaweedFS
-from tests.children import Child, race
-from tests.faults import Proxy
-from tests.labelling import Shelf
-from tests.tasks import make_task
+from tests.fakes.proxy import Proxy
+from tests.given.labelling import Shelf
+from tests.given.tasks import make_task
+from tests.processes.children import Child, race
 
 # Two parts of an upload.
 LARGE = 20 * 1024 * 1024

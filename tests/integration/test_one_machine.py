@@ -14,11 +14,11 @@ import polars as pl
 import pytest
 import yaml
 
+from laptop.__main__ import local
+from laptop.environment import ENCODER
+from laptop.stack import REPOSITORY
 from llambert_etl.cli import run
-from llambert_etl.stack.__main__ import local
-from llambert_etl.stack.environment import ENCODER
-from llambert_etl.stack.stack import REPOSITORY
-from tests.encoders import pretrained
+from tests.models.encoders import pretrained
 
 README = REPOSITORY / "README.md"
 TEXTS = {f"{word} {number}": label for word, label in (("good", "billing"), ("bad", "other")) for number in range(30)}
@@ -91,7 +91,7 @@ def said(machine: Machine, lines: list[str]) -> list[list[str]]:
     """What each line has printed."""
     made, new, *others = lines
     assert made == "make local && . .local/env"
-    assert "-m llambert_etl.stack local\n" in (REPOSITORY / "Makefile").read_text()
+    assert "-m laptop local\n" in (REPOSITORY / "Makefile").read_text()
     machine.type(new)
     machine.shrink()
     return [machine.type(line) for line in others]

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from laptop.environment import variables
 from llambert_etl.cli import run
 from llambert_etl.settings import Settings
-from llambert_etl.stack.environment import variables
-from tests.fake_llm import FakeLlm, chat_answer, error
-from tests.landing import DAY
-from tests.poison import jsonl, parquet
-from tests.served import served_fields, server, write_template
+from tests.fakes.llm import FakeLlm, chat_answer, error
+from tests.given.landing import DAY
+from tests.given.poison import jsonl, parquet
+from tests.given.served import served_fields, server, write_template
 
 CANARY = "the nurse told me in confidence"
 # As long as a text is, and begun with the canary: what is cut to a beginning shows it.

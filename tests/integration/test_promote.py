@@ -6,9 +6,9 @@ import pytest
 
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.partition import Partition
-from tests.encoders import LABELS
-from tests.promotion import DAY, EARLIER, NEXT, House
-from tests.tasks import make_task
+from tests.given.promotion import DAY, EARLIER, NEXT, House
+from tests.given.tasks import make_task
+from tests.models.encoders import LABELS
 
 
 def test_the_first_candidate_becomes_champion(house: House) -> None:

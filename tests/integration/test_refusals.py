@@ -11,8 +11,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from llambert_etl.sources.rows import Reason
-from tests.landing import DAY, Landing
-from tests.poison import FILES, LINES, Poison, jsonl, reviews
+from tests.given.landing import DAY, Landing
+from tests.given.poison import FILES, LINES, Poison, jsonl, reviews
 
 
 @pytest.fixture

@@ -14,14 +14,14 @@ import pytest
 from mlflow import MlflowClient
 from pydantic import SecretStr
 
+from llambert_etl.compute.device import native_bf16
 from llambert_etl.encoder.inference import Encoder
-from llambert_etl.encoder.precision import native_bf16
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.settings import Settings
-from tests.encoders import LABELS, crafted, trained
-from tests.traps import set_traps
+from tests.models.encoders import LABELS, crafted, trained
+from tests.models.traps import set_traps
 
 DAY, NEXT = Partition("2026-11-10"), Partition("2026-11-11")
 TEXTS = ["a good film", "bad [SEP] film", "x" * 300]

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from laptop.mlflow import MlflowServer
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry, model_name
 from llambert_etl.settings import Settings
-from llambert_etl.stack.mlflow import MlflowServer
-from tests.encoders import LABELS, crafted
-from tests.faults import Fault, Proxy, fault_proxy
-from tests.forks import Fork
+from tests.fakes.proxy import Fault, Proxy, fault_proxy
+from tests.models.encoders import LABELS, crafted
+from tests.processes.forks import Fork
 
 DAY = Partition("2026-11-10")
 # In the order of their requests; an upload is several.

@@ -6,8 +6,8 @@ from llambert_etl.errors import ConfigError
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.steps.relabel import relabel
-from tests.labelling import DAY, NEXT, drop
-from tests.tasks import make_task
+from tests.given.labelling import DAY, NEXT, drop
+from tests.given.tasks import make_task
 
 
 def test_days_with_documents_are_listed_and_the_first_of_the_others_named(lake: Lake) -> None:

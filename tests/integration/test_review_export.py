@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from llambert_etl.documents import as_of, sample
+from llambert_etl.corpus.documents import as_of, sample
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.lake import Lake
 from llambert_etl.reviews.files import new_folder
 from llambert_etl.reviews.rows import Stratum
-from tests.labelling import DAY, NEXT, drop
-from tests.reviews import Panel
-from tests.tasks import make_task
+from tests.given.labelling import DAY, NEXT, drop
+from tests.given.reviews import Panel
+from tests.given.tasks import make_task
 
 TEXTS = [f"text {number}" for number in range(30)]
 HOSTILE = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "'=1", "'plain", "=cmd|' /C calc'!A0", 'a "quoted", one\n=2']

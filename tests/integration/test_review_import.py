@@ -8,17 +8,17 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from llambert_etl.documents import hash_text
+from llambert_etl.corpus.documents import hash_text
+from llambert_etl.corpus.gold import gold_as_of, split_of
 from llambert_etl.errors import ConfigError, DataError
-from llambert_etl.gold import gold_as_of, split_of
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.reviews.rows import Stratum
 from llambert_etl.settings import Settings
 from llambert_etl.steps.gold import import_gold
-from tests.labelling import DAY, NEXT
-from tests.reviews import LATER, Panel, Rows
+from tests.given.labelling import DAY, NEXT
+from tests.given.reviews import LATER, Panel, Rows
 
 TEXTS = [f"text {number}" for number in range(20)]
 ERRORS, DOUBTS = [Stratum.ERRORS], [Stratum.DISAGREEMENTS]

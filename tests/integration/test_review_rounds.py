@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import yaml
 
+from laptop.stack import REPOSITORY
 from llambert_etl.cli import run
 from llambert_etl.errors import DataError, TransientError
 from llambert_etl.lake import Lake
 from llambert_etl.reviews.rows import Stratum
-from llambert_etl.stack.stack import REPOSITORY
-from tests.children import Child
-from tests.faults import COMMIT, Proxy
-from tests.labelling import DAY, NEXT
-from tests.reviews import Panel
-from tests.tasks import make_task, task_fields, three_label_task
+from tests.fakes.proxy import COMMIT, Proxy
+from tests.given.labelling import DAY, NEXT
+from tests.given.reviews import Panel
+from tests.given.tasks import make_task, task_fields, three_label_task
+from tests.processes.children import Child
 
 TEXTS = [f"text {number}" for number in range(20)]
 

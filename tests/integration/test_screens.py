@@ -11,7 +11,7 @@ import pytest
 
 from llambert_etl.cli import screens
 from llambert_etl.config import LabellingTask
-from llambert_etl.documents import hash_text
+from llambert_etl.corpus.documents import hash_text
 from llambert_etl.errors import DataError
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
@@ -22,8 +22,8 @@ from llambert_etl.steps.doctor import Finding
 from llambert_etl.steps.explain import explain
 from llambert_etl.steps.export import export
 from llambert_etl.steps.status import status
-from tests.labelling import DAY, NEXT, Shelf, drop, label_run
-from tests.tasks import three_label_task
+from tests.given.labelling import DAY, NEXT, Shelf, drop, label_run
+from tests.given.tasks import three_label_task
 
 TEXT = "text 1"
 # What a reader could take for markup of the terminal is shown as it is.

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from laptop.environment import variables
+from laptop.host import server_environment
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.lake import Lake
@@ -20,12 +22,10 @@ from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Price, Settings
-from llambert_etl.stack.environment import variables
-from llambert_etl.stack.host import server_environment
 from llambert_etl.steps.annotate import annotate
-from tests.fake_llm import ANSWER_TOKENS, FINGERPRINT, KEY, PROMPT_TOKENS, SNAPSHOT, FakeLlm, error
-from tests.fake_server import json_answer
-from tests.served import MODEL, served_fields, served_task, server, write_template
+from tests.fakes.llm import ANSWER_TOKENS, FINGERPRINT, KEY, PROMPT_TOKENS, SNAPSHOT, FakeLlm, error
+from tests.fakes.server import json_answer
+from tests.given.served import MODEL, served_fields, served_task, server, write_template
 from tests.unit.quality import frames
 
 DAY = Partition(frames.DAY)

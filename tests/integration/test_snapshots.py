@@ -17,11 +17,11 @@ from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
 from llambert_etl.steps.export import NO_LABELS
-from tests.exporting import Office, exporting, wait_until
-from tests.faults import Fault, Proxy
-from tests.forks import Fork
-from tests.labelling import DAY, NEXT
-from tests.tasks import make_task
+from tests.fakes.proxy import Fault, Proxy
+from tests.given.exporting import Office, exporting, wait_until
+from tests.given.labelling import DAY, NEXT
+from tests.given.tasks import make_task
+from tests.processes.forks import Fork
 
 TEXTS = ("good a", "bad b", 'odd "c"\n\u00fc')
 FUTURE = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)

@@ -15,13 +15,13 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
+from laptop import Stack
+from laptop.mlflow import MlflowServer
+from laptop.process import processes_under
+from laptop.seaweed import SeaweedFS
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings, load_settings
-from llambert_etl.stack import Stack
-from llambert_etl.stack.mlflow import MlflowServer
-from llambert_etl.stack.process import processes_under
-from llambert_etl.stack.seaweed import SeaweedFS
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_a_settings_object_reaches_the_lake_of_the_stack(settings: Settings, buc
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_start_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
-    up = subprocess.Popen([sys.executable, "-m", "llambert_etl.stack", "up", "--state", str(tmp_path)])
+    up = subprocess.Popen([sys.executable, "-m", "laptop", "up", "--state", str(tmp_path)])
     try:
         wait_until(lambda: (tmp_path / "s3/s3.log").exists())
         up.send_signal(number)
@@ -175,14 +175,14 @@ def test_an_interrupted_start_leaves_no_process(tmp_path: Path, number: signal.S
 
 
 def test_down_stops_what_a_killed_supervisor_left(tmp_path: Path) -> None:
-    up = subprocess.Popen([sys.executable, "-m", "llambert_etl.stack", "up", "--state", str(tmp_path)])
+    up = subprocess.Popen([sys.executable, "-m", "laptop", "up", "--state", str(tmp_path)])
     try:
         wait_until(lambda: bool(processes_under(tmp_path)))
         up.kill()
         up.wait()
         assert processes_under(tmp_path)
     finally:
-        subprocess.run([sys.executable, "-m", "llambert_etl.stack", "down", "--state", str(tmp_path)], check=True)
+        subprocess.run([sys.executable, "-m", "laptop", "down", "--state", str(tmp_path)], check=True)
     assert processes_under(tmp_path) == []
 
 

@@ -9,19 +9,19 @@ from collections.abc import Generator, Sequence
 import pytest
 import yaml
 
+from laptop.environment import variables
+from laptop.host import server_environment
+from laptop.seaweed import SeaweedFS
 from llambert_etl.lake import Lake
 from llambert_etl.llm import Reply
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Settings
-from llambert_etl.stack.environment import variables
-from llambert_etl.stack.host import server_environment
-from llambert_etl.stack.seaweed import SeaweedFS
 from llambert_etl.steps.annotate import annotate
-from tests.children import Child, race
-from tests.faults import COMMIT, Proxy
-from tests.poison import jsonl, reviews
-from tests.tasks import REVISION, make_task, task_fields
+from tests.fakes.proxy import COMMIT, Proxy
+from tests.given.poison import jsonl, reviews
+from tests.given.tasks import REVISION, make_task, task_fields
+from tests.processes.children import Child, race
 from tests.unit.quality import frames
 
 DAY = Partition(frames.DAY)

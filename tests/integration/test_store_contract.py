@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 from botocore.exceptions import ClientError, ParamValidationError
 
+from laptop.seaweed import SeaweedFS
 from llambert_etl.errors import ConfigError
-from llambert_etl.lake.storage import safe_key
-from llambert_etl.stack.seaweed import SeaweedFS
-from tests.faults import Proxy
+from llambert_etl.store.storage import safe_key
+from tests.fakes.proxy import Proxy
 
 WRITERS = 8
 

@@ -15,8 +15,8 @@ from llambert_etl.settings import Settings
 from llambert_etl.steps.study import study
 from llambert_etl.studies.plan import StudyPlan
 from llambert_etl.studies.subject import Progress, Subject
-from tests.school import DAY, School
-from tests.tasks import make_task, three_label_task
+from tests.given.school import DAY, School
+from tests.given.tasks import make_task, three_label_task
 from tests.unit.quality import frames
 
 

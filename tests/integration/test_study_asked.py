@@ -15,10 +15,10 @@ from llambert_etl.settings import Price, Settings
 from llambert_etl.steps.study import study
 from llambert_etl.studies.plan import StudyPlan
 from llambert_etl.studies.subject import Subject
-from tests.fake_llm import FakeLlm, chat_answer, error
-from tests.fake_server import json_answer
-from tests.served import MODEL, TEMPLATE, served_fields, server, write_template
-from tests.tasks import REVISION
+from tests.fakes.llm import FakeLlm, chat_answer, error
+from tests.fakes.server import json_answer
+from tests.given.served import MODEL, TEMPLATE, served_fields, server, write_template
+from tests.given.tasks import REVISION
 from tests.unit.quality import frames
 
 DAY = Partition(frames.DAY)

@@ -12,9 +12,9 @@ from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
 from llambert_etl.sources.table import TableDrop
-from tests.landing import DAY, Landing
-from tests.postgres import Database, Postgres
-from tests.tasks import task_fields
+from tests.given.landing import DAY, Landing
+from tests.given.tasks import task_fields
+from tests.processes.postgres import Database, Postgres
 
 NEXT = "2026-11-11"
 SOURCE = {"connection": "crm", "table": "reviews", "day": "written", "id": "review", "text": "Body"}

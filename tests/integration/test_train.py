@@ -15,11 +15,11 @@ from llambert_etl.lake import Lake
 from llambert_etl.registry import Registry
 from llambert_etl.settings import Settings
 from llambert_etl.steps.train import train
-from tests.encoders import ARCHITECTURES, LONGEST, pretrained
-from tests.forks import Fork
-from tests.full_disk import full_disk
-from tests.school import ANNOTATED, DAY, School
-from tests.tasks import make_task, three_label_task
+from tests.given.school import ANNOTATED, DAY, School
+from tests.given.tasks import make_task, three_label_task
+from tests.models.encoders import ARCHITECTURES, LONGEST, pretrained
+from tests.processes.forks import Fork
+from tests.processes.full_disk import full_disk
 from tests.unit.quality import frames
 
 HONESTY = ("ece", "ece_mass", "ece_mass_by_chance", "log_loss", "brier")

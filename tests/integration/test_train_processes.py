@@ -16,10 +16,10 @@ from llambert_etl.config import Encoder as Recipe
 from llambert_etl.encoder.training import Labelled, fine_tune
 from llambert_etl.errors import DataError
 from llambert_etl.settings import Settings
-from tests.encoders import LABELS, pretrained
-from tests.forks import Fork
-from tests.school import School
-from tests.tasks import REVISION, make_task
+from tests.given.school import School
+from tests.given.tasks import REVISION, make_task
+from tests.models.encoders import LABELS, pretrained
+from tests.processes.forks import Fork
 
 DEADLINE = 60.0
 RECIPE = Recipe(model="tests/tiny-bert", revision=REVISION, epochs=20, max_length=32)

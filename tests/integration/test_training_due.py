@@ -7,7 +7,7 @@ import pytest
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.steps.training_due import training_due
-from tests.tasks import make_task
+from tests.given.tasks import make_task
 from tests.unit.quality import frames
 
 TUESDAY, WEDNESDAY, SUNDAY = (Partition(f"2026-11-{day}") for day in (10, 11, 15))

@@ -15,10 +15,10 @@ from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
 from llambert_etl.steps.annotate import annotate
 from llambert_etl.steps.check import check_annotations
-from tests.children import Child, race
-from tests.fake_llm import ANSWER_TOKENS, PROMPT_TOKENS, FakeLlm, by_number, chat_answer
-from tests.fake_server import Answer
-from tests.served import served_task, server, write_template
+from tests.fakes.llm import ANSWER_TOKENS, PROMPT_TOKENS, FakeLlm, by_number, chat_answer
+from tests.fakes.server import Answer
+from tests.given.served import served_task, server, write_template
+from tests.processes.children import Child, race
 from tests.unit.quality import frames
 
 DAY = Partition(frames.DAY)

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from llambert_etl.errors import DataError, TransientError
-from llambert_etl.lake import RETENTION, Lake, lake_faults
+from llambert_etl.lake import RETENTION, Lake
 from llambert_etl.lake.upkeep import delete_old_files, merge_small_files, oldest_kept
-from tests.faults import COMMIT, Proxy
-from tests.lake_writers import DAY, NEXT, TASK, append, content, documents, manifest, replace
+from llambert_etl.store.faults import store_faults
+from tests.fakes.proxy import COMMIT, Proxy
+from tests.given.documents import DAY, NEXT, TASK, append, content, documents, manifest, replace
 
 DAYS = RETENTION.days
 
@@ -90,7 +91,7 @@ def test_upkeep_removes_old_leftovers_and_nothing_that_is_live_or_young(folder: 
     age_the_log(folder)
     assert delete(folder) == 1
     with pytest.raises(DataError, match="a file is gone that this version of the table needs: it is older than"):
-        with lake_faults("documents"):
+        with store_faults("documents"):
             before.collect()
     assert not replaced & parquet(folder)
     assert (content(folder, DAY), content(folder, NEXT)) == ("enw", "y")

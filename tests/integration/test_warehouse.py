@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+from laptop.environment import variables
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.exports.published import find_published, read_rows
 from llambert_etl.exports.warehouse import BOOKS, write_warehouse
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
-from llambert_etl.stack.environment import variables
-from tests.exporting import TABLE, WAREHOUSE, Office, exporting, wait_until, warehouse_rows
-from tests.forks import Fork, llambert
-from tests.labelling import DAY, NEXT
-from tests.postgres import Database, Postgres
-from tests.tasks import make_task, task_fields
+from tests.given.exporting import TABLE, WAREHOUSE, Office, exporting, wait_until, warehouse_rows
+from tests.given.labelling import DAY, NEXT
+from tests.given.tasks import make_task, task_fields
+from tests.processes.forks import Fork, llambert
+from tests.processes.postgres import Database, Postgres
 
 TEXTS = ("good a", "bad b", 'odd "c"\n\\N \u00fc')
 

@@ -3,8 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from llambert_etl.atomic import edit_file
 from llambert_etl.settings import Settings
+from llambert_etl.store.atomic import edit_file
 
 
 def test_no_change_is_lost(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llambert_etl.batching import by_length, side_by_side
+from llambert_etl.compute.batching import by_length, side_by_side
 
 CPU = torch.device("cpu")
 

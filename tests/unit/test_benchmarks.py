@@ -6,11 +6,11 @@ import polars as pl
 
 from benchmarks.quality import read
 from benchmarks.world import DAY, World
+from laptop.stack import REPOSITORY
 from llambert_etl.lake import Lake
 from llambert_etl.llm.prompts import prompt_hash
 from llambert_etl.settings import Settings
-from llambert_etl.stack.stack import REPOSITORY
-from tests.tasks import make_task
+from tests.given.tasks import make_task
 from tests.unit.quality import frames
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from llambert_etl.documents import as_of, hash_text, sample
+from llambert_etl.corpus.documents import as_of, hash_text, sample
+from llambert_etl.corpus.gold import known_gold
 from llambert_etl.errors import DataError
-from llambert_etl.gold import known_gold
 from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
 from llambert_etl.steps.plan import plan
-from tests.labelling import DAY, Parity, Shelf, run_shards
-from tests.tasks import make_task
+from tests.given.labelling import DAY, Parity, Shelf, run_shards
+from tests.given.tasks import make_task
 from tests.unit.quality.frames import put
 
 

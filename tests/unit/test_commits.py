@@ -4,7 +4,7 @@ from pathlib import Path
 
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
-from tests.lake_writers import DAY, NEXT, TASK, documents, manifest, replace
+from tests.given.documents import DAY, NEXT, TASK, documents, manifest, replace
 
 
 def test_the_commit_of_a_day_is_found_behind_those_of_other_days(tmp_path: Path) -> None:

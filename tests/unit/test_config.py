@@ -9,8 +9,8 @@ import yaml
 from llambert_etl.config import LabellingTask, Strategy, find_task, fingerprint, load_task, load_tasks
 from llambert_etl.config.yaml_files import MAX_FILE_BYTES
 from llambert_etl.errors import ConfigError
-from tests.served import served_fields
-from tests.tasks import make_task, task_fields, three_label_task
+from tests.given.served import served_fields
+from tests.given.tasks import make_task, task_fields, three_label_task
 
 INCLUDE = Path(__file__).parents[2] / "include"
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from laptop.environment import variables
 from llambert_etl.config.connections import TableSource, Warehouse
 from llambert_etl.errors import ConfigError
 from llambert_etl.settings import load_settings
-from llambert_etl.stack.environment import variables
-from tests.tasks import make_task
+from tests.given.tasks import make_task
 from tests.unit.test_config import changed, load_task, write_task
 
 SECRET = "s3cret"

@@ -12,11 +12,11 @@ import yaml
 
 from llambert_etl.cli import run
 from llambert_etl.cli.app import app
-from llambert_etl.documents import hash_text
+from llambert_etl.corpus.documents import hash_text
 from llambert_etl.errors import ConfigError
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition, day_before, parse_partition, refuse_ahead, today
-from tests.tasks import task_fields
+from tests.given.tasks import task_fields
 
 FAR = "2962-11-10"
 # Every command of a day, with what else it needs.

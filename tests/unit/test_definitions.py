@@ -13,7 +13,7 @@ from llambert_etl.lake.definitions import PARTITION_COLUMNS
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
 from llambert_etl.steps.doctor import doctor
-from tests.lake_writers import TASK, append, content, documents, replace
+from tests.given.documents import TASK, append, content, documents, replace
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from llambert_etl.documents import among, as_of, hash_text, sample
+from llambert_etl.corpus.documents import among, as_of, hash_text, sample
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES
-from tests.children import Child, race
+from tests.processes.children import Child, race
 
 TASK, LAST = "reviews", Partition("2026-11-30")
 

@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 
 from llambert_etl.cli.outcome import conclude
-from llambert_etl.copies import sha256
 from llambert_etl.errors import TransientError
-from llambert_etl.lake import Folder, Lake
-from llambert_etl.models import fetch, keep
-from llambert_etl.space import room_in
-from tests.full_disk import LIMIT, full_disk
-from tests.labelling import Shelf, drop
-from tests.tasks import make_task
+from llambert_etl.labelling.models import fetch, keep
+from llambert_etl.lake import Lake
+from llambert_etl.store.copies import sha256
+from llambert_etl.store.folders import Folder
+from llambert_etl.store.space import room_in
+from tests.given.labelling import Shelf, drop
+from tests.given.tasks import make_task
+from tests.processes.full_disk import LIMIT, full_disk
 
 SAID = r"{}': this disk or quota takes no more; [\d,]+ bytes of the disk are free"
 
@@ -52,7 +53,7 @@ def test_a_model_is_fetched_whole_or_not_at_all(lake: Lake, tmp_path: Path) -> N
 
 def test_a_copy_into_the_lake_that_ends_half_way_does_not_count(lake: Lake, tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(bytes(2 * LIMIT))
-    folder, hashes = Folder(lake, "_models", "m", "1"), {"big": sha256(tmp_path / "big")}
+    folder, hashes = Folder(lake.storage, "_models", "m", "1"), {"big": sha256(tmp_path / "big")}
     with full_disk(), pytest.raises(TransientError, match=SAID.format("lake/_models/m/1")):
         folder.put(tmp_path, hashes)
     assert not folder.holds(hashes)

@@ -6,16 +6,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from llambert_etl.documents import as_of
-from llambert_etl.gold import known_gold
+from llambert_etl.corpus.documents import as_of
+from llambert_etl.corpus.gold import known_gold
 from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
 from llambert_etl.steps.explain import explain
 from llambert_etl.steps.maintain import maintain
 from llambert_etl.steps.publish import publish
-from tests.annotating import RuleAnnotator, even, ingest, run_annotate
-from tests.golden_lake import GOLDEN, TASK, settings_of
-from tests.labelling import DAY, NEXT, Shelf, label_run, labels
+from tests.given.annotating import RuleAnnotator, even, ingest, run_annotate
+from tests.given.golden_lake import GOLDEN, TASK, settings_of
+from tests.given.labelling import DAY, NEXT, Shelf, label_run, labels
 
 
 @pytest.fixture(params=sorted(GOLDEN.iterdir()), ids=lambda folder: folder.name)

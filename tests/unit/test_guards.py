@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from llambert_etl.stack.stack import REPOSITORY
+from laptop.stack import REPOSITORY
 from tests.verify_faults.guards import Guard
 from tests.verify_faults.sabotage import ALL, stale
 

@@ -3,8 +3,8 @@
 import polars as pl
 import pytest
 
-from llambert_etl.judgement import Score, refusal
-from tests.tasks import make_task, three_label_task
+from llambert_etl.champion.judgement import Score, refusal
+from tests.given.tasks import make_task, three_label_task
 
 RARE = pl.DataFrame({"label": ["positive"] * 16 + ["negative"] * 784})
 

@@ -7,7 +7,7 @@ import pytest
 from deltalake.exceptions import DeltaError
 
 from llambert_etl.errors import ConfigError, DataError, LlambertError, TransientError
-from llambert_etl.lake import lake_faults
+from llambert_etl.store.faults import store_faults
 
 GET = "Generic S3 error: Error performing GET http://127.0.0.1:40403/b/{}/_delta_log/0.json in {}, after 5 retries - {}"
 BUSY = "Server returned non-2xx status code: 503 Service Unavailable: <Error><Code>SlowDown</Code></Error>"
@@ -27,17 +27,17 @@ DENIED = "Server returned non-2xx status code: 403 Forbidden: <Error><Code>Acces
     ],
 )
 def test_only_what_the_store_said_decides(error: Exception, told: type[LlambertError]) -> None:
-    with pytest.raises(told), lake_faults("lake"):
+    with pytest.raises(told), store_faults("lake"):
         raise error
 
 
 @pytest.mark.parametrize("name", ["EPERM", "EACCES", "ENOENT", "ENOTDIR", "EISDIR", "EEXIST", "EROFS"])
 def test_a_path_of_this_machine_that_cannot_be_used_is_a_matter_of_configuration(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"'\.state/models': Cannot be used; mend it"), lake_faults("lake"):
+    with pytest.raises(ConfigError, match=r"'\.state/models': Cannot be used; mend it"), store_faults("lake"):
         raise OSError(getattr(errno, name), "Cannot be used", ".state/models")
 
 
 def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="file/state': Not a directory"), lake_faults("lake"):
+    with pytest.raises(ConfigError, match="file/state': Not a directory"), store_faults("lake"):
         (tmp_path / "file" / "state").mkdir()

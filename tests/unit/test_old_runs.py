@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from llambert_etl.errors import ConfigError, DataError
-from llambert_etl.labelling import Plan, read_plan
+from llambert_etl.labelling.plan import Plan, read_plan
 from llambert_etl.lake import RETENTION, Lake
 from llambert_etl.settings import Settings
 from llambert_etl.steps.check import check_labels
 from llambert_etl.steps.maintain import maintain
 from llambert_etl.steps.plan import plan
 from llambert_etl.steps.publish import publish
-from tests.labelling import DAY, Parity, Shelf, drop, finish, label_run, labels, run_shards
-from tests.tasks import make_task
+from tests.given.labelling import DAY, Parity, Shelf, drop, finish, label_run, labels, run_shards
+from tests.given.tasks import make_task
 
 TASK = make_task()
 

@@ -3,9 +3,9 @@
 import pytest
 from pydantic import BaseModel
 
+from laptop.stack import REPOSITORY
 from llambert_etl.config import LabellingTask
 from llambert_etl.settings import Settings
-from llambert_etl.stack.stack import REPOSITORY
 from llambert_etl.studies.plan import StudyPlan
 from tests.reference import page, parts
 

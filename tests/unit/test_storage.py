@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from llambert_etl.lake.storage import Storage
+from llambert_etl.store.storage import Storage
 
 
 def test_a_folder_can_be_listed_while_another_writer_makes_it(tmp_path: Path) -> None:

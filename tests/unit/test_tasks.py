@@ -14,8 +14,8 @@ from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.settings import load_settings
 from llambert_etl.steps.ingest import ingest
-from tests.served import served_fields, write_template
-from tests.tasks import REVISION, task_fields
+from tests.given.served import served_fields, write_template
+from tests.given.tasks import REVISION, task_fields
 
 SHIPPED = Path(__file__).parents[2] / "include"
 

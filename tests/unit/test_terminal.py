@@ -14,7 +14,7 @@ import yaml
 from llambert_etl.cli.outcome import conclude, set_up_logging
 from llambert_etl.cli.terminal import visible
 from llambert_etl.errors import DataError
-from tests.tasks import task_fields
+from tests.given.tasks import task_fields
 
 INCLUDE = Path(__file__).parents[2] / "include"
 SHOW = ["tasks", "show", "--task", "movie_sentiment", "--include", str(INCLUDE)]

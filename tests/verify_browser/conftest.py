@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from benchmarks.evidence import EVIDENCE, write
-from llambert_etl.stack import Stack
-from llambert_etl.stack.stack import REPOSITORY
+from laptop import Stack
+from laptop.stack import REPOSITORY
 
 PICTURES = EVIDENCE / "browser"
 STATE = REPOSITORY / ".state"

@@ -8,8 +8,8 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from llambert_etl.stack import Stack
-from llambert_etl.stack.airflow_client import AirflowClient, Run
+from laptop import Stack
+from laptop.airflow_client import AirflowClient, Run
 from tests.verify_browser.conftest import TASK, keep
 
 _SLOW = 60_000  # milliseconds: the first look at a page compiles it, on two busy cores

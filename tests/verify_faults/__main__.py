@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from llambert_etl.stack.host import FOREIGN, QUIET
+from laptop.host import FOREIGN, QUIET
 
 PARTS = ("sabotage", "races", "soak")
 ROUNDS = 50
@@ -71,7 +71,7 @@ def _run(asked: argparse.Namespace, say: Callable[[str], None]) -> dict[str, dic
 def _on_servers(
     asked: argparse.Namespace, parts: tuple[str, ...], folder: Path, say: Callable[[str], None]
 ) -> dict[str, dict[str, Any]]:
-    from tests.forks import import_now, preload
+    from tests.processes.forks import import_now, preload
     from tests.verify_faults import races
     from tests.verify_faults.soak import soak
     from tests.verify_faults.world import ground

@@ -18,7 +18,7 @@ ANSWER_GUARDS = (
     ),
     Guard(
         "of two answers to a text a rule chooses",
-        "llambert_etl/annotation/answers.py",
+        "llambert_etl/corpus/answers.py",
         'return rows.sort(order).unique(_KEY, keep="first", maintain_order=True)',
         "return rows",
         _ANSWERS + "every_reader_sees_the_one_answer_that_counts",

@@ -15,7 +15,7 @@ GUARDS = (
     ),
     Guard(
         "a promotion follows the champion that is gone",
-        "llambert_etl/promotions.py",
+        "llambert_etl/champion/moves.py",
         "if own or self.number is None else",
         "if own else",
         _GONE + "the_next_candidate_is_measured_alone_and_entered_after_the_one_that_is_gone",
@@ -36,7 +36,7 @@ GUARDS = (
     ),
     Guard(
         "a rollback puts the day of a champion right",
-        "llambert_etl/promotions.py",
+        "llambert_etl/champion/moves.py",
         'min([version.partition, *moves["partition"]])',
         "version.partition",
         "tests/integration/test_promote.py::"
@@ -44,21 +44,21 @@ GUARDS = (
     ),
     Guard(
         "a shard is found by every run that would make the same labels",
-        "llambert_etl/labelling.py",
+        "llambert_etl/labelling/plan.py",
         "fingerprint([self.commit_key, self.shards, *forgotten])",
         "fingerprint([self.commit_key, self.shards, self.run, *forgotten])",
         _TWICE + "a_finished_shard_is_left_alone_by_every_run_of_the_same_labels",
     ),
     Guard(
         "of two runs at one shard the second waits",
-        "llambert_etl/turns.py",
+        "llambert_etl/labelling/turns.py",
         "if self._is_mine(found):",
         "if True:",
         _TWICE + "a_second_run_waits_as_long_as_the_first_is_heard_of",
     ),
     Guard(
         "a run that is at a shard is heard of",
-        "llambert_etl/turns.py",
+        "llambert_etl/labelling/turns.py",
         "while not ended.wait(every):",
         "while False:",
         _TWICE + "a_second_run_waits_as_long_as_the_first_is_heard_of",
@@ -72,7 +72,7 @@ GUARDS = (
     ),
     Guard(
         "a shard counts while its files are there",
-        "llambert_etl/labelling.py",
+        "llambert_etl/labelling/plan.py",
         'None if note is None or lake.missing("labels", note.staged) else note',
         "note",
         _TWICE + "a_shard_whose_files_are_gone_is_made_again",

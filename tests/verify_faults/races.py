@@ -17,8 +17,8 @@ from llambert_etl.registry import Registry, model_name
 from llambert_etl.schemas import TABLES
 from llambert_etl.steps.gold import import_gold
 from llambert_etl.steps.promote import promote
-from tests.encoders import LABELS, taught
-from tests.forks import Fork, barrier, llambert
+from tests.models.encoders import LABELS, taught
+from tests.processes.forks import Fork, barrier, llambert
 from tests.verify_faults.world import FIRST, RIGHT, SECOND, THIRD, Ground, World
 
 _TASK = "races"

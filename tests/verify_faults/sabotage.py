@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from llambert_etl.stack.stack import REPOSITORY
+from laptop.stack import REPOSITORY
 from tests.verify_faults import champion_guards
 from tests.verify_faults.answer_guards import ANSWER_GUARDS
 from tests.verify_faults.guards import GUARDS, Guard

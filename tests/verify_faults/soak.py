@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tests.invariants import violations
+from tests.verify_faults.invariants import violations
 from tests.verify_faults.weather import Account, Calm, Storm, Usual, differences
 from tests.verify_faults.world import Ground, World, dumps, nights
 

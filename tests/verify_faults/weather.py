@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llambert_etl.errors import TransientError
-from tests.faults import Proxy
-from tests.forks import DEADLINE, Fork, llambert
+from tests.fakes.proxy import Proxy
+from tests.processes.forks import DEADLINE, Fork, llambert
 from tests.verify_faults.world import World, command_of
 
 # So often a command meets a fault before it is left in peace.

@@ -12,22 +12,22 @@ import polars as pl
 import yaml
 from pydantic import SecretStr
 
+from laptop import Stack
+from laptop.environment import ARTIFACTS, variables
+from laptop.mlflow import MlflowServer
+from laptop.seaweed import SeaweedFS
+from laptop.stack import REPOSITORY
 from llambert_etl.config import LabellingTask, load_task
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.registry import Registry
 from llambert_etl.schemas import TABLES, TableName
 from llambert_etl.settings import Settings
-from llambert_etl.stack import Stack
-from llambert_etl.stack.environment import ARTIFACTS, variables
-from llambert_etl.stack.mlflow import MlflowServer
-from llambert_etl.stack.seaweed import SeaweedFS
-from llambert_etl.stack.stack import REPOSITORY
-from tests.encoders import taught
-from tests.faults import Proxy, fault_proxy
-from tests.models import save_tiny_llama
-from tests.poison import jsonl
-from tests.tasks import task_fields
+from tests.fakes.proxy import Proxy, fault_proxy
+from tests.given.poison import jsonl
+from tests.given.tasks import task_fields
+from tests.models.encoders import taught
+from tests.models.llms import save_tiny_llama
 
 REVIEWED = Partition("2026-11-13")  # after all documents: no training learns from the answers
 DAYS = FIRST, SECOND, THIRD = Partition("2026-11-10"), Partition("2026-11-11"), Partition("2026-11-12")

@@ -13,9 +13,9 @@ from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.training import Labelled, fine_tune
 from llambert_etl.errors import ConfigError
 from llambert_etl.settings import Settings
-from tests.architectures import COMMON, PADDINGS, SETTINGS, save
-from tests.encoders import LABELS, LONGEST
-from tests.tasks import REVISION
+from tests.given.tasks import REVISION
+from tests.models.architectures import COMMON, PADDINGS, SETTINGS, save
+from tests.models.encoders import LABELS, LONGEST
 
 ROWS = Labelled(tuple("the film good" + " a" * number for number in range(12)), (0, 1) * 6)
 # The least that a tokenizer can give, lengths that differ, and more than is read.

@@ -23,8 +23,8 @@ from llambert_etl.encoder.training import Labelled, fine_tune
 from llambert_etl.encoder.watch import Watch
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.settings import Settings
-from tests.encoders import ARCHITECTURES, HELDOUT, LABELS, LONGEST, crafted, pretrained, taught, trained
-from tests.tasks import REVISION
+from tests.given.tasks import REVISION
+from tests.models.encoders import ARCHITECTURES, HELDOUT, LABELS, LONGEST, crafted, pretrained, taught, trained
 
 ROWS = Labelled(tuple(f"the film {word}" for word in ("good", "bad", "fine", "poor") * 5), (0, 1, 0, 1) * 5)
 NONE = Labelled((), ())

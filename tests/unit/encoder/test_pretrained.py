@@ -13,8 +13,8 @@ from llambert_etl.config import Encoder as Recipe
 from llambert_etl.encoder.pretrained import load_pretrained
 from llambert_etl.errors import ConfigError
 from llambert_etl.settings import Settings
-from tests.encoders import ARCHITECTURES, LABELS, LONGEST, pretrained
-from tests.tasks import REVISION
+from tests.given.tasks import REVISION
+from tests.models.encoders import ARCHITECTURES, LABELS, LONGEST, pretrained
 
 
 def test_a_checkpoint_in_16_bits_is_trained_in_32(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.pretrained import load_pretrained
 from llambert_etl.errors import ConfigError
 from llambert_etl.settings import Settings
-from tests.encoders import LABELS, crafted, pretrained
-from tests.tasks import REVISION
-from tests.traps import point_to_traps, set_traps
+from tests.given.tasks import REVISION
+from tests.models.encoders import LABELS, crafted, pretrained
+from tests.models.traps import point_to_traps, set_traps
 
 RECIPE = Recipe(model="tests/bert", revision=REVISION, max_length=32)
 

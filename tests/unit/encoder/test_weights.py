@@ -10,8 +10,8 @@ from llambert_etl.config import Encoder as Recipe
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.training import Labelled, fine_tune
 from llambert_etl.settings import Settings
-from tests.encoders import LABELS, pretrained
-from tests.tasks import REVISION
+from tests.given.tasks import REVISION
+from tests.models.encoders import LABELS, pretrained
 
 NONE = Labelled((), ())
 EVEN = Labelled(tuple(f"the film {word}" for word in ("good", "bad") * 10), (0, 1) * 10)

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
-from tests.hub import TOKEN, FakeHub
+from tests.fakes.hub import TOKEN, FakeHub
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from llambert_etl.errors import ConfigError, DataError, LlambertError, TransientError
 from llambert_etl.hub.client import Check, Hub, HubFile
 from llambert_etl.settings import Settings
-from tests.hub import TOKEN, FakeHub
+from tests.fakes.hub import TOKEN, FakeHub
 
 NAME = "tests/model"
 FILES = {f"file-{number}.json": json.dumps([number] * 9).encode() for number in range(5)} | {

@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import pytest
 
+from laptop.environment import variables
 from llambert_etl.cli import run
 from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
-from llambert_etl.stack.environment import variables
-from tests.hub import FILES, TOKEN, FakeHub
-from tests.tasks import make_task
+from tests.fakes.hub import FILES, TOKEN, FakeHub
+from tests.given.tasks import make_task
 
 
 @pytest.fixture

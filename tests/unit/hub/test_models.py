@@ -11,10 +11,10 @@ from llambert_etl.hub.models import Mirrored, find_model, mirrored, pull
 from llambert_etl.lake import Lake
 from llambert_etl.llm.local import LocalAnnotator
 from llambert_etl.settings import Settings
-from tests.encoders import pretrained
-from tests.hub import FILES, NAME, FakeHub
-from tests.models import save_tiny_llama
-from tests.tasks import make_task
+from tests.fakes.hub import FILES, NAME, FakeHub
+from tests.given.tasks import make_task
+from tests.models.encoders import pretrained
+from tests.models.llms import save_tiny_llama
 
 FORBIDDEN = {
     "pytorch_model.bin": b"\x80\x04pickle",
@@ -48,7 +48,7 @@ def test_only_weights_that_cannot_run_tokenizer_and_configuration_are_asked_for(
     hub: FakeHub, settings: Settings, lake: Lake
 ) -> None:
     revision = hub.publish(NAME, FILES | FORBIDDEN)
-    done = pull(NAME, revision, lake=lake, settings=settings)
+    done = pull(NAME, revision, storage=lake.storage, settings=settings)
     assert done == Mirrored(NAME, revision, done.uri, len(FILES), sum(map(len, FILES.values())), len(FILES))
     assert names(Path(done.uri)) == {*FILES, "files.json"}
     asked = [asked.partition(f"/resolve/{revision}/")[2] for asked in hub.asked]
@@ -58,10 +58,10 @@ def test_only_weights_that_cannot_run_tokenizer_and_configuration_are_asked_for(
 
 def test_a_whole_mirror_asks_the_hub_nothing(hub: FakeHub, settings: Settings, lake: Lake) -> None:
     revision = hub.publish(NAME, FILES)
-    first = pull(NAME, revision, lake=lake, settings=settings)
+    first = pull(NAME, revision, storage=lake.storage, settings=settings)
     hub.status, asked = 503, len(hub.asked)
-    assert pull(NAME, revision, lake=lake, settings=settings) == first._replace(fetched=0)
-    assert mirrored(lake) == [first._replace(fetched=0)]
+    assert pull(NAME, revision, storage=lake.storage, settings=settings) == first._replace(fetched=0)
+    assert mirrored(lake.storage) == [first._replace(fetched=0)]
     assert len(hub.asked) == asked
 
 
@@ -71,10 +71,10 @@ def test_a_pull_that_broke_off_does_not_count_and_the_next_fetches_the_rest(
     revision = hub.publish(NAME, FILES)
     hub.cut["model-00002-of-00002.safetensors"] = 10
     with pytest.raises(TransientError):
-        pull(NAME, revision, lake=lake, settings=settings)
-    assert mirrored(lake) == []
+        pull(NAME, revision, storage=lake.storage, settings=settings)
+    assert mirrored(lake.storage) == []
     hub.cut.clear()
-    done = pull(NAME, revision, lake=lake, settings=settings)
+    done = pull(NAME, revision, storage=lake.storage, settings=settings)
     assert done.fetched == 3  # the one that broke off and the two behind it
     assert hub.fetched("model-00001-of-00002.safetensors") == 1
     assert names(Path(done.uri)) == {*FILES, "files.json"}
@@ -82,12 +82,12 @@ def test_a_pull_that_broke_off_does_not_count_and_the_next_fetches_the_rest(
 
 def test_what_lies_there_with_another_content_is_fetched_again(hub: FakeHub, settings: Settings, lake: Lake) -> None:
     revision = hub.publish(NAME, FILES)
-    done = pull(NAME, revision, lake=lake, settings=settings)
+    done = pull(NAME, revision, storage=lake.storage, settings=settings)
     folder = Path(done.uri)
     (folder / "files.json").unlink()
     (folder / "model-00001-of-00002.safetensors").write_bytes(b"eno" * 1000)
     (folder / "tokenizer.json").write_bytes(b'{"version": "2.0"}')
-    assert pull(NAME, revision, lake=lake, settings=settings).fetched == 2
+    assert pull(NAME, revision, storage=lake.storage, settings=settings).fetched == 2
     assert (folder / "tokenizer.json").read_bytes() == FILES["tokenizer.json"]
 
 
@@ -95,8 +95,8 @@ def test_another_file_than_the_hub_lists_is_never_mirrored(hub: FakeHub, setting
     revision = hub.publish(NAME, FILES)
     hub.forged["model-00001-of-00002.safetensors"] = b"eno" * 1000
     with pytest.raises(DataError, match="is not the file that it lists"):
-        pull(NAME, revision, lake=lake, settings=settings)
-    assert mirrored(lake) == []
+        pull(NAME, revision, storage=lake.storage, settings=settings)
+    assert mirrored(lake.storage) == []
 
 
 @pytest.mark.parametrize("change", ["organisation", "no safetensors", "no config", "another commit"])
@@ -114,8 +114,8 @@ def test_a_model_that_may_not_or_cannot_be_mirrored_is_refused(
         settings = settings.model_copy(update={"model_orgs": ["others"]})
     message = {"organisation": "LLAMBERT_MODEL_ORGS", "another commit": "answers so for a{40}"}
     with pytest.raises(ConfigError, match=message.get(change, "choose a revision that has them")):
-        pull(NAME, revision, lake=lake, settings=settings)
-    assert mirrored(lake) == []
+        pull(NAME, revision, storage=lake.storage, settings=settings)
+    assert mirrored(lake.storage) == []
 
 
 def test_a_named_folder_comes_before_the_mirror_and_the_mirror_before_the_hub(
@@ -125,8 +125,8 @@ def test_a_named_folder_comes_before_the_mirror_and_the_mirror_before_the_hub(
     named = settings.model_copy(update={"model_paths": {NAME: tmp_path}})
     assert find_model(NAME, revision, named) == tmp_path
     from_hub = find_model(NAME, revision, settings)
-    assert mirrored(lake) == []
-    pull(NAME, revision, lake=lake, settings=settings)
+    assert mirrored(lake.storage) == []
+    pull(NAME, revision, storage=lake.storage, settings=settings)
     go_offline(hub, monkeypatch)
     assert find_model(NAME, revision, settings) == from_hub
     copy = find_model(NAME, revision, elsewhere(settings, tmp_path))
@@ -161,7 +161,7 @@ def test_a_changed_copy_is_made_again_and_a_changed_mirror_is_refused(
     hub: FakeHub, settings: Settings, lake: Lake, place: str, tmp_path: Path
 ) -> None:
     revision = hub.publish(NAME, FILES)
-    mirror = Path(pull(NAME, revision, lake=lake, settings=settings).uri)
+    mirror = Path(pull(NAME, revision, storage=lake.storage, settings=settings).uri)
     copy = find_model(NAME, revision, settings)
     (mirror if place == "mirror" else copy).joinpath("config.json").write_bytes(b"[]")
     if place == "copy":
@@ -196,7 +196,7 @@ def test_annotator_and_encoder_open_from_the_mirror_with_the_hub_switched_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     name, revision, open_it = opening
-    pull(name, revision, lake=lake, settings=settings)
+    pull(name, revision, storage=lake.storage, settings=settings)
     go_offline(hub, monkeypatch)
     asked = len(hub.asked)
     open_it(settings)

@@ -11,9 +11,9 @@ from llambert_etl.llm import HalfRefusedError
 from llambert_etl.llm.batch_files import read_results, request_line
 from llambert_etl.llm.served import ServedAnnotator
 from llambert_etl.schemas import AnnotationStatus
-from tests.fake_llm import ANSWER_TOKENS, PROMPT_TOKENS, FakeLlm, chat_answer
-from tests.fake_server import json_answer
-from tests.served import served
+from tests.fakes.llm import ANSWER_TOKENS, PROMPT_TOKENS, FakeLlm, chat_answer
+from tests.fakes.server import json_answer
+from tests.given.served import served
 
 UNPARSED = AnnotationStatus.UNPARSED
 HEDGED = "It has positive moments, but overall the film is"

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from llambert_etl.errors import ConfigError
 from llambert_etl.llm.encoding import Encoding
 from llambert_etl.llm.prompts import DOCUMENT, Chat, Completion, Message
-from tests.models import save_tiny_llama
+from tests.models.llms import save_tiny_llama
 
 LABELS = ("positive", "negative")
 CHAT = Chat((Message("system", "Answer."), Message("user", f"Is this positive? {DOCUMENT}")))

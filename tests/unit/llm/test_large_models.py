@@ -16,8 +16,8 @@ from llambert_etl.llm.placement import changes_in_use
 from llambert_etl.llm.prompts import prompt_hash
 from llambert_etl.llm.weights import open_model
 from llambert_etl.settings import Settings, load_settings
-from tests.models import save_tiny_llama2
-from tests.tasks import make_task, three_label_task
+from tests.given.tasks import make_task, three_label_task
+from tests.models.llms import save_tiny_llama2
 
 TEXTS = ["a warm film", "dull", "far too long and clumsy", "a match of physics and profit " * 3, "goal"] * 4
 # Most of the tiny model's 0.3 MB in bf16 has no room here, and none of it does in the other.

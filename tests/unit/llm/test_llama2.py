@@ -8,13 +8,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
+from llambert_etl.compute.device import best_precision
 from llambert_etl.config import Example, LabellingTask, load_task
 from llambert_etl.llm.encoding import Encoding
 from llambert_etl.llm.local import LocalAnnotator
 from llambert_etl.llm.prompts import Completion, render
-from llambert_etl.llm.weights import best_precision
 from llambert_etl.settings import Settings
-from tests.models import save_tiny_llama2
+from tests.models.llms import save_tiny_llama2
 
 INCLUDE = Path(__file__).parents[3] / "include"
 GOLDEN: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("golden_llama2.json").read_text())
@@ -117,7 +117,7 @@ def test_the_paper_task_is_answered_greedily_whatever_the_model_would_sample_wit
     texts = [GOLDEN["imdb_sentiment"]["document"], "Dull.\nAnd long."]
     annotator = LocalAnnotator.load(task, settings)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=best_precision(torch.device("cpu"))).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=best_precision()).eval()
     for text in texts:
         prompt = GOLDEN["imdb_sentiment"]["prompts"][1].replace(texts[0], text)
         asked = tokenizer(prompt, return_tensors="pt")

@@ -11,15 +11,15 @@ from safetensors.torch import load_file, save_file
 from torch.overrides import TorchFunctionMode
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from llambert_etl.compute.device import best_precision
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.llm.local import LocalAnnotator
 from llambert_etl.llm.parsing import parse
-from llambert_etl.llm.weights import best_precision
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Settings
-from tests.models import save_speaking_llama, save_tiny_llama
-from tests.tasks import make_task, three_label_task
+from tests.given.tasks import make_task, three_label_task
+from tests.models.llms import save_speaking_llama, save_tiny_llama
 
 LINES = "{% for e in examples %}{{ e.text }} = {{ e.label }}\n{% endfor %}{{ text }} ="
 TURNS = "{% block system %}Answer.{% endblock %}{% block user %}{{ text }}{% endblock %}"
@@ -59,7 +59,7 @@ def test_generation_is_greedy_and_strictly_parsed(tmp_path: Path, folder: Path) 
     annotator = LocalAnnotator.load(task, _settings(tmp_path, folder, TURNS))
     replies = annotator.annotate(TEXTS)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=best_precision(torch.device("cpu"))).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=best_precision()).eval()
     for document, reply in zip(annotator.opened.encoding.documents(TEXTS), replies, strict=True):
         ids = torch.tensor([annotator.opened.encoding.prefix + document.ids + annotator.opened.encoding.suffix])
         with torch.no_grad():

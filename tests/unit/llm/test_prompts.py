@@ -8,7 +8,7 @@ import pytest
 from llambert_etl.config import LabellingTask, load_tasks
 from llambert_etl.errors import ConfigError
 from llambert_etl.llm.prompts import DOCUMENT, Chat, Completion, prompt_hash, render
-from tests.tasks import make_task, three_label_task
+from tests.given.tasks import make_task, three_label_task
 
 REPOSITORY = Path(__file__).parents[3]
 PLAIN = "{% for e in examples %}{{ e.text }} = {{ e.label }}\n{% endfor %}{{ text }} ="

@@ -14,7 +14,7 @@ from llambert_etl.llm.parsing import parse
 from llambert_etl.llm.prompts import prompt_hash
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Settings
-from tests.tasks import make_task
+from tests.given.tasks import make_task
 
 ROWS = {"review": ["A gem.", "A bore.", "A cafe\u0301."], "said": ["\n Positive", "Negative.\n\nThe reviewer", "Mixed"]}
 # Llama-2-70b-chat on the 25,000 IMDb train reviews: what it said, what people say, how often (LlamBERT, published).

@@ -11,9 +11,9 @@ import pytest
 from llambert_etl.errors import ConfigError
 from llambert_etl.llm.refusals import refusal
 from llambert_etl.schemas import AnnotationStatus
-from tests.fake_llm import FINGERPRINT, KEY, SNAPSHOT, FakeLlm, error
-from tests.fake_server import Answer
-from tests.served import served, served_task
+from tests.fakes.llm import FINGERPRINT, KEY, SNAPSHOT, FakeLlm, error
+from tests.fakes.server import Answer
+from tests.given.served import served, served_task
 
 TEXTS = [f"text {number}" for number in range(6)]
 CANARY = "the lighthouse keeper's daughter"

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, Gemma3Config, LlamaConfig, LlamaF
 
 from llambert_etl.errors import ConfigError
 from llambert_etl.llm.scoring import Scorer
-from tests.models import save_tiny_llama
+from tests.models.llms import save_tiny_llama
 
 PREFIX = [5, 9, 11, 40, 7, 33, 21]
 DOCUMENTS = [[8, 30], [8], [12, 100, 101, 102, 60, 61], [90] * 11, [14, 15, 16]]

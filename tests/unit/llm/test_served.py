@@ -19,7 +19,7 @@ from llambert_etl.llm.served import ServedAnnotator
 from llambert_etl.llm.server import ping
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Settings
-from tests.fake_llm import (
+from tests.fakes.llm import (
     ANSWER_TOKENS,
     FINGERPRINT,
     HALF,
@@ -31,8 +31,8 @@ from tests.fake_llm import (
     chat_answer,
     error,
 )
-from tests.fake_server import Answer, LoopbackServer
-from tests.served import served, served_task, server, write_template
+from tests.fakes.server import Answer, LoopbackServer
+from tests.given.served import served, served_task, server, write_template
 
 LABELLED, FAILED = AnnotationStatus.LABELLED, AnnotationStatus.FAILED
 

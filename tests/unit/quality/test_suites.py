@@ -16,7 +16,7 @@ from llambert_etl.quality import (
     validate,
 )
 from llambert_etl.quality.validation import Outcome
-from tests.tasks import make_task, three_label_task
+from tests.given.tasks import make_task, three_label_task
 from tests.unit.quality import frames
 
 TASK = make_task(gates={"max_drift": 0.1})

@@ -15,7 +15,7 @@ from llambert_etl.errors import DataError
 from llambert_etl.sources.clean import clean
 from llambert_etl.sources.readers import SUFFIXES, read_rows
 from llambert_etl.sources.rows import Limits, Record, Refusal
-from tests.poison import jsonl, reviews
+from tests.given.poison import jsonl, reviews
 
 SOURCE = Source(uri="s3://landing/{partition}/*", id="id", text="text")
 ROWS = reviews(60)

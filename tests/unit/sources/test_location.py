@@ -15,7 +15,7 @@ from llambert_etl.sources.location import Location, allowed_location, is_safe_ke
 from llambert_etl.sources.objects import find_drop, list_drop
 from llambert_etl.sources.readers import read_rows
 from llambert_etl.sources.rows import Limits
-from tests.tasks import make_task
+from tests.given.tasks import make_task
 
 ALLOWED = ["s3://landing/movies", "s3://whole-bucket/", "/data/landing"]
 

@@ -19,7 +19,7 @@ from llambert_etl.errors import DataError
 from llambert_etl.sources.clean import clean
 from llambert_etl.sources.readers import read_rows
 from llambert_etl.sources.rows import Limits, Reason, Record, Refusal
-from tests.poison import parquet
+from tests.given.poison import parquet
 
 SOURCE = Source(uri="s3://landing/{partition}/*", id="id", text="text")
 ROWS = 60

@@ -18,7 +18,7 @@ from llambert_etl.errors import DataError, TransientError
 from llambert_etl.sources.clean import Cleaned, clean
 from llambert_etl.sources.readers import read_rows
 from llambert_etl.sources.rows import Limits, Reason, Record, Refusal
-from tests.poison import gzip_bomb, jsonl, long_line, parquet, reviews, zstd_bomb
+from tests.given.poison import gzip_bomb, jsonl, long_line, parquet, reviews, zstd_bomb
 
 SOURCE = Source(uri="s3://landing/{partition}/*", id="id", text="text")
 MIB = 1 << 20

@@ -7,7 +7,7 @@ from llambert_etl.errors import DataError
 from llambert_etl.studies.data import Pools
 from llambert_etl.studies.design import check, size
 from llambert_etl.studies.plan import StudyPlan
-from tests.tasks import three_label_task
+from tests.given.tasks import three_label_task
 from tests.unit.quality.frames import digest
 
 TASK = three_label_task()

@@ -6,7 +6,7 @@ import pytest
 
 from llambert_etl.errors import ConfigError
 from llambert_etl.studies.plan import load_plan
-from tests.tasks import make_task
+from tests.given.tasks import make_task
 
 
 def written(include: Path, content: str) -> Path:

@@ -1,0 +1,1 @@
+"""Devices and their arithmetic, and batches that fill them."""

@@ -1,0 +1,95 @@
+"""Which documents a step sees: the corpus as of a partition, and the stable sample of it."""
+
+import hashlib
+
+import polars as pl
+
+from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.lake import Lake
+from llambert_etl.partition import Partition
+from llambert_etl.schemas import DocumentStatus, TableName
+from llambert_etl.store.faults import store_faults
+
+
+def hash_text(text: str) -> str:
+    """Return the sha256 of the cleaned text: what need not be asked or inferred twice."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def verified(rows: pl.DataFrame, table: TableName) -> pl.DataFrame:
+    """Return rows as they are. Raise DataError where a text is not the one of its text_hash: it was changed since.
+
+    To be called wherever texts are read to be asked about, learnt from or labelled.
+    """
+    other = [key for key, text, known in rows.select("id", "text", "text_hash").iter_rows() if hash_text(text) != known]
+    if other:
+        raise DataError(
+            f"table {table}: {len(other)} of {rows.height} texts are not what their text_hash says, such as that of "
+            f"{other[0]!r}: somebody has changed the table's files; see the runbook, `restore a table`"
+        )
+    return rows
+
+
+def ingested(lake: Lake, task: str, partition: Partition) -> int:
+    """Return the key of what a day's documents are. Raise ConfigError where no ingest has been: it is no empty day."""
+    key = lake.commit_key("documents", task, partition)
+    if key is None:
+        raise ConfigError(f"{task} {partition}: nothing was ingested for this day; run `llambert ingest` first")
+    return key
+
+
+def as_of(lake: Lake, task: str, upto: Partition) -> pl.LazyFrame:
+    """Return accepted documents of partitions <= `upto`: id, partition, text, text_hash.
+
+    The same id in a later partition is a newer revision and wins.
+    """
+    accepted = lake.scan("documents", task, upto=upto).filter(pl.col("status") == DocumentStatus.ACCEPTED)
+    latest = accepted.group_by("id").agg(pl.col("partition").max())
+    return accepted.select("id", "partition", "text", "text_hash").join(latest, on=["id", "partition"])
+
+
+def any_text(lake: Lake, task: str) -> str:
+    """Return the text of some accepted document. Raise DataError where there is none."""
+    with store_faults("documents"):
+        accepted = lake.scan("documents", task).filter(pl.col("status") == DocumentStatus.ACCEPTED)
+        found = accepted.select("text").head(1).collect()
+    if found.is_empty():
+        raise DataError(f"{task}: no document in the lake yet; give a text with --text, or run `llambert ingest` first")
+    return str(found.item())
+
+
+def among(rows: pl.LazyFrame, values: pl.Series) -> pl.LazyFrame:
+    """Choose the rows that have one of these values in the column of the series' name.
+
+    A filter reaches the files; a join would hold the texts of the whole corpus.
+    """
+    return rows.filter(pl.col(values.name).is_in(values.implode()))
+
+
+def in_shard(shard: int, shards: int) -> pl.Expr:
+    """Choose the rows of one of `shards` parts of about the same size; rows of the same text are in the same one."""
+    # Not strict: polars looks at every row of a Parquet file, also at refused documents without a text, and reads their
+    # null as an empty string.
+    return pl.col("text_hash").str.slice(0, 8).str.to_integer(base=16, strict=False) % shards == shard
+
+
+def sample(documents: pl.LazyFrame, n: int, seed: int | str) -> pl.DataFrame:
+    """Return the `n` documents with the smallest hash(seed, text_hash), one for each text.
+
+    A larger sample contains every smaller one, and where a document stands in the corpus does not matter.
+    """
+    distinct = documents.select("id", "text_hash").sort("id").unique("text_hash", keep="first", maintain_order=True)
+    ranked = draw(distinct.collect(), n, seed)
+    # Texts are read for the chosen rows only, so memory follows the sample and not the corpus.
+    texts = among(documents, ranked["id"]).select("id", "partition", "text").collect()
+    return verified(ranked.join(texts, on="id", maintain_order="left"), "documents")
+
+
+def draw(rows: pl.DataFrame, n: int, seed: int | str) -> pl.DataFrame:
+    """Return the `n` rows with the smallest hash(seed, text_hash), smallest first. More rows contain every fewer."""
+    ranks = pl.Series([_rank(seed, text_hash) for text_hash in rows["text_hash"]], dtype=pl.String)
+    return rows[ranks.arg_sort()[:n]]
+
+
+def _rank(seed: int | str, text_hash: str) -> str:
+    return hashlib.sha256(f"{seed}:{text_hash}".encode()).hexdigest()

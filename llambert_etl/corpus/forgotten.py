@@ -1,0 +1,74 @@
+"""The ids that a task was told to forget, kept as hashes: what comes again under one of them is refused."""
+
+import hashlib
+import uuid
+from collections.abc import Iterable
+
+from llambert_etl.errors import TransientError
+from llambert_etl.lake import Lake, StagedFiles
+from llambert_etl.partition import Partition
+from llambert_etl.schemas import TABLES, TableName
+from llambert_etl.store.faults import store_faults
+
+
+class Forgotten:
+    """The ids that were forgotten when this was opened."""
+
+    def __init__(self, lake: Lake, task: str) -> None:
+        self._lake, self._task = lake, task
+        self._hashes = lake.note_names("_forgotten", task)
+
+    def __len__(self) -> int:
+        """Return a number that grows each time that something is forgotten."""
+        return len(self._hashes)
+
+    def __contains__(self, key: object) -> bool:
+        return bool(self._hashes) and _hash(str(key)) in self._hashes
+
+    def add(self, keys: Iterable[str]) -> None:
+        """Note ids, each in a file of its own: two who do so at once lose nothing.
+
+        That it was done is noted too: after a restore an id is forgotten again, and what was staged meanwhile must not
+        count.
+        """
+        self._lake.write_note(f"{self._task}/call-{uuid.uuid4().hex}", "", folder="_forgotten")
+        for key in keys:
+            self._lake.write_note(f"{self._task}/{_hash(key)}", "", folder="_forgotten")
+            self._hashes.add(_hash(key))
+
+    def among(self, keys: Iterable[str | None]) -> set[str]:
+        """Return which of some ids are forgotten. Where nothing is, none is looked at."""
+        return {key for key in keys if key is not None and key in self} if self._hashes else set()
+
+
+def forgotten_since(table: TableName, task: str, partition: Partition, staged: StagedFiles, lake: Lake) -> int:
+    """Return how many ids of staged rows are forgotten by now: to be asked right before the commit of those rows."""
+    noted = Forgotten(lake, task)
+    if not noted:
+        return 0
+    with store_faults(f"{table} {task} {partition}"):
+        ids = lake.scan_staged(table, task, partition, staged).select("id").collect()["id"]
+    return len(noted.among(ids))
+
+
+def brought_back(table: TableName, task: str, lake: Lake) -> list[str]:
+    """Return the forgotten ids of which a table has rows, as after a restore."""
+    noted = Forgotten(lake, task)
+    if not noted or "id" not in TABLES[table].schema.names:
+        return []
+    with store_faults(f"{table} {task}"):
+        ids = lake.scan(table, task).select("id").unique().collect()["id"]
+    return sorted(noted.among(ids))
+
+
+def refuse_forgotten(table: TableName, task: str, partition: Partition, staged: StagedFiles, lake: Lake) -> None:
+    """Raise TransientError where staged rows are about documents that were forgotten since they were read."""
+    if count := forgotten_since(table, task, partition, staged, lake):
+        raise TransientError(
+            f"{table} {task} {partition}: {count} documents were forgotten since this step began; nothing was "
+            "committed; run the step again"
+        )
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Label runs: their plan, the files of their model, and whose turn it is."""

@@ -1,0 +1,1 @@
+"""Where bytes lie: objects and files, folders of large ones, local copies, PostgreSQL. Knows no table."""

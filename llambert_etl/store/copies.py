@@ -1,0 +1,63 @@
+"""Local copies of folders: each is verified whenever it is asked for, and fetched where it is absent or changed."""
+
+import datetime
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from llambert_etl.errors import DataError
+from llambert_etl.store.space import room_in
+
+
+def cached(target: Path, hashes: Mapping[str, str], fetch: Callable[[Path], None], what: str, mend: str) -> Path:
+    """Return `target` with these files, each verified by its sha256; `fetch` fills an empty folder.
+
+    Raise DataError, which ends with `mend`, where a fetched file of `what` is not the one that was listed.
+    """
+    if target.exists() and not mismatch(target, hashes):
+        os.utime(target)  # it is in use
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with room_in(target.parent), tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        folder = Path(scratch) / "copy"
+        folder.mkdir()
+        fetch(folder)
+        if wrong := mismatch(folder, hashes):
+            raise DataError(f"{what}: {wrong} is not the file that was registered (sha256 differs); {mend}")
+        _move(folder, target, hashes)
+    return target
+
+
+def drop_unused(root: Path, oldest: datetime.datetime) -> int:
+    """Remove the folders `root`/*/* that nothing has written or asked for since; return how many."""
+    unused = [folder for folder in root.glob("*/*") if folder.stat().st_mtime < oldest.timestamp()]
+    for folder in unused:
+        shutil.rmtree(folder)
+    return len(unused)
+
+
+def mismatch(folder: Path, hashes: Mapping[str, str]) -> str | None:
+    """Return the first file that is absent or has another sha256."""
+    for name, wanted in hashes.items():
+        if not (folder / name).is_file() or sha256(folder / name) != wanted:
+            return name
+    return None
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _move(folder: Path, target: Path, hashes: Mapping[str, str]) -> None:
+    """Rename a verified folder to its place, where another process may have put the same one meanwhile."""
+    try:
+        folder.rename(target)
+    except OSError:
+        if mismatch(target, hashes) is None:
+            return
+        shutil.rmtree(target, ignore_errors=True)
+        folder.rename(target)

@@ -1,0 +1,153 @@
+"""Plain files beside the tables, on S3 or in a folder: staging notes, reports, models, Parquet parts."""
+
+import contextlib
+import datetime
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.settings import Settings
+
+# Where the options name no limits: pyarrow's own wait far too long on a store that hangs.
+_CONNECT_TIMEOUT, _TIMEOUT = "10s", "60s"
+_CLOCK = "_clock"
+
+
+def safe_key(*parts: str) -> str:
+    """Join parts to one key. Raise ConfigError for one that a store would change: `a//b` is kept as `a/b`."""
+    key = "/".join(parts)
+    path = PurePosixPath(key)
+    odd = any(character in key for character in "\\%\0") or any(ord(character) < 32 for character in key)
+    if odd or path.is_absolute() or ".." in path.parts or str(path) != key or key in ("", "."):
+        raise ConfigError(
+            f"object key {key!r}: must be relative and plain, without '..', '//', '%', '\\' or control characters"
+        )
+    return key
+
+
+def for_polars(options: Mapping[str, str]) -> dict[str, Any]:
+    """Return the options under polars' names: it takes the retry limit as a number and refuses deltalake's text."""
+    return {**options, "max_retries": int(options["max_retries"])} if "max_retries" in options else dict(options)
+
+
+class Storage:
+    """One root (`s3://bucket/prefix` or a folder) and the keys below it."""
+
+    def __init__(self, uri: str, options: Mapping[str, str]) -> None:
+        self.uri = uri.rstrip("/")
+        if uri.startswith("s3://"):
+            self._root = self.uri.removeprefix("s3://")
+            self._filesystem: pafs.FileSystem = _s3(options)
+        elif "://" in uri:
+            raise ConfigError(f"lake {uri!r}: use s3://bucket/prefix or a local folder")
+        else:
+            self._root = str(Path(uri).resolve())
+            self.uri = self._root
+            self._filesystem = pafs.LocalFileSystem()
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        return cls(settings.lake, settings.storage_options)
+
+    def path(self, key: str) -> str:
+        return f"{self._root}/{safe_key(key)}"
+
+    def create(self, key: str) -> pa.NativeFile:
+        """Open a new file for writing. On S3 it appears when it is closed, whole."""
+        path = self.path(key)
+        if isinstance(self._filesystem, pafs.LocalFileSystem):
+            self._filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+        return self._filesystem.open_output_stream(path)
+
+    def write(self, key: str, chunks: Iterable[bytes]) -> None:
+        """Write a file whole: a local one appears by rename, as one on S3 appears when its upload ends.
+
+        Memory is one chunk. Where `chunks` raises, a cut file may appear on S3.
+        """
+        local = isinstance(self._filesystem, pafs.LocalFileSystem)
+        target = f"{key}.{uuid.uuid4().hex}.part" if local else key
+        try:
+            with self.create(target) as stream:
+                for chunk in chunks:
+                    stream.write(chunk)
+                    stream.flush()  # Arrow's queue of parts waiting for their upload has no bound
+            if local:
+                self._filesystem.move(self.path(target), self.path(key))
+        except BaseException:
+            if local:
+                Path(self.path(target)).unlink(missing_ok=True)
+            raise
+
+    def read(self, key: str) -> bytes | None:
+        """Return the content, or None where there is no such file."""
+        try:
+            with self._filesystem.open_input_stream(self.path(key)) as stream:
+                return bytes(stream.readall())
+        except FileNotFoundError:
+            return None
+
+    def open(self, key: str) -> pa.NativeFile:
+        try:
+            return self._filesystem.open_input_file(self.path(key))
+        except FileNotFoundError as error:
+            raise DataError(f"{self.uri}/{key}: a file that the table needs is gone") from error
+
+    def size(self, key: str) -> int:
+        return int(self._filesystem.get_file_info(self.path(key)).size)
+
+    def written(self, key: str) -> datetime.datetime | None:
+        """Return when a file was last written, by the store's clock; None where there is none."""
+        found: datetime.datetime | None = self._filesystem.get_file_info(self.path(key)).mtime
+        return found
+
+    def now(self) -> datetime.datetime:
+        """Return the time by the store's clock: that of a file written now. This machine's may be wrong by days."""
+        self.write(_CLOCK, [b""])
+        found = self.written(_CLOCK)
+        if found is None:
+            raise OSError(f"{self.uri}/{_CLOCK}: written, but not found")
+        return found
+
+    def list(self, prefix: str) -> list[pafs.FileInfo]:
+        """Return the files below `prefix`, each with `.path` relative to the root's parent and `.mtime`."""
+        try:
+            found = self._filesystem.get_file_info(pafs.FileSelector(self.path(prefix), recursive=True))
+        except FileNotFoundError:  # Arrow's allow_not_found still raises where a folder is made as it looks
+            return []
+        return [info for info in found if info.type == pafs.FileType.File]
+
+    def below(self, prefix: str) -> dict[str, pafs.FileInfo]:
+        """Return the files below `prefix` by their keys there."""
+        start = len(self.path(prefix)) + 1
+        return {info.path[start:]: info for info in self.list(prefix)}
+
+    def delete(self, info: pafs.FileInfo) -> bool:
+        """Delete a file; tell whether it was still there."""
+        with contextlib.suppress(FileNotFoundError):
+            self._filesystem.delete_file(info.path)
+            return True
+        return False
+
+
+def _s3(options: Mapping[str, str]) -> pafs.S3FileSystem:
+    endpoint = options.get("aws_endpoint", "")
+    return pafs.S3FileSystem(
+        access_key=options.get("aws_access_key_id"),
+        secret_key=options.get("aws_secret_access_key"),
+        region=options.get("aws_region"),
+        endpoint_override=endpoint.partition("://")[2] or None,
+        scheme=endpoint.partition("://")[0] or "https",
+        connect_timeout=_seconds(options.get("connect_timeout", _CONNECT_TIMEOUT)),
+        request_timeout=_seconds(options.get("timeout", _TIMEOUT)),
+        allow_bucket_creation=False,
+    )
+
+
+def _seconds(duration: str) -> float:
+    """Return the seconds of a duration such as `60s`, as deltalake writes it."""
+    return float(duration.removesuffix("s"))
