@@ -197,9 +197,9 @@ GUARDS = (
     ),
     Guard(
         "an encoder that gives one label only is not promoted",
-        "llambert_etl/champion/judgement.py",
-        "if shares[label] < floors[label]:",
-        "if False:",
+        "llambert_etl/champion/verdict.py",
+        "        *map(share, sorted(task.labels, key=lambda label: score.shares[label] - floors[label])),\n",
+        "",
         "tests/integration/test_promote.py::test_a_collapsed_encoder_is_refused_with_what_was_seen_and_expected",
     ),
     Guard(
