@@ -1,9 +1,10 @@
 """Which rows a table does not hold yet, by its key."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import polars as pl
 import pyarrow as pa
+from deltalake import DeltaTable
 
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import Table
@@ -11,15 +12,39 @@ from llambert_etl.schemas import Table
 # What tells rows apart that leave their key open.
 _TRY = ("partition", "run")
 
+Scan = Callable[[Collection[str]], pl.LazyFrame]
 
-def absent_rows(declared: Table, rows: pa.Table, held: pl.LazyFrame, partition: Partition) -> pa.Table:
-    """Return the rows whose key the task's rows `held` have not, in their order; of several with one key the first."""
+
+class HeldKeys:
+    """The keys of one task's rows, as far as their scope reaches: of each file read once, while it stands."""
+
+    def __init__(self, declared: Table, task: str, partition: Partition) -> None:
+        self._declared, self._task, self._partition = declared, task, str(partition)
+        columns = [*declared.key, *(() if declared.open is None else (*_TRY, "status"))]
+        self._files: set[str] = set()
+        self._rows = self._none = pl.DataFrame(pl.from_arrow(declared.schema.empty_table())).select(columns)
+
+    def absent(self, rows: pa.Table, delta: DeltaTable, scan: Scan) -> pa.Table:
+        """Return the rows whose key the table has not, in their order; of several with one key the first."""
+        files = self._named(delta)
+        if not self._files <= files:  # upkeep has merged them, or somebody has taken rows out
+            self._files, self._rows = set(), self._none
+        if new := files - self._files:
+            self._rows = pl.concat([self._rows, scan(new).select(self._rows.columns).collect()])
+            self._files = files
+        return _absent_rows(self._declared, rows, self._rows)
+
+    def _named(self, delta: DeltaTable) -> set[str]:
+        live = pl.DataFrame(delta.get_add_actions(flatten=True)).filter(pl.col("partition.task") == self._task)
+        if self._declared.scope == "partition":
+            live = live.filter(pl.col("partition.partition") == self._partition)
+        return set(live["path"])
+
+
+def _absent_rows(declared: Table, rows: pa.Table, held: pl.DataFrame) -> pa.Table:
     key = list(declared.key)
-    if declared.scope == "partition":
-        held = held.filter(pl.col("partition") == str(partition))
     if declared.open is None:
-        wanted = _numbered(rows, key)
-        return _take(rows, _missing(wanted, held, key))
+        return _take(rows, _missing(_numbered(rows, key), held, key))
     tries = [*key, *_TRY]
     is_open = pl.col("status") == declared.open
     wanted = _numbered(rows, [*tries, "status"])
@@ -34,9 +59,9 @@ def _numbered(rows: pa.Table, columns: Sequence[str]) -> pl.DataFrame:
     return pl.DataFrame(pl.from_arrow(rows.select(columns))).with_row_index("row")
 
 
-def _missing(wanted: pl.DataFrame, held: pl.LazyFrame, key: list[str], *, each: bool = False) -> pl.DataFrame:
+def _missing(wanted: pl.DataFrame, held: pl.DataFrame, key: list[str], *, each: bool = False) -> pl.DataFrame:
     one = wanted if each else wanted.unique(key, keep="first")
-    return one.join(held.select(key).collect(), on=key, how="anti", nulls_equal=True)
+    return one.join(held, on=key, how="anti", nulls_equal=True)
 
 
 def _take(rows: pa.Table, chosen: pl.DataFrame) -> pa.Table:
