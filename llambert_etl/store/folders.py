@@ -121,12 +121,12 @@ class Folder:
 def old_folders(storage: Storage, root: str, before: datetime.datetime) -> list[Folder]:
     """Return the folders two levels below `root` in which nothing was written since a moment."""
     with store_faults(f"{storage.uri}/{root}"):
-        files = storage.list(root)
+        files = storage.below(root)
     written: dict[tuple[str, str], list[datetime.datetime]] = defaultdict(list)
-    for info in files:
-        below = info.path.rpartition(f"/{root}/")[2].split("/")
-        if len(below) == 3:
-            written[below[0], below[1]].append(info.mtime)
+    for key, info in files.items():
+        place = key.split("/")
+        if len(place) == 3:
+            written[place[0], place[1]].append(info.mtime)
     return [Folder(storage, root, *place) for place, moments in written.items() if max(moments) < before]
 
 
