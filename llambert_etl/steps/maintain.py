@@ -29,19 +29,20 @@ def maintain(*, lake: Lake, settings: Settings, days: int = RETENTION.days) -> d
     named = {"labels": staged_keys(lake)}
     for table in TABLES:
         merged = merge_small_files(lake, table)
-        removed = delete_old_files(lake, table, oldest, named.get(table, set()))
-        done[table] = {"merged": merged, "removed": removed}
-        logger.info("%s: %s files merged, %s removed", table, merged, removed)
-    done["exports"] = {"merged": 0, "removed": drop_old_snapshots(lake, oldest)}
-    done["models"] = {"merged": 0, "removed": drop_unused(lake, oldest)}
-    done["checkpoints"] = {"merged": 0, "removed": kept.drop_old(lake, oldest)}
+        deleted = delete_old_files(lake, table, oldest, named.get(table, set()))
+        done[table] = {"merged": merged, "removed": deleted}
+        logger.info("%s: %s files merged, %s removed", table, merged, deleted)
     logged = oldest_kept(lake, max(days, _LOGGED_DAYS))
-    done["reports"] = {"merged": 0, "removed": drop_files(lake, "_reports", logged)}
-    done["studies"] = {"merged": 0, "removed": drop_files(lake, "_studies", logged)}
-    local = drop_copies(settings, oldest_kept(lake, max(days, _HUB_DAYS)))
-    # Those of steps whose worker died, and of whatever was killed with a scratch folder.
+    copied = ((settings.model_cache, "*/*"), (settings.candidates, "*/*"))
+    # Of steps whose worker died, and of whatever was killed at work in a scratch folder.
     left = ((settings.state / "steps", "*"), (settings.state, "tmp*"))
-    for root, pattern in ((settings.model_cache, "*/*"), (settings.candidates, "*/*"), *left):
-        local += copies.drop_unused(root, pattern, oldest)
-    done["local copies"] = {"merged": 0, "removed": local}
-    return done
+    removed = {
+        "exports": drop_old_snapshots(lake, oldest),
+        "models": drop_unused(lake, oldest),
+        "checkpoints": kept.drop_old(lake, oldest),
+        "reports": drop_files(lake, "_reports", logged),
+        "studies": drop_files(lake, "_studies", logged),
+        "local copies": drop_copies(settings, oldest_kept(lake, max(days, _HUB_DAYS)))
+        + sum(copies.drop_unused(root, pattern, oldest) for root, pattern in (*copied, *left)),
+    }
+    return done | {what: {"merged": 0, "removed": count} for what, count in removed.items()}

@@ -3,7 +3,7 @@
 import datetime
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import polars as pl
 
@@ -47,7 +47,8 @@ def promote(
     once.
     """
     started = datetime.datetime.now(datetime.UTC)
-    decision = _Decision(task, partition, run, lake, registry, candidate, approved, dry_run)
+    champion = Champion(task.name, partition, run, lake, registry, dry_run=dry_run)
+    decision = _Decision(task, partition, champion, lake, registry, candidate, approved, dry_run)
     if to is not None:
         facts = decision.rollback(to, today or partition)
     elif keep is not None:
@@ -61,23 +62,18 @@ def promote(
     return manifest.finished(started, facts=facts)
 
 
+@dataclass
 class _Decision:
     """One decision: who is champion, who comes next, and why."""
 
-    def __init__(
-        self,
-        task: LabellingTask,
-        partition: Partition,
-        run: str,
-        lake: Lake,
-        registry: Registry,
-        number: int | None,
-        approved: str | None,
-        dry_run: bool,
-    ) -> None:
-        self.task, self.partition, self.approved, self.dry_run = task, partition, approved, dry_run
-        self.lake, self.registry, self._number = lake, registry, number
-        self.champion = Champion(task.name, partition, run, lake, registry, dry_run=dry_run)
+    task: LabellingTask
+    partition: Partition
+    champion: Champion
+    lake: Lake
+    registry: Registry
+    number: int | None
+    approved: str | None
+    dry_run: bool
 
     def rollback(self, to: int, today: Partition) -> dict[str, object]:
         target = self.registry.version(self.task.name, to)
@@ -112,8 +108,8 @@ class _Decision:
         self._check(candidate)
         before = self.champion.before(candidate)
         gold = gold_as_of(self.task, self.lake, self.partition).filter(pl.col("split") == "test")
-        comparable = before is not None and before.labels == self.task.label_names
-        other = score(before, gold, self.registry) if before is not None and comparable else None
+        same = before is not None and before.labels == self.task.label_names
+        other = score(before, gold, self.registry) if before is not None and same else None
         own = score(candidate, gold, self.registry)
         metrics = {"champion": None if other is None else asdict(other), "candidate": asdict(own)}
         facts: dict[str, object] = {"candidate": candidate.version, "metrics": metrics}
@@ -139,8 +135,8 @@ class _Decision:
         return facts
 
     def _candidate(self) -> ModelVersion | None:
-        if self._number is not None:
-            return self.registry.version(self.task.name, self._number)
+        if self.number is not None:
+            return self.registry.version(self.task.name, self.number)
         versions = self.registry.versions(self.task.name)
         return next((version for version in versions if version.partition == self.partition), None)
 

@@ -326,7 +326,7 @@ GUARDS = (
     Guard(
         "what was compared is what is promoted",
         "llambert_etl/steps/promote.py",
-        "if self._number is not None:",
+        "if self.number is not None:",
         "if False:",
         "tests/integration/test_promote.py::test_what_was_compared_is_promoted_whatever_was_trained_since",
     ),
