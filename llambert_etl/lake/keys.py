@@ -1,18 +1,18 @@
 """Which rows a table does not hold yet, by its key."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable
 
+from llambert_etl.lake.definitions import PARTITION_COLUMNS
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import Table
 
 # What tells rows apart that leave their key open.
 _TRY = ("partition", "run")
-
-Scan = Callable[[Collection[str]], pl.LazyFrame]
 
 
 class HeldKeys:
@@ -24,13 +24,19 @@ class HeldKeys:
         self._files: set[str] = set()
         self._rows = self._none = pl.DataFrame(pl.from_arrow(declared.schema.empty_table())).select(columns)
 
-    def absent(self, rows: pa.Table, delta: DeltaTable, scan: Scan) -> pa.Table:
-        """Return the rows whose key the table has not, in their order; of several with one key the first."""
+    def absent(self, rows: pa.Table, delta: DeltaTable, uri: str, options: Mapping[str, Any]) -> pa.Table:
+        """Return the rows whose key the table at `uri` has not, in their order; of several with one key the first."""
         files = self._named(delta)
         if not self._files <= files:  # upkeep has merged them, or somebody has taken rows out
             self._files, self._rows = set(), self._none
         if new := files - self._files:
-            self._rows = pl.concat([self._rows, scan(new).select(self._rows.columns).collect()])
+            found = pl.scan_parquet(
+                [f"{uri}/{key}" for key in sorted(new)],
+                storage_options=dict(options) or None,
+                hive_schema=dict.fromkeys(PARTITION_COLUMNS, pl.String),
+                glob=False,
+            )
+            self._rows = pl.concat([self._rows, found.select(self._rows.columns).collect()])
             self._files = files
         return _absent_rows(self._declared, rows, self._rows)
 

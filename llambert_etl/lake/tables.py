@@ -1,7 +1,6 @@
 """Lake: reads, and the verbs that write. Each verb is keyed, so that a replay adds nothing."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 
 import polars as pl
 import pyarrow as pa
@@ -222,7 +221,7 @@ class Lake(Notes):
         with store_faults(f"{self.table_uri(table)} {task} {partition}"):
             for _ in range(_ATTEMPTS):
                 delta = self.open(table)
-                absent = held.absent(rows, delta, partial(self._scan_files, table))
+                absent = held.absent(rows, delta, self.table_uri(table), self._polars_options)
                 made = manifest if isinstance(manifest, Manifest) else manifest(absent)
                 if absent.num_rows == 0:
                     return Commit(delta.version(), made, replayed=True)
@@ -295,15 +294,6 @@ class Lake(Notes):
         self.storage.write(f"{table}/{_HEAD}", [str(version).encode()])
         self._seen[table] = max(version, self._seen[table])
         return Commit(version, manifest, replayed=False)
-
-    def _scan_files(self, table: TableName, keys: Iterable[str]) -> pl.LazyFrame:
-        uris = [f"{self.table_uri(table)}/{key}" for key in sorted(keys)]
-        return pl.scan_parquet(
-            uris,
-            storage_options=self._polars_options or None,
-            hive_schema=dict.fromkeys(PARTITION_COLUMNS, pl.String),
-            glob=False,
-        )
 
     def _write(
         self,

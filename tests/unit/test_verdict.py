@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from llambert_etl.champion.scores import Score
-from llambert_etl.champion.verdict import to_label
+from llambert_etl.champion.verdict import judge, to_label
 from llambert_etl.config import LabellingTask
 from tests.given.tasks import make_task, three_label_task
 
@@ -68,3 +68,15 @@ def test_the_label_that_misses_its_floor_by_most_is_named_first_among_three() ->
         "share of gold given 'business': observed 0.0300, expected >= 0.05 (gates.min_label_share)",
         "share of gold given 'science': observed 0.0200, expected >= 0.025 (gates.min_label_share)",
     ]
+
+
+def test_of_many_failures_the_first_are_told_and_the_others_counted() -> None:
+    labels = {f"topic {letter}": "One of many." for letter in "abcdefgh"}
+    examples = [{"text": "About a.", "label": "topic a"}]
+    task = make_task(labels=labels, prompt={"examples": examples}, gates=gates(min_label_f1=0.5, min_label_share=0.0))
+    gold = pl.DataFrame({"label": list(labels)})
+    low = Score(0.1, 0.1, dict.fromkeys(labels, 0.1), dict.fromkeys(labels, 0.125))
+    said = judge(task, gold, None, low, None, None, None)  # type: ignore[arg-type]
+    assert (said.decision, said.reason.count("observed")) == ("refused", 5)
+    assert said.reason.startswith("gold macro F1: observed 0.1000")
+    assert said.reason.endswith("; and 4 more")
