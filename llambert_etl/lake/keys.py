@@ -21,24 +21,25 @@ class HeldKeys:
     def __init__(self, declared: Table, task: str, partition: Partition) -> None:
         self._declared, self._task, self._partition = declared, task, str(partition)
         columns = [*declared.key, *(() if declared.open is None else (*_TRY, "status"))]
-        self._files: set[str] = set()
-        self._rows = self._none = pl.DataFrame(pl.from_arrow(declared.schema.empty_table())).select(columns)
+        self._none = pl.DataFrame(pl.from_arrow(declared.schema.empty_table())).select(columns)
+        # Put in its place at once: several threads may ask.
+        self._known: tuple[set[str], pl.DataFrame] = (set(), self._none)
 
     def absent(self, rows: pa.Table, delta: DeltaTable, uri: str, options: Mapping[str, Any]) -> pa.Table:
         """Return the rows whose key the table at `uri` has not, in their order; of several with one key the first."""
-        files = self._named(delta)
-        if not self._files <= files:  # upkeep has merged them, or somebody has taken rows out
-            self._files, self._rows = set(), self._none
-        if new := files - self._files:
+        files, (read, held) = self._named(delta), self._known
+        if not read <= files:  # upkeep has merged them, or somebody has taken rows out
+            read, held = set(), self._none
+        if new := files - read:
             found = pl.scan_parquet(
                 [f"{uri}/{key}" for key in sorted(new)],
                 storage_options=dict(options) or None,
                 hive_schema=dict.fromkeys(PARTITION_COLUMNS, pl.String),
                 glob=False,
             )
-            self._rows = pl.concat([self._rows, found.select(self._rows.columns).collect()])
-            self._files = files
-        return _absent_rows(self._declared, rows, self._rows)
+            held = pl.concat([held, found.select(held.columns).collect()])
+        self._known = (files, held)
+        return _absent_rows(self._declared, rows, held)
 
     def _named(self, delta: DeltaTable) -> set[str]:
         live = pl.DataFrame(delta.get_add_actions(flatten=True)).filter(pl.col("partition.task") == self._task)
