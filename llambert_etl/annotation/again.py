@@ -27,9 +27,12 @@ def read_again(work: Backlog) -> dict[str, int]:
     alone: it was learnt from and measured as it is.
     """
     task = work.task
+    unread = pl.all_horizontal(_UNPARSED, _OLDER, pl.col("reason").is_in(NO_LABEL), pl.col("reply") != "")
     with store_faults(f"annotations {task.name}"):
-        rows = decided(rows_about(work.question, task.name, work.lake))
-        kept = rows.filter(_UNPARSED, _OLDER, pl.col("reason").is_in(NO_LABEL), pl.col("reply") != "")
+        rows = rows_about(work.question, task.name, work.lake)
+        texts = rows.filter(unread).select("text_hash").unique()
+        # Of these texts alone: a sample's replies are large.
+        kept = decided(rows.join(texts, on="text_hash", how="semi")).filter(unread)
         replies = kept.select("partition", "run", "text_hash", "reason", "parser_version", "reply").collect()
     found = replies.with_columns(
         pl.Series(
