@@ -90,7 +90,7 @@ class Lake(Notes):
         upto: Partition | None = None,
         version: int | None = None,
     ) -> pl.LazyFrame:
-        """Return the rows of one task as they are now, or at a version, for `collect`, `count` and `stream` to read."""
+        """Return the rows of one task as a snapshot does that is opened now, for `collect`, `count` or `stream`."""
         at = {} if version is None else {table: version}
         return self.snapshot(table, at=at).scan(table, task, partition, upto=upto)
 
@@ -119,7 +119,6 @@ class Lake(Notes):
             return self.open(table).version()
 
     def partitions(self, table: TableName, task: str) -> list[Partition]:
-        """Return the partitions in which the task has rows, oldest first."""
         return self.snapshot(table).partitions(table, task)
 
     def commit_key(self, table: TableName, task: str, partition: Partition) -> int | None:

@@ -41,6 +41,7 @@ def forget(task: LabellingTask, ids: Sequence[str], *, run: str, lake: Lake, dry
     """
     if not dry_run:
         Forgotten(lake, task.name).add(ids)
+    # No snapshot: what others have written until a table is rewritten is to go too.
     gone = _rows_of(task, ids, lake)
     removed = []
     for table in _TABLES:

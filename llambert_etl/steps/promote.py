@@ -4,6 +4,7 @@ import datetime
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -58,7 +59,7 @@ def promote(
     facts["bring_back"] = lake.partitions("documents", task.name) if moved and not dry_run else []
     facts["dry_run"] = dry_run
     manifest = Manifest(step="promote", task=task.name, partition=partition, run=run, config_hash=task.config_hash)
-    return manifest.finished(started, facts=facts)
+    return manifest.finished(started, facts=facts, versions_read=desk.read)
 
 
 class _Desk:
@@ -78,6 +79,7 @@ class _Desk:
         self.task, self.partition, self.approved, self.dry_run = task, partition, approved, dry_run
         self.lake, self.registry, self._number = lake, registry, number
         self.champion = Champion(task.name, partition, run, lake, registry, dry_run=dry_run)
+        self.read: dict[str, int] = {}
 
     def rollback(self, to: int, today: Partition) -> dict[str, object]:
         target = self.registry.version(self.task.name, to)
@@ -168,7 +170,7 @@ class _Desk:
     ) -> tuple[bool, bool, str]:
         """Return (refused, kept, reason)."""
         gates = self.task.gates
-        if refused := refusal(self.task, own, self._gold()):
+        if refused := refusal(self.task, own, self._gold):
             return True, False, refused
         last = self.champion.last
         if self.champion.withdrawn(candidate.version):
@@ -191,7 +193,7 @@ class _Desk:
 
         There is no champion's score where there is no champion, or where its labels are others.
         """
-        gold = self._gold()
+        gold = self._gold
         comparable = before is not None and before.labels == self.task.label_names
         champion = self._score(before, gold) if before is not None and comparable else None
         return self._score(candidate, gold), champion
@@ -199,10 +201,14 @@ class _Desk:
     def _compared(self, candidate: ModelVersion, before: ModelVersion | None) -> dict[str, object]:
         from llambert_etl.champion.comparison import compare
 
-        return compare(self.task, self._gold(), candidate, before, lake=self.lake, registry=self.registry)
+        return compare(self.task, self._gold, candidate, before, lake=self.lake, registry=self.registry)
 
+    @cached_property
     def _gold(self) -> pl.DataFrame:
-        return gold_as_of(self.task, self.lake, self.partition).filter(pl.col("split") == "test")
+        """Read once: both versions, the gates and the comparison are about the same rows."""
+        tables = self.lake.snapshot("gold")
+        self.read = tables.versions
+        return gold_as_of(self.task, tables, self.partition).filter(pl.col("split") == "test")
 
     def _score(self, version: ModelVersion, gold: pl.DataFrame) -> Score:
         folder = self.registry.download(version)  # refuses files that are not those of the registration
