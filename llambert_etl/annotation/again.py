@@ -7,10 +7,10 @@ import polars as pl
 
 from llambert_etl.annotation.backlog import Backlog
 from llambert_etl.corpus.answers import decided, rows_about
+from llambert_etl.lake import collect
 from llambert_etl.llm.parsing import NO_LABEL, PARSER_VERSION, read_reply
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import AnnotationStatus
-from llambert_etl.store.faults import store_faults
 
 logger = logging.getLogger(__name__)
 
@@ -28,12 +28,11 @@ def read_again(work: Backlog) -> dict[str, int]:
     """
     task = work.task
     unread = pl.all_horizontal(_UNPARSED, _OLDER, pl.col("reason").is_in(NO_LABEL), pl.col("reply") != "")
-    with store_faults(f"annotations {task.name}"):
-        rows = rows_about(work.question, task.name, work.lake)
-        texts = rows.filter(unread).select("text_hash").unique()
-        # Of these texts alone: a sample's replies are large.
-        kept = decided(rows.join(texts, on="text_hash", how="semi")).filter(unread)
-        replies = kept.select("partition", "run", "text_hash", "reason", "parser_version", "reply").collect()
+    rows = rows_about(work.question, task.name, work.lake)
+    texts = rows.filter(unread).select("text_hash").unique()
+    # Of these texts alone: a sample's replies are large.
+    kept = decided(rows.join(texts, on="text_hash", how="semi")).filter(unread)
+    replies = collect(kept.select("partition", "run", "text_hash", "reason", "parser_version", "reply"))
     found = replies.with_columns(
         pl.Series(
             "read", [_label(work, *row) for row in replies.select("reply", "reason", "parser_version").rows()]

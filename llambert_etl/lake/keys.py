@@ -8,6 +8,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from llambert_etl.lake.definitions import PARTITION_COLUMNS
+from llambert_etl.lake.reading import collect
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import Table
 
@@ -37,7 +38,7 @@ class HeldKeys:
                 hive_schema=dict.fromkeys(PARTITION_COLUMNS, pl.String),
                 glob=False,
             )
-            held = pl.concat([held, found.select(held.columns).collect()])
+            held = pl.concat([held, collect(found.select(held.columns))])
         self._known = (files, held)
         return _absent_rows(self._declared, rows, held)
 

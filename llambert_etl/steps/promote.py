@@ -3,7 +3,7 @@
 import datetime
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import polars as pl
 
@@ -59,7 +59,7 @@ def promote(
     facts["bring_back"] = lake.partitions("documents", task.name) if moved and not dry_run else []
     facts["dry_run"] = dry_run
     manifest = Manifest(step="promote", task=task.name, partition=partition, run=run, config_hash=task.config_hash)
-    return manifest.finished(started, facts=facts)
+    return manifest.finished(started, facts=facts, versions_read=decision.read)
 
 
 @dataclass
@@ -74,6 +74,7 @@ class _Decision:
     number: int | None
     approved: str | None
     dry_run: bool
+    read: dict[str, int] = field(default_factory=dict)
 
     def rollback(self, to: int, today: Partition) -> dict[str, object]:
         target = self.registry.version(self.task.name, to)
@@ -107,7 +108,9 @@ class _Decision:
             )
         self._check(candidate)
         before = self.champion.before(candidate)
-        gold = gold_as_of(self.task, self.lake, self.partition).filter(pl.col("split") == "test")
+        tables = self.lake.snapshot("gold")
+        self.read = tables.versions
+        gold = gold_as_of(self.task, tables, self.partition).filter(pl.col("split") == "test")
         same = before is not None and before.labels == self.task.label_names
         other = score(before, gold, self.registry) if before is not None and same else None
         own = score(candidate, gold, self.registry)

@@ -5,11 +5,10 @@ import datetime
 import polars as pl
 
 from llambert_etl.config import LabellingTask
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import DocumentStatus
-from llambert_etl.store.faults import store_faults
 
 
 def training_due(
@@ -23,10 +22,8 @@ def training_due(
     accepted, weekly = pl.col("status") == DocumentStatus.ACCEPTED, _latest(task, partition)
     new = pl.col("partition") > (trained or "")
     in_time = new & (pl.col("partition") <= weekly)
-    with store_faults("documents"):
-        documents = lake.scan("documents", task.name, upto=partition).filter(accepted)
-        counts = documents.select(pl.len(), new=new.sum(), in_time=in_time.sum()).collect()
-    count, fresh, waiting = counts.row(0)
+    documents = lake.scan("documents", task.name, upto=partition).filter(accepted)
+    count, fresh, waiting = collect(documents.select(pl.len(), new=new.sum(), in_time=in_time.sum())).row(0)
     due, reason = _decide(task, partition, trained, count - fresh, fresh, weekly if waiting else None, force)
     return Manifest(
         step="training-due",

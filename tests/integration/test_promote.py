@@ -7,6 +7,8 @@ import pytest
 
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.partition import Partition
+from llambert_etl.steps.promote import promote
+from tests.given.busy import Busy
 from tests.given.promotion import DAY, EARLIER, NEXT, House
 from tests.given.tasks import make_task
 from tests.models.encoders import LABELS
@@ -145,6 +147,13 @@ def test_a_refused_candidate_is_kept_as_the_decision_and_who_approves_is_evidenc
     house.promote(run="r2", approved="ada: now")
     evidence = house.lake.scan("promotions", house.task.name).collect()["evidence"][0]
     assert json.loads(evidence)["approved"] == "ada: now"
+
+
+def test_a_decision_is_about_the_gold_that_it_names(house: House) -> None:
+    house.train("worse")
+    before, busy = house.lake.version("gold"), Busy(house.lake.uri, "gold", lambda _: house.gold(DAY))
+    made = promote(house.task, DAY, run="r1", lake=busy, registry=house.registry)
+    assert (made.versions_read, house.lake.version("gold")) == ({"gold": before}, before + 1)
 
 
 def test_what_was_compared_is_promoted_whatever_was_trained_since(house: House) -> None:

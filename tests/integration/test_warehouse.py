@@ -1,9 +1,12 @@
 """A SQL warehouse on a real PostgreSQL: a partition is replaced whole or not at all, whatever races or is killed."""
 
+import itertools
 import signal
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -85,6 +88,22 @@ def test_days_that_are_exported_at_once_into_an_empty_database_all_arrive(office
     with ThreadPoolExecutor(len(days)) as pool:
         list(pool.map(office.export, days))
     assert database.rows(f"SELECT partition::text FROM {TABLE} ORDER BY 1") == [(day,) for day in days]
+
+
+def test_what_fails_where_rows_come_from_is_not_told_of_the_database(office: Office, database: Database) -> None:
+    office.label(*TEXTS)
+    published = find_published(office.lake, "reviews", DAY)
+    (place,) = office.task.export
+    assert published is not None
+    assert place != "parquet"
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        yield from itertools.islice(read_rows(office.lake, published), 1)
+        raise LookupError("a bug of ours")
+
+    with pytest.raises(LookupError, match="a bug of ours"):
+        write_warehouse(place, published, rows(), run="r", settings=office.settings)
+    assert office.outcome() == "exported"
 
 
 def test_of_two_exports_of_a_day_at_once_the_newer_labels_stay(office: Office, database: Database) -> None:
