@@ -37,7 +37,8 @@ _PLANS = """## Study plans
 """
 _TABLES = """## Tables
 
-Each has the columns `task` and `partition` too, by which its files are laid out.
+Each has the columns `task` and `partition` too, by which its files are laid out. What is deleted, and when, stands in
+the [runbook](runbook.md#what-is-deleted-and-when).
 """
 _LAYOUT = ("task", "partition")
 _LIMITS = {"exclusiveMinimum": "above", "minimum": "at least", "exclusiveMaximum": "below", "maximum": "at most"}

@@ -176,7 +176,9 @@ class Retrain(Part):
     """When a new candidate is trained, and whether somebody must approve of it."""
 
     weekday: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = Field(
-        default="sunday", description="the ingest of this day of the week starts one, if there are new documents"
+        default="sunday",
+        description="the ingest of this day of the week starts one, if there are new documents; each later one does "
+        "until a retrain has come to a decision",
     )
     or_new_documents: int = Field(default=50_000, gt=0, description="so many since the last one start one on any day")
     approval: bool = Field(default=False, description="a promotion waits for somebody's approval in Airflow")

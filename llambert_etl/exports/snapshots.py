@@ -16,7 +16,7 @@ from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
 from llambert_etl.store.atomic import edit_file
-from llambert_etl.store.folders import Folder, old_folders
+from llambert_etl.store.folders import Folder, drop_old_folders
 from llambert_etl.store.space import room_in
 
 _ROOT = "exports"
@@ -91,14 +91,11 @@ def write_snapshot(lake: Lake, published: Published, batches: Iterable[pa.Record
 
 def drop_old_snapshots(lake: Lake, before: datetime.datetime) -> int:
     """Delete folders that `latest.json` has not named since a moment; return how many."""
-    found, dropped = lake.storage.list(_ROOT), 0
-    for task in {info.path.rpartition(f"/{_ROOT}/")[2].partition("/")[0] for info in found}:
+    found, dropped = lake.storage.below(_ROOT), 0
+    for task in {key.partition("/")[0] for key in found}:
         # Read first: what is named no more from then on was touched then, and so is too young to be listed as old.
         named = {file.folder for file in read_latest(lake, task).files}
-        for folder in old_folders(lake.storage, f"{_ROOT}/{task}", before):
-            if folder.name not in named:
-                folder.delete()
-                dropped += 1
+        dropped += drop_old_folders(lake.storage, f"{_ROOT}/{task}", before, named.__contains__)
     return dropped
 
 

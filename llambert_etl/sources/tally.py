@@ -85,7 +85,7 @@ class Tally:
         size = 0
         for row in self._rows(drop):
             held.append(row)
-            size += len(row.get("text") or "")
+            size += len((row.get("text") or "").encode())
             if len(held) >= _CHUNK_ROWS or size >= _CHUNK_BYTES:
                 yield pa.Table.from_pylist(held, schema=schema)
                 held, size = [], 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
+from llambert_etl.annotation.again import read_again
 from llambert_etl.annotation.asking import stop_signal
 from llambert_etl.annotation.backlog import Backlog
 from llambert_etl.annotation.claims import standing, submit
@@ -47,14 +48,14 @@ def annotate_in_batches(
     continued by the next, and two at once wait for the same batch. What a batch that expired did not come to is sent
     again.
     """
-    desk, tried = Desk(work, settings), set[str]()
+    desk, tried, again = Desk(work, settings), set[str](), read_again(work)
     with stop_signal() as stop, Provider.open(annotator.name, annotator.server) as provider:
         while True:
             sent = standing(desk, provider, annotator.server, stop, clock)
             if sent is None:
                 waiting = work.still_open(work.documents).filter(~pl.col("text_hash").is_in(list(tried)))
                 if waiting.is_empty():
-                    return work.finish()
+                    return work.finish(again)
                 work.check_budget()
                 sent = _send(waiting, work, annotator, desk, provider)
             if sent is None or sent.batch is None:

@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+from dataclasses import asdict
 
 import polars as pl
 
@@ -206,16 +207,7 @@ def _facts(
             "label_shares": profile.label_shares,
             "reference": {"source": reference.source, "counts": dict(reference.counts)} if reference else None,
         },
-        "expectations": [
-            {
-                "name": outcome.name,
-                "observed": outcome.observed,
-                "expected": outcome.expected,
-                "passed": outcome.passed,
-                "severity": outcome.severity,
-            }
-            for outcome in validation.outcomes
-        ],
+        "expectations": [asdict(outcome) for outcome in validation.outcomes],
         "skipped": skipped,
     }
 

@@ -31,9 +31,9 @@ Rows = dict[str, tuple[str | None, str, int]]
 class Office:
     """Labels of some days, each published when `label` is called, with the next version of the model."""
 
-    def __init__(self, lake: Lake, settings: Settings, to: object) -> None:
+    def __init__(self, lake: Lake, settings: Settings, to: object, name: str = "reviews") -> None:
         self.lake, self.settings = lake, settings
-        self.task: LabellingTask = make_task(export=to)
+        self.task: LabellingTask = make_task(name=name, export=to)
         self.shelf = Shelf(self.task, 0)
 
     def connect(self, uri: str) -> None:

@@ -99,6 +99,18 @@ def test_new_labels_come_in_a_new_folder_and_readers_of_the_old_one_read_on(offi
     assert office.snapshot(old) == rows
 
 
+@pytest.mark.parametrize("name", ["exports", "labels"])
+def test_a_task_may_be_named_like_a_folder_of_the_lake(tmp_path: Path, name: str) -> None:
+    lake = Lake(str(tmp_path / "exports" / "lake"))
+    lake.create_tables()
+    office = Office(lake, Settings(lake=lake.uri, state=tmp_path / "state"), "parquet", name)
+    for _ in range(2):
+        office.label(*TEXTS)
+        office.export()
+    assert (drop_old_snapshots(lake, FUTURE), len(office.folders())) == (1, 1)
+    assert office.snapshot() == office.published()
+
+
 def test_maintain_keeps_what_is_named_or_was_until_lately(anywhere: Office) -> None:
     anywhere.label(*TEXTS)
     anywhere.export()
