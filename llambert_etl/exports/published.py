@@ -15,7 +15,7 @@ from llambert_etl.schemas import DocumentStatus
 from llambert_etl.store.faults import store_faults
 
 # `held`: the place has these labels already. `newer`: it has newer ones, which are never replaced by older.
-Outcome = Literal["exported", "held", "newer"]
+Arrival = Literal["exported", "held", "newer"]
 
 # `text` is null where the document has changed since it was labelled: the label run that follows exports it again.
 SCHEMA = pa.schema(
@@ -67,7 +67,7 @@ def find_published(lake: Lake, task: str, partition: Partition) -> Published | N
     )
 
 
-def read_rows(lake: Lake, published: Published, at_once: int = _AT_ONCE) -> Iterator[pa.RecordBatch]:
+def published_rows(lake: Lake, published: Published, at_once: int = _AT_ONCE) -> Iterator[pa.RecordBatch]:
     """Yield the rows, in no order; memory is about `at_once` labels and the texts that polars reads ahead.
 
     Raise DataError where they are not as many as were published: nothing half is exported.

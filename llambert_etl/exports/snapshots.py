@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from llambert_etl.exports.published import SCHEMA, Outcome, Published
+from llambert_etl.config.exports import Parquet
+from llambert_etl.exports.published import SCHEMA, Arrival, Published
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
@@ -69,7 +70,15 @@ def read_latest(lake: Lake, task: str) -> Latest:
     return _parse(task, found)
 
 
-def write_snapshot(lake: Lake, published: Published, batches: Iterable[pa.RecordBatch], settings: Settings) -> Outcome:
+def write_snapshot(
+    place: Parquet,
+    published: Published,
+    batches: Iterable[pa.RecordBatch],
+    *,
+    run: str,
+    lake: Lake,
+    settings: Settings,
+) -> Arrival:
     """Write the partition's file, then name it in `latest.json`: a reader who follows that never sees half."""
     task = published.task
     held = read_latest(lake, task).of(published.partition)

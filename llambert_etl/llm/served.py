@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import httpx
 
 from llambert_etl.config import LabellingTask
+from llambert_etl.config.annotator import ServedLlm
+from llambert_etl.errors import ConfigError
 from llambert_etl.llm import HalfAnsweredError, HalfRefusedError, Reply
 from llambert_etl.llm.chat import Questions
 from llambert_etl.llm.served_batch import Batch, Manners
@@ -31,11 +33,13 @@ class ServedAnnotator:
         self._manners = Manners()
 
     @classmethod
-    def load(cls, task: LabellingTask, name: str, settings: Settings) -> "ServedAnnotator":
+    def load(cls, task: LabellingTask, settings: Settings) -> "ServedAnnotator":
         """Check what needs no server: raise ConfigError for an unknown name and for a template without turns."""
-        server = settings.server(name)
-        questions = Questions.load(task, settings.include, server)
-        return cls(task, name, server, questions)
+        llm = task.annotator
+        if not isinstance(llm, ServedLlm):
+            raise ConfigError(f"task {task.name!r}: batch files are for servers; set annotator.server in its task file")
+        server = settings.server(llm.server)
+        return cls(task, llm.server, server, Questions.load(task, settings.include, server))
 
     def annotate(self, texts: Sequence[str]) -> list[Reply]:
         """Return one reply for each text, in order.

@@ -11,7 +11,7 @@ from llambert_etl.sources.location import Location, file_prefixes, is_pattern, m
 from llambert_etl.sources.rows import SourceObject
 
 
-class Folder:
+class LandingFolder:
     """Files below the allow-listed folders; a link that leads out of them, or nowhere, is refused."""
 
     def __init__(self, sources: Sequence[str]) -> None:

@@ -1,21 +1,21 @@
-"""The drop: the objects that a source holds for one partition, listed, opened, and checked for change."""
+"""The files at a location: listed, opened, and checked for change."""
 
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
-from llambert_etl.config import Source
 from llambert_etl.errors import TransientError
-from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
-from llambert_etl.sources.folder import Folder
+from llambert_etl.sources.folder import LandingFolder
 from llambert_etl.sources.location import Location, allowed_location
 from llambert_etl.sources.rows import SourceObject
 from llambert_etl.sources.s3 import Bucket
 
 
-class Store(Protocol):
+class FileStore(Protocol):
+    """Where files lie: a folder of this machine, a bucket, a data set of the hub."""
+
     def list(self, location: Location) -> Iterator[SourceObject]:
         """Yield every object that the location matches, in any order."""
 
@@ -27,12 +27,18 @@ class Store(Protocol):
 
 
 @dataclass(frozen=True)
-class Drop:
+class Listing:
     """What lay at a location when it was listed, sorted by URI."""
 
     location: Location
-    store: Store
+    store: FileStore
     objects: tuple[SourceObject, ...]
+
+    @classmethod
+    def of(cls, location: Location, settings: Settings) -> Self:
+        """List the objects at a location. None at all are not an error here."""
+        store = _store(location, settings)
+        return cls(location, store, tuple(sorted(store.list(location), key=lambda item: item.uri)))
 
     def open(self, item: SourceObject) -> io.RawIOBase:
         return self.store.open(item)
@@ -51,21 +57,14 @@ class Drop:
             raise TransientError(f"{uri!r} changed while {self.location} was read; nothing was committed, run it again")
 
 
-def find_drop(source: Source, partition: Partition, settings: Settings) -> Drop:
-    """List the objects of a task's source for one partition."""
-    return list_drop(source.uri.replace("{partition}", partition), settings)
+def list_files(uri: str, settings: Settings) -> Listing:
+    """List the objects at a URI; raise ConfigError where the allow-list does not hold it."""
+    return Listing.of(allowed_location(uri, settings.sources), settings)
 
 
-def list_drop(uri: str, settings: Settings) -> Drop:
-    """List the objects at an allow-listed URI. An empty drop is not an error here."""
-    location = allowed_location(uri, settings.sources)
-    store = _store(location, settings)
-    return Drop(location, store, tuple(sorted(store.list(location), key=lambda item: item.uri)))
-
-
-def _store(location: Location, settings: Settings) -> Store:
+def _store(location: Location, settings: Settings) -> FileStore:
     if location.bucket is None:
-        return Folder(settings.sources)
+        return LandingFolder(settings.sources)
     if location.scheme == "hf":
         from llambert_etl.sources.dataset import Dataset
 
