@@ -14,7 +14,7 @@ from llambert_etl.config.kinds import models_in
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Kubernetes, Price, Server, Settings
 from llambert_etl.sources.readers import SUFFIXES
-from llambert_etl.sources.rows import Reason
+from llambert_etl.sources.records import Reason
 from llambert_etl.studies.plan import StudyPlan
 
 _HEAD = """# Reference

@@ -1,7 +1,7 @@
 """A part of a task file of which there are several kinds: how they are told apart, and what a part is made of."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, NamedTuple, Union, get_args
+from typing import Annotated, Union, get_args
 
 from pydantic import BaseModel, Discriminator, GetCoreSchemaHandler, Tag
 from pydantic.fields import FieldInfo
@@ -25,13 +25,12 @@ class Kinds:
         return handler.generate_schema(Annotated[Union[tagged], Discriminator(self._tag)])  # noqa: UP007
 
     def _tag(self, value: object) -> str:
-        given = [kind for key, kind in self.table.items() if _is_told(value, key, kind)]
-        return (given or list(self.table.values())[:1])[-1].__name__ + TAG
+        told = [kind for key, kind in self.table.items() if isinstance(value, kind) or value == key or _has(value, key)]
+        return (told or [*self.table.values()][:1])[-1].__name__ + TAG
 
 
-def _is_told(value: object, key: str, kind: type[BaseModel]) -> bool:
-    by_field = isinstance(value, Mapping) and value.get(key) is not None
-    return by_field or isinstance(value, kind) or value == key
+def _has(value: object, key: str) -> bool:
+    return isinstance(value, Mapping) and value.get(key) is not None
 
 
 def key_of(kind: type[BaseModel], table: Mapping[str, type[BaseModel]]) -> str:
@@ -39,29 +38,17 @@ def key_of(kind: type[BaseModel], table: Mapping[str, type[BaseModel]]) -> str:
     return next(key for key, each in table.items() if each is kind)
 
 
-class Name(NamedTuple):
-    """`field` of a task file has the `name` of what the deployment knows as `of`: a connection, a server, …"""
-
-    field: str
-    of: str
-    name: str
-
-
-def names_in(part: BaseModel, place: str = "") -> Iterator[Name]:
-    """Yield what a part, and the parts in it, name of a deployment."""
-    for name, field in type(part).model_fields.items():
-        marks = [each.of for each in _inside(field) if isinstance(each, Names)]
-        yield from _names(getattr(part, name), f"{place}{name}", *marks)
-
-
-def _names(value: object, place: str, *of: str) -> Iterator[Name]:
+def names_in(value: object, place: str = "", *of: str) -> Iterator[tuple[str, str, str]]:
+    """Yield what a part names of a deployment: the place in the task file, what it is the name `of`, and the name."""
     if isinstance(value, BaseModel):
-        yield from names_in(value, f"{place}.")
+        for name, field in type(value).model_fields.items():
+            marks = (each.of for each in _inside(field) if isinstance(each, Names))
+            yield from names_in(getattr(value, name), f"{place}.{name}" if place else name, *marks)
     elif isinstance(value, list):
         for number, each in enumerate(value):
-            yield from _names(each, f"{place}.{number}", *of)
+            yield from names_in(each, f"{place}.{number}", *of)
     elif isinstance(value, str):
-        yield from (Name(place, each, value) for each in of)
+        yield from ((place, each, value) for each in of)
 
 
 def models_in(field: object) -> list[type[BaseModel]]:
@@ -74,11 +61,5 @@ def models_in(field: object) -> list[type[BaseModel]]:
 
 def _inside(annotation: object) -> Iterator[object]:
     """Yield the types and the marks of which an annotation is made."""
-    if isinstance(annotation, FieldInfo):
-        inner = (annotation.annotation, *annotation.metadata)
-    else:
-        inner = get_args(annotation)
-    if not inner:
-        yield annotation
-    for each in inner:
-        yield from _inside(each)
+    inner = (annotation.annotation, *annotation.metadata) if isinstance(annotation, FieldInfo) else get_args(annotation)
+    yield from (part for each in inner for part in _inside(each)) if inner else [annotation]

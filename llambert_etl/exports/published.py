@@ -1,7 +1,7 @@
 """What an export holds: the labels of a partition with their texts, as they were published last."""
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 import polars as pl
@@ -16,6 +16,7 @@ from llambert_etl.store.faults import store_faults
 
 # `held`: the place has these labels already. `newer`: it has newer ones, which are never replaced by older.
 Arrival = Literal["exported", "held", "newer"]
+Batches = Iterable[pa.RecordBatch]
 
 # `text` is null where the document has changed since it was labelled: the label run that follows exports it again.
 SCHEMA = pa.schema(

@@ -1,5 +1,6 @@
 """Chooses how a source is read: a line for each kind of `config.sources`."""
 
+from collections.abc import Callable
 from typing import Final
 
 from llambert_etl.config import FileSource, Source
@@ -10,7 +11,7 @@ from llambert_etl.sources.drop import Drop
 from llambert_etl.sources.files import FileDrop
 from llambert_etl.sources.table import TableDrop
 
-DROPS: Final[dict[type[Source], type[Drop]]] = {
+DROPS: Final[dict[type[Source], Callable[..., Drop]]] = {
     FileSource: FileDrop,
     TableSource: TableDrop,
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.sources.location import Location, file_prefixes, is_pattern, matches_name
-from llambert_etl.sources.rows import SourceObject
+from llambert_etl.sources.records import SourceObject
 
 
 class LandingFolder:

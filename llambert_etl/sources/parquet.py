@@ -13,7 +13,7 @@ from llambert_etl.config import Source
 from llambert_etl.errors import DataError
 from llambert_etl.sources.clean import MAX_ID_CHARS
 from llambert_etl.sources.drop import Rows
-from llambert_etl.sources.rows import Limits, Reason, Record, Refusal, UnreadableError
+from llambert_etl.sources.records import Limits, Reason, Record, Refusal, UnreadableError
 from llambert_etl.wording import listed
 
 _BATCH_ROWS = 2_048

@@ -7,9 +7,9 @@ from llambert_etl.config.sources import TableSource
 from llambert_etl.errors import DataError
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
-from llambert_etl.sources.drop import RowsDrop
+from llambert_etl.sources.drop import Drop
 from llambert_etl.sources.location import allowed_table
-from llambert_etl.sources.rows import Record
+from llambert_etl.sources.records import Record
 from llambert_etl.store.postgres import Column, Session, connect, quoted, quoted_table
 from llambert_etl.wording import listed
 
@@ -20,7 +20,7 @@ _WHOLE = re.compile(r"numeric\(\d+,0\)")
 _DAYS = {"date", "timestamp", "timestamptz"}
 
 
-class TableDrop(RowsDrop):
+class TableDrop(Drop):
     """One partition of a table."""
 
     def __init__(self, source: TableSource, partition: Partition, settings: Settings) -> None:

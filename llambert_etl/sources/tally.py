@@ -16,7 +16,7 @@ from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, DocumentStatus
 from llambert_etl.sources.clean import CLEANER_VERSION, SeenIds, clean
 from llambert_etl.sources.drop import Drop
-from llambert_etl.sources.rows import Missing, Reason, Record, Refusal, printable
+from llambert_etl.sources.records import Missing, Reason, Record, Refusal, printable
 from llambert_etl.wording import MAX_NAME_CHARS
 
 _CHUNK_ROWS = 20_000

@@ -170,7 +170,7 @@ def _models(settings: Settings) -> Finding:
 
 def _named_by_tasks(tasks: Collection[LabellingTask], settings: Settings) -> list[_Look]:
     """Return a look at each server, connection and channel that task files name, and at no others."""
-    named = {(each.of, each.name) for task in tasks for each in names_in(task)}
+    named = {(of, name) for task in tasks for _, of, name in names_in(task)}
     looks = {"server": _server, "connection": _connection, "channel": _channel}
     return [
         (f"{of} {name}", partial(look, name, settings))

@@ -5,8 +5,8 @@ import logging
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError
-from llambert_etl.exports.places import bring
-from llambert_etl.exports.published import find_published, published_rows
+from llambert_etl.exports.places import WRITERS
+from llambert_etl.exports.published import Arrival, find_published, published_rows
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -29,10 +29,10 @@ def export(task: LabellingTask, partition: Partition, *, run: str, lake: Lake, s
     published = find_published(lake, task.name, partition)
     if published is None:
         return manifest.finished(started, facts={"skip": NO_LABELS})
-    arrivals = {
-        place.name: bring(place, published, published_rows(lake, published), run=run, lake=lake, settings=settings)
-        for place in task.export
-    }
+    arrivals = dict[str, Arrival]()
+    for place in task.export:
+        rows, write = published_rows(lake, published), WRITERS[type(place)]
+        arrivals[place.name] = write(place, published, rows, run=run, lake=lake, settings=settings)
     exported = published.rows if "exported" in arrivals.values() else 0
     return manifest.finished(
         started,

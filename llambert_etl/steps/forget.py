@@ -12,7 +12,7 @@ from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import DocumentStatus, TableName
-from llambert_etl.sources.rows import Reason
+from llambert_etl.sources.records import Reason
 from llambert_etl.store.faults import store_faults
 
 logger = logging.getLogger(__name__)

@@ -25,8 +25,8 @@ from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
 from llambert_etl.sources.clean import CLEANER_VERSION, clean
-from llambert_etl.sources.objects import list_files
-from llambert_etl.sources.rows import MISSING, Reason, Record
+from llambert_etl.sources.files import Listing
+from llambert_etl.sources.records import MISSING, Reason, Record
 from llambert_etl.store.faults import store_faults
 from llambert_etl.wording import heading, short, shown, told
 
@@ -115,7 +115,7 @@ def _imported(task: LabellingTask, lake: Lake, partition: Partition, key: str) -
 def _content(file: Path | str, settings: Settings) -> bytes:
     """Read a file that the caller names on this machine, or an object that the allow-list permits."""
     if isinstance(file, str) and "://" in file:
-        found = list_files(file, settings)
+        found = Listing(file, settings)
         if len(found.objects) != 1:
             raise ConfigError(f"gold {file!r}: found {len(found.objects)} files there, expected one; mend the address")
         _check_size(file, found.objects[0].size)

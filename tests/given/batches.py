@@ -57,7 +57,7 @@ class BatchHouse:
 
     def estimate(self, probe: int, **annotator: Any) -> Manifest:
         work, asked = self.open("estimate", **annotator)
-        later = Spending.load(work.task, self.settings, batched=work.task.annotator.batch)
+        later = Spending.load(work.task, self.settings, batched=work.task.annotator.in_batches)
         prompt = render(work.task, self.settings.include)
         return estimate(work, asked, prompt, probe=probe, later=later)
 

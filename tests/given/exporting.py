@@ -11,7 +11,7 @@ from pydantic import JsonValue, SecretStr
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.documents import hash_text
-from llambert_etl.exports.places import bring
+from llambert_etl.exports.places import WRITERS
 from llambert_etl.exports.published import Published
 from llambert_etl.exports.snapshots import Latest, read_latest
 from llambert_etl.lake import Lake
@@ -69,7 +69,7 @@ class Office:
     def bring(self, published: Published, batches: Iterable[pa.RecordBatch]) -> str:
         """Bring these rows to the task's place, whatever was published."""
         (place,) = self.task.export
-        return bring(place, published, batches, run="r", lake=self.lake, settings=self.settings)
+        return WRITERS[type(place)](place, published, batches, run="r", lake=self.lake, settings=self.settings)
 
     def outcome(self, day: Partition = DAY) -> str:
         (outcome,) = dict(self.export(day).facts["exports"]).values()  # type: ignore[arg-type]

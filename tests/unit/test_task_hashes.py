@@ -1,4 +1,4 @@
-"""A task file as it was written once keeps its identity: another hash would train, ask and label all over again."""
+"""A task file as it was written once keeps its hash: with another, scheduler and worker of two releases are at odds."""
 
 from typing import Any
 

@@ -1,15 +1,13 @@
 """An export: a CSV file for each partition, in a folder of the deployment."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.csv
 from pydantic import Field
 
 from llambert_etl.config.exports import Export
 from llambert_etl.config.fields import TaskName
-from llambert_etl.exports.published import SCHEMA, Arrival, Published
+from llambert_etl.exports.published import SCHEMA, Arrival, Batches, Published
 from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
 
@@ -27,13 +25,7 @@ class CsvFolder(Export):
 
 
 def write_csv(
-    place: CsvFolder,
-    published: Published,
-    batches: Iterable[pa.RecordBatch],
-    *,
-    run: str,
-    lake: Lake,
-    settings: Settings,
+    place: CsvFolder, published: Published, batches: Batches, *, run: str, lake: Lake, settings: Settings
 ) -> Arrival:
     """Write the partition's file whole. Its name says which publish it holds; an older one goes after that."""
     folder = settings.state / "csv" / place.csv / published.task / published.partition

@@ -11,9 +11,9 @@ from llambert_etl.config.connections import Column
 from llambert_etl.errors import DataError
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
-from llambert_etl.sources.drop import Rows, RowsDrop
+from llambert_etl.sources.drop import Drop, Rows
 from llambert_etl.sources.location import allowed_location
-from llambert_etl.sources.rows import Record
+from llambert_etl.sources.records import Record
 from llambert_etl.store.postgres import quoted
 
 
@@ -27,7 +27,7 @@ class SqliteSource(Source):
     text: Column = Field(description="column of strings")
 
 
-class SqliteDrop(RowsDrop):
+class SqliteDrop(Drop):
     """One partition of the table."""
 
     def __init__(self, source: SqliteSource, partition: Partition, settings: Settings) -> None:

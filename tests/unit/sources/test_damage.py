@@ -14,7 +14,7 @@ from llambert_etl.config import FileSource
 from llambert_etl.errors import DataError
 from llambert_etl.sources.clean import clean
 from llambert_etl.sources.readers import SUFFIXES, read_rows
-from llambert_etl.sources.rows import Limits, Record, Refusal
+from llambert_etl.sources.records import Limits, Record, Refusal
 from tests.given.poison import jsonl, reviews
 
 SOURCE = FileSource(uri="s3://landing/{partition}/*", id="id", text="text")

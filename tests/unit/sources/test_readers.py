@@ -17,7 +17,7 @@ from llambert_etl.config import FileSource
 from llambert_etl.errors import DataError, TransientError
 from llambert_etl.sources.clean import Cleaned, clean
 from llambert_etl.sources.readers import read_rows
-from llambert_etl.sources.rows import Limits, Reason, Record, Refusal
+from llambert_etl.sources.records import Limits, Reason, Record, Refusal
 from tests.given.poison import gzip_bomb, jsonl, long_line, parquet, reviews, zstd_bomb
 
 SOURCE = FileSource(uri="s3://landing/{partition}/*", id="id", text="text")
