@@ -22,7 +22,7 @@ from pydantic import JsonValue
 from urllib3.exceptions import HTTPError
 
 from llambert_etl.errors import TransientError
-from llambert_etl.orchestration.commands import EXECUTABLE, partition_of, rendered
+from llambert_etl.orchestration.commands import partition_of, rendered
 from llambert_etl.orchestration.links import LINKS
 from llambert_etl.orchestration.pod_end import ended, failure_of, gone, message_of, not_ended, refused
 
@@ -80,7 +80,7 @@ class PodStep(KubernetesPodOperator):
         store.set(STORE_KEY, stored)
         made = self._created(pod)
         store.set(STORE_KEY, {**stored, "uid": made.metadata.uid})
-        self.log.info("Started pod %s: %s %s", made.metadata.name, EXECUTABLE, " ".join(self.arguments))
+        self.log.info("Started pod %s: %s", made.metadata.name, " ".join([*self.cmds, *self.arguments]))
         return made
 
     def _created(self, pod: k8s.V1Pod) -> k8s.V1Pod:
@@ -168,6 +168,7 @@ class PodStep(KubernetesPodOperator):
             if not ended(now := self._seen(pod)):
                 self._give_up(context, now)
         except (AirflowException, *_LOST) as error:
+            self._heed_kill()
             self.log.warning("Watching pod %s was interrupted: %s", pod.metadata.name, error)
             time.sleep(_POLL_SECONDS)
 

@@ -2,16 +2,22 @@
 
 import datetime
 import json
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import tenacity
+import yaml
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk.exceptions import TaskDeferred
 
+from laptop.stack import REPOSITORY
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.orchestration import commands
 from llambert_etl.orchestration.kubernetes import STORE_KEY, PodStep
@@ -41,6 +47,8 @@ def api(tmp_path: Path, include: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps(connection))
         monkeypatch.setenv("LLAMBERT_COMPUTE", "kubernetes")
         monkeypatch.setenv("LLAMBERT_KUBERNETES__IMAGE", "registry.example/llambert@sha256:" + "0" * 64)
+        # The provider's own pauses before it asks for a log again.
+        monkeypatch.setattr(KubernetesPodOperator._write_logs.retry, "wait", tenacity.wait_none())
         cluster.life = [running(), done(message=json.dumps(MANIFEST))]
         yield cluster
 
@@ -376,6 +384,27 @@ def test_pod_whose_message_is_cut_short_still_succeeds(api: FakeCluster, cli: An
     cli.reply(**{"training-due": {"facts": {"due": True}}})
     api.life = [done(message='{"step": "train", "facts": {"model_ver')]
     assert run_dag("retrain", DAY).states["train"] == "success"
+
+
+def test_role_of_the_docs_allows_all_that_a_step_asks_of_the_cluster(api: FakeCluster, task: Task) -> None:
+    text = (REPOSITORY / "docs/production.md").read_text()
+    (role,) = re.findall(r"```yaml\n(apiVersion: rbac.*?)```", text, re.DOTALL)
+    allowed = {
+        (verb, resource)
+        for rule in yaml.safe_load(role)["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    for api.life in ([pending()], [running(), done(75, "busy")]):
+        with pytest.raises(TransientError):
+            task.attempt()
+    verbs = {"POST": "create", "GET": "get", "DELETE": "delete"}
+    asked = set()
+    for request in api.requests:
+        resource, *more = urlsplit(request.path).path.removeprefix("/api/v1/namespaces/llambert/").split("/")
+        verb = verbs[request.method] if more or request.method != "GET" else "list"
+        asked.add((verb, "/".join([resource, *more[1:]])))
+    assert asked == allowed
 
 
 def test_pod_is_not_even_created_for_a_run_without_a_partition_key(api: FakeCluster, task: Task) -> None:

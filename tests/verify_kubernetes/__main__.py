@@ -12,7 +12,7 @@ from typing import Any
 from tests.verify_kubernetes.scenarios import ALONE, TOGETHER, Scenario, play
 from tests.verify_kubernetes.world import World, world
 
-_AT_ONCE = 4
+_AT_ONCE = 6
 
 
 def main() -> int:
