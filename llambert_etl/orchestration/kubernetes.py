@@ -71,7 +71,10 @@ class PodStep(KubernetesPodOperator):
         if pod is None:
             raise gone(event["name"])
         if event["status"] == "timeout" and not ended(pod):
-            self._give_up(context, pod)
+            # A pod that got its node meanwhile still has its time.
+            if pod.status.phase == "Pending" or self._deadline(context) <= datetime.datetime.now(datetime.UTC):
+                self._give_up(context, pod)
+            self._wait_elsewhere(context, pod)
         self._follow(context, pod, event.get("last_log_time"))
 
     def _started(self, context: Context) -> k8s.V1Pod:
@@ -122,8 +125,7 @@ class PodStep(KubernetesPodOperator):
 
     def _wait_elsewhere(self, context: Context, pod: k8s.V1Pod) -> NoReturn:
         """Have the triggerer wait. It looks up the connection by itself: the trigger's row gets no secret of it."""
-        now, allowed = datetime.datetime.now(datetime.UTC), cast(datetime.timedelta, self.execution_timeout)
-        deadline = context["ti"].start_date + allowed
+        now, deadline = datetime.datetime.now(datetime.UTC), self._deadline(context)
         trigger = KubernetesPodTrigger(
             pod_name=pod.metadata.name,
             pod_namespace=pod.metadata.namespace,
@@ -141,6 +143,9 @@ class PodStep(KubernetesPodOperator):
         # The trigger has to end first, or nobody would look at the pod.
         self.defer(trigger=trigger, method_name="finish", timeout=deadline - now + datetime.timedelta(minutes=5))
         raise AssertionError("deferring raises")
+
+    def _deadline(self, context: Context) -> datetime.datetime:
+        return cast(datetime.datetime, context["ti"].start_date) + cast(datetime.timedelta, self.execution_timeout)
 
     def _follow(self, context: Context, pod: k8s.V1Pod, since: Any = None) -> None:
         """Wait until the pod has ended, with its log, and account for its end."""
@@ -165,7 +170,7 @@ class PodStep(KubernetesPodOperator):
             self.await_pod_start(pod)
             self.await_pod_completion(pod)
         except (PodLaunchTimeoutException, PodLaunchFailedException):
-            if not ended(now := self._seen(pod)):
+            if (now := self._seen(pod)).status.phase == "Pending":
                 self._give_up(context, now)
         except (AirflowException, *_LOST) as error:
             self._heed_kill()

@@ -59,6 +59,7 @@ class Task:
     def __init__(self) -> None:
         self.store, self.pushed = Store(), dict[str, Any]()
         self.max_tries, self.tries = 2, 0
+        self.started = datetime.datetime.now(datetime.UTC)
 
     def step(self, *, deferrable: bool = False) -> PodStep:
         step = build("retrain").get_task("train")
@@ -76,7 +77,7 @@ class Task:
             map_index=-1,
             try_number=self.tries,
             max_tries=self.max_tries,
-            start_date=datetime.datetime.now(datetime.UTC),
+            start_date=self.started,
             xcom_push=lambda key, value: self.pushed.update({key: value}),
         )
         return {"ti": instance, "run_id": "r", "dag": step.dag, "task_state_store": self.store}
@@ -271,6 +272,15 @@ def test_a_try_that_is_asked_to_stop_at_any_request_is_no_success_without_a_mani
         signal.signal(signal.SIGUSR2, before)
 
 
+def test_a_try_that_is_asked_to_stop_while_its_pod_is_made_leaves_none(api: FakeCluster, task: Task) -> None:
+    step = task.step(deferrable=True)
+    api.before = lambda request: step.on_kill()
+    with pytest.raises(TransientError, match="its task was asked to stop"):
+        task.attempt(step)
+    assert len(api.created) == 1
+    assert not api.pods
+
+
 def left_by_a_killed_try(api: FakeCluster, task: Task, killer: Callable[[], None]) -> str:
     """Return the name of the pod that a try has started before its process was killed."""
 
@@ -361,7 +371,16 @@ def test_pod_that_is_gone_when_the_triggerer_has_waited_is_tried_again(
     assert not task.pushed
 
 
+def test_pod_that_got_its_node_when_the_triggerer_had_given_up_is_waited_for_again(
+    api: FakeCluster, task: Task
+) -> None:
+    with pytest.raises(TaskDeferred):
+        deferred(api, task, [running()], "timeout")
+    assert api.pods
+
+
 def test_pod_is_deleted_at_the_end_of_the_time_that_its_task_may_take(api: FakeCluster, task: Task) -> None:
+    task.started -= datetime.timedelta(days=2)
     with pytest.raises(TransientError, match="was not done in the time that its task may take"):
         deferred(api, task, [running()], "timeout")
     assert not api.pods

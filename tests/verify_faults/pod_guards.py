@@ -12,7 +12,7 @@ GUARDS = (
         _OPERATOR,
         "if self._killed and self.pod:",
         "if False:",
-        _PODS + "a_try_that_is_asked_to_stop_at_any_request_is_no_success_without_a_manifest",
+        _PODS + "a_try_that_is_asked_to_stop_while_its_pod_is_made_leaves_none",
     ),
     Guard(
         "a pod counts as done by its container's exit code",

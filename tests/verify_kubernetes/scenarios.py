@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from kubernetes.client import ApiException
+
 from laptop.airflow_client import Run
+from llambert_etl.errors import LlambertError
 from tests.verify_kubernetes.cluster import until
 from tests.verify_kubernetes.world import World
 
@@ -220,7 +223,7 @@ def play(world: World, scenario: Scenario) -> dict[str, Any]:
         problems += [f"the log lacks {words!r}" for words in scenario.words if words not in log]
         if scenario.state == "success" and world.manifest(run) != MANIFEST:
             problems.append("the manifest is not the step's")
-    except AssertionError as error:
+    except (AssertionError, LlambertError, ApiException) as error:
         found = {"state": world.step(run)["state"]}
         problems.append(str(error))
     if problems:

@@ -14,6 +14,7 @@ from laptop.airflow import PORTS, Airflow
 from laptop.airflow_client import AirflowClient, Run
 from laptop.credentials import credentials_of
 from laptop.ports import remembered_ports
+from tests.processes.postgres import Postgres
 from tests.verify_kubernetes.cluster import Cluster, until
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -79,12 +80,26 @@ class World:
 
 
 @contextmanager
+def postgres(folder: Path) -> Iterator[str]:
+    """Yield the address of a database of its own."""
+    server = Postgres(folder)
+    server.start()
+    try:
+        yield server.create_database("airflow").uri.replace("postgresql:", "postgresql+psycopg2:")
+    finally:
+        server.stop()
+
+
+@contextmanager
 def world(folder: Path, image: str, api_restart: str) -> Iterator[World]:
     """Start Airflow on a namespace of its own in the cluster."""
     root = folder / "root"
     (root / "plugins").mkdir(parents=True)
     shutil.copytree(Path(__file__).parent / "dags", root / "dags")
-    with Cluster(image) as cluster:
+    for path in (folder, folder / "postgres"):
+        path.mkdir(exist_ok=True)
+        path.chmod(0o755)  # PostgreSQL may run as another user
+    with Cluster(image) as cluster, postgres(folder / "postgres") as database:
         pod = {"image": image, "namespace": cluster.namespace, "gpus": 0, "cpu": "20m", "memory": "128Mi"}
         environment = {
             "VERIFY_KINDS": json.dumps(KINDS),
@@ -93,7 +108,7 @@ def world(folder: Path, image: str, api_restart: str) -> Iterator[World]:
             "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
         }
         ports = remembered_ports(folder / "ports.json", PORTS)
-        airflow = Airflow(folder, ports, credentials_of(folder), root=root, environment=environment)
+        airflow = Airflow(folder, ports, credentials_of(folder), root=root, environment=environment, database=database)
         airflow.start()
         try:
             with airflow.client() as client:
