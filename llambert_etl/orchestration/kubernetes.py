@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.cncf.kubernetes.operators.pod import POD_IDENTIFIER_STATE_KEY, KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.utils.container import get_container_termination_message
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException
@@ -16,6 +16,7 @@ from kubernetes.client import models as k8s  # type: ignore[import-untyped]
 from pydantic import JsonValue
 
 from llambert_etl.orchestration.commands import EXECUTABLE, partition_of, rendered
+from llambert_etl.orchestration.handover import is_given_up
 from llambert_etl.orchestration.links import LINKS
 from llambert_etl.orchestration.retry import raise_for
 from llambert_etl.settings import Kubernetes
@@ -45,8 +46,10 @@ class PodStep(KubernetesPodOperator):
         self.mlflow_uri = mlflow_uri
         self.partition = ""
         self.facts: dict[str, JsonValue] = {}
+        self._store: Any = None
 
     def execute(self, context: Context) -> None:
+        self._store = context.get("task_state_store")
         self.arguments = rendered(self.arguments)
         self.partition = partition_of(self.arguments)
         try:
@@ -59,6 +62,13 @@ class PodStep(KubernetesPodOperator):
         manifest = self._account(self._message())
         # Asking the operator to push would add the sidecar, so the manifest is pushed by hand.
         context["ti"].xcom_push(key="return_value", value=manifest)
+
+    def on_kill(self) -> None:
+        """Delete the pod, unless the next try is to go on with it."""
+        if self._store is not None and is_given_up(self._store, POD_IDENTIFIER_STATE_KEY):
+            self.log.info("Airflow has given this try up; the pod runs on, for the next try")
+        else:
+            super().on_kill()
 
     def _message(self) -> str:
         return str(get_container_termination_message(self.remote_pod, self.base_container_name) or "").strip()

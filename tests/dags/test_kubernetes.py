@@ -9,7 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import kubernetes_validate
 import pytest
+from airflow.providers.cncf.kubernetes.operators.pod import POD_IDENTIFIER_STATE_KEY
 from kubernetes.client import ApiClient
+from kubernetes.client import models as k8s
 
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.orchestration import commands
@@ -156,6 +158,20 @@ def test_secrets_are_files_and_never_variables(pod: dict[str, Any], container: d
 
 def test_worker_that_dies_finds_its_pod_again() -> None:
     assert operators()["train"].durable is True
+
+
+@pytest.mark.parametrize(("stored", "kept"), [({}, True), ({POD_IDENTIFIER_STATE_KEY: "its name"}, False)])
+def test_a_try_that_airflow_has_given_up_leaves_its_pod_to_the_next_try(
+    api: "FakeCluster", stored: dict[str, str], kept: bool
+) -> None:
+    step = build("retrain").get_task("train")
+    step.arguments = ["train", "--partition", "None"]
+    with pytest.raises(ConfigError):
+        step.execute({"task_state_store": stored})
+    api.pods["train"] = {}
+    step.pod = k8s.V1Pod(metadata=k8s.V1ObjectMeta(name="train", namespace="llambert"))
+    step.on_kill()
+    assert ("train" in api.pods) is kept
 
 
 class FakeCluster(FakeServer):
