@@ -16,7 +16,7 @@ from kubernetes.client import models as k8s  # type: ignore[import-untyped]
 from pydantic import JsonValue
 
 from llambert_etl.orchestration.commands import EXECUTABLE, partition_of, rendered
-from llambert_etl.orchestration.handover import is_given_up
+from llambert_etl.orchestration.handover import patience
 from llambert_etl.orchestration.links import LINKS
 from llambert_etl.orchestration.retry import raise_for
 from llambert_etl.settings import Kubernetes
@@ -65,8 +65,8 @@ class PodStep(KubernetesPodOperator):
 
     def on_kill(self) -> None:
         """Delete the pod, unless the next try is to go on with it."""
-        if self._store is not None and is_given_up(self._store, POD_IDENTIFIER_STATE_KEY):
-            self.log.info("Airflow has given this try up; the pod runs on, for the next try")
+        if self._store is not None and patience(self._store, POD_IDENTIFIER_STATE_KEY):
+            self.log.info("Airflow has given this try up; the pod runs on for the next one")
         else:
             super().on_kill()
 

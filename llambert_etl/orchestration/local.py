@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.orchestration.commands import EXECUTABLE, partition_of, rendered
-from llambert_etl.orchestration.handover import is_given_up
+from llambert_etl.orchestration.handover import patience
 from llambert_etl.orchestration.links import LINKS
 from llambert_etl.orchestration.process import StepProcess
 from llambert_etl.orchestration.retry import raise_for
@@ -85,7 +85,9 @@ class LocalStep(BaseOperator):
 
     def on_kill(self) -> None:
         """End the step, unless the next try is to go on with it."""
-        if self._store is not None and is_given_up(self._store, STORE_KEY):
+        seconds = 0 if self._store is None else patience(self._store, STORE_KEY)
+        if self._process and seconds:
+            self._process.leave(seconds)
             self._left = True
         elif self._process:
             self._process.stop(_GRACE_SECONDS)
@@ -100,6 +102,7 @@ class LocalStep(BaseOperator):
             return None
         process = StepProcess(Path(str(stored.get("folder"))))
         if process.running or process.exit_code == 0:
+            process.take()
             self.log.info("Going on with the process that an earlier try started: %s", process.folder)
             return process
         process.remove()
@@ -115,7 +118,7 @@ class LocalStep(BaseOperator):
                 return
             if not lines:
                 time.sleep(_POLL_SECONDS)
-        raise TransientError(f"Airflow has given this try up; the step runs on, for the next try: {process.folder}")
+        raise TransientError(f"Airflow has given this try up; the step runs on for the next one: {process.folder}")
 
     def _account(self, line: str) -> dict[str, JsonValue]:
         manifest: dict[str, JsonValue] = json.loads(line)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from airflow.sdk.exceptions import AirflowRuntimeError, AirflowTaskTimeout
 from airflow.sdk.execution_time.comms import ErrorResponse
@@ -222,13 +223,47 @@ def told_to_end(slow_cli: Path) -> Iterator[Callable[[LocalStep, Store], None]]:
 def test_a_try_that_airflow_has_given_up_leaves_its_step_to_the_next_try(
     store: Store, told_to_end: Callable[[LocalStep, Store], None], slow_cli: Path, step: Callable[..., LocalStep]
 ) -> None:
-    with pytest.raises(TransientError, match="runs on, for the next try"):
+    with pytest.raises(TransientError, match="runs on for the next one"):
         told_to_end(step(), store)
     (slow_cli / "go").touch()
     kept = Store(store)
     assert step().execute({"task_state_store": kept})["step"] == "ingest"
     assert (slow_cli / "starts").read_text() == "started\n"
     assert not kept
+
+
+def left(killed_worker: Path, patience: int) -> psutil.Process:
+    """Leave a step that its worker has started, and return what watches over it."""
+    process = StepProcess(killed_worker)
+    process.take()
+    before = set(psutil.Process().children())
+    process.leave(patience, grace=1)
+    (watch,) = set(psutil.Process().children()) - before
+    return watch
+
+
+@pytest.mark.parametrize("deaf", [False, True], ids=["ends when asked", "is deaf"])
+def test_a_step_that_was_left_and_that_nobody_takes_is_ended(killed_worker: Path, slow_cli: Path, deaf: bool) -> None:
+    if deaf:
+        os.killpg(int((killed_worker / "pid").read_text()), signal.SIGKILL)
+        wait_for(lambda: not StepProcess(killed_worker).running)
+        StepProcess(killed_worker).start(["/bin/sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"], ENVIRONMENT)
+    left(killed_worker, patience=1)
+    wait_for(lambda: not StepProcess(killed_worker).running)
+
+
+def test_a_step_that_was_left_is_not_ended_when_the_next_try_has_taken_it(
+    killed_worker: Path, slow_cli: Path, step: Callable[..., LocalStep]
+) -> None:
+    watch, done = left(killed_worker, patience=5), []
+    again = threading.Thread(target=lambda: done.append(step().execute({"task_state_store": stored(killed_worker)})))
+    again.start()
+    wait_for(lambda: watch.status() == psutil.STATUS_ZOMBIE)
+    assert StepProcess(killed_worker).running
+    (slow_cli / "go").touch()
+    again.join()
+    assert done[0]["step"] == "ingest"
+    assert (slow_cli / "starts").read_text() == "started\n"
 
 
 def test_a_try_that_a_person_ends_takes_its_step_along(

@@ -45,8 +45,9 @@ class Judge:
         self.must(rows == [whole], day, f"labels were published as {rows}")
         for problem in violations(task, settings, settled=True):
             self.must(False, day, problem)
-        again = [found for run in runs for found in self._tried_again(run)]
-        return {"tries": again or "one each", "files": self._files(day)}
+        again = {name: states for run in runs for name, states in self._tried_again(run)}
+        self.must(all(len(states) == 2 for states in again.values()), day, f"one fault has cost several tries: {again}")
+        return {"tried_again": again, "files": self._files(day)}
 
     def _steps(self, run: Run, alone: bool) -> Iterator[str]:
         """Each task has succeeded once. Of two label runs of a day, the second may have found nothing to do."""
@@ -62,13 +63,13 @@ class Judge:
         if run.dag.endswith("__label") and alone and found != _LABEL_TASKS:
             yield f"{run.dag}: what succeeded is {dict(found)}"
 
-    def _tried_again(self, run: Run) -> list[str]:
-        """Tell of each task that had more than one try how each has ended."""
+    def _tried_again(self, run: Run) -> Iterator[tuple[str, list[str]]]:
+        """Yield the tasks that had more than one try, and how each of these has ended."""
         tries: dict[str, list[str]] = {}
         for each in self._production.attempts(run):
             name = each.task if each.map_index < 0 else f"{each.task} {each.map_index}"
             tries.setdefault(name, []).append(str(each.state))
-        return [f"{name}: {', '.join(states)}" for name, states in tries.items() if len(states) > 1]
+        return ((name, states) for name, states in tries.items() if len(states) > 1)
 
     def _files(self, day: Partition) -> int:
         """Return how many files of labels were written: each shard labelled again would be one more."""

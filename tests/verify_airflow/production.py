@@ -78,9 +78,12 @@ class Production:
             self.client.unpause(dag)
         self.settle()
 
-    def stop(self) -> None:
+    def stop(self) -> list[str]:
+        """Stop all, and return the commands of processes that did not belong to any server any more."""
         self.airflow.stop()
+        left = [" ".join(_words(process))[:100] for process in self.processes()]
         end_processes(self.processes, grace=5)
+        return left
 
     # Processes
 
@@ -103,7 +106,9 @@ class Production:
 
     def holder(self) -> Server:
         """Return the scheduler among whose processes a step is."""
-        return next(server for server in self.schedulers if steps_among(server.processes()))
+        holders = [server for server in self.schedulers if steps_among(server.processes())]
+        assert len(holders) == 1, f"a step is at work below {[server.name for server in holders]}"
+        return holders[0]
 
     def supervise(self) -> None:
         """Start again what has ended, as systemd or Kubernetes does: first, what is left of it is killed."""
