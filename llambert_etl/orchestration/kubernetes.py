@@ -23,6 +23,7 @@ from urllib3.exceptions import HTTPError
 
 from llambert_etl.errors import TransientError
 from llambert_etl.orchestration.commands import partition_of, rendered
+from llambert_etl.orchestration.handover import patience
 from llambert_etl.orchestration.links import LINKS
 from llambert_etl.orchestration.pod_end import ended, failure_of, gone, message_of, not_ended, refused
 
@@ -54,6 +55,8 @@ class PodStep(KubernetesPodOperator):
         self.mlflow_uri = mlflow_uri
         self.partition = ""
         self.facts: dict[str, JsonValue] = {}
+        self._store: Any = None  # while the pod is watched: at other times Airflow must not be asked
+        self._left = False
 
     def execute(self, context: Context) -> None:
         self.arguments = rendered(self.arguments)
@@ -166,6 +169,7 @@ class PodStep(KubernetesPodOperator):
 
     def _watch(self, context: Context, pod: k8s.V1Pod) -> None:
         """Write the pod's log until it ends, or until watching does."""
+        self._store = context["task_state_store"]
         try:
             self.await_pod_start(pod)
             self.await_pod_completion(pod)
@@ -176,6 +180,8 @@ class PodStep(KubernetesPodOperator):
             self._heed_kill()
             self.log.warning("Watching pod %s was interrupted: %s", pod.metadata.name, error)
             time.sleep(_POLL_SECONDS)
+        finally:
+            self._store = None
 
     def _give_up(self, context: Context, pod: k8s.V1Pod) -> NoReturn:
         failure = not_ended(pod, self._warnings(pod))
@@ -213,8 +219,18 @@ class PodStep(KubernetesPodOperator):
             return [each.message for each in self.pod_manager.read_pod_events(pod).items if each.type == "Warning"]
         return []
 
+    def on_kill(self) -> None:
+        """Delete the pod, unless the next try is to go on with it."""
+        self._left = self._store is not None and patience(self._store, STORE_KEY) > 0
+        if self._left:
+            self._killed = True
+        else:
+            super().on_kill()
+
     def _heed_kill(self) -> None:
         """Go no further after `on_kill`, which Airflow calls in the middle of anything and then goes on."""
+        if self._left:
+            raise TransientError("Airflow has given this try up; the pod runs on for the next one")
         if self._killed and self.pod:
             self._delete(self.pod)
             raise TransientError(f"pod {self.pod.metadata.name!r}: deleted, for its task was asked to stop")

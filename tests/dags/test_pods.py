@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -274,9 +273,31 @@ def test_a_try_that_is_asked_to_stop_at_any_request_is_no_success_without_a_mani
 
 def test_a_try_that_is_asked_to_stop_while_its_pod_is_made_leaves_none(api: FakeCluster, task: Task) -> None:
     step = task.step(deferrable=True)
-    api.before = lambda request: step.on_kill()
+    api.before = lambda request: step.on_kill() if request.method == "POST" else None
     with pytest.raises(TransientError, match="its task was asked to stop"):
         task.attempt(step)
+    assert len(api.created) == 1
+    assert not api.pods
+
+
+def test_a_try_that_airflow_has_given_up_leaves_its_pod_to_the_next(api: FakeCluster, task: Task) -> None:
+    api.life, step = [running(), running(), done(0, json.dumps(MANIFEST))], task.step()
+    kept = Store(task.store)
+
+    def give_up(request: Request) -> None:
+        if request.method == "GET" and step._store is not None:
+            api.before = lambda request: None
+            kept.update(task.store)
+            task.store.clear()  # by its old id a try finds nothing in the store
+            step.on_kill()
+
+    api.before = give_up
+    with pytest.raises(TransientError, match="the pod runs on for the next one"):
+        task.attempt(step)
+    assert len(api.pods) == 1
+    task.store.update(kept)
+    task.attempt()
+    assert task.pushed["return_value"] == MANIFEST
     assert len(api.created) == 1
     assert not api.pods
 
@@ -405,15 +426,10 @@ def test_pod_whose_message_is_cut_short_still_succeeds(api: FakeCluster, cli: An
     assert run_dag("retrain", DAY).states["train"] == "success"
 
 
-def test_role_of_the_docs_allows_all_that_a_step_asks_of_the_cluster(api: FakeCluster, task: Task) -> None:
-    text = (REPOSITORY / "docs/production.md").read_text()
-    (role,) = re.findall(r"```yaml\n(apiVersion: rbac.*?)```", text, re.DOTALL)
-    allowed = {
-        (verb, resource)
-        for rule in yaml.safe_load(role)["rules"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-    }
+def test_role_of_who_starts_pods_allows_just_what_a_step_asks_of_the_cluster(api: FakeCluster, task: Task) -> None:
+    made = yaml.safe_load_all((REPOSITORY / "docker/kubernetes/access.yaml").read_text())
+    (role,) = (each for each in made if (each["kind"], each["metadata"]["name"]) == ("Role", "step-launcher"))
+    allowed = {(verb, resource) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
     for api.life in ([pending()], [running(), done(75, "busy")]):
         with pytest.raises(TransientError):
             task.attempt()
