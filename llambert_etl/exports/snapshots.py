@@ -4,14 +4,13 @@ import datetime
 import hashlib
 import tempfile
 import uuid
-from collections.abc import Iterable
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from llambert_etl.exports.published import SCHEMA, Outcome, Published
+from llambert_etl.config.exports import Parquet
+from llambert_etl.exports.published import SCHEMA, Arrival, Batches, Published
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
@@ -66,7 +65,9 @@ def read_latest(lake: Lake, task: str) -> Latest:
     return _parse(task, lake.storage.read(_key(task)))
 
 
-def write_snapshot(lake: Lake, published: Published, batches: Iterable[pa.RecordBatch], settings: Settings) -> Outcome:
+def write_snapshot(
+    place: Parquet, published: Published, batches: Batches, *, run: str, lake: Lake, settings: Settings
+) -> Arrival:
     """Write the partition's file, then name it in `latest.json`: a reader who follows that never sees half."""
     task = published.task
     held = read_latest(lake, task).of(published.partition)
@@ -99,7 +100,7 @@ def drop_old_snapshots(lake: Lake, before: datetime.datetime) -> int:
     return dropped
 
 
-def _write(lake: Lake, published: Published, batches: Iterable[pa.RecordBatch], settings: Settings) -> File:
+def _write(lake: Lake, published: Published, batches: Batches, settings: Settings) -> File:
     settings.state.mkdir(parents=True, exist_ok=True)
     with room_in(settings.state), tempfile.TemporaryDirectory(dir=settings.state) as scratch:
         local = Path(scratch, _FILE)

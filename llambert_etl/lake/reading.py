@@ -58,12 +58,6 @@ def count(frame: pl.LazyFrame) -> int:
     return int(collect(frame.select(pl.len())).item())
 
 
-def schema_of(frame: pl.LazyFrame) -> pl.Schema:
-    """Return the columns of a frame over tables, which for staged files are read from one of them."""
-    with store_faults(_Read(frame)):
-        return frame.collect_schema()
-
-
 def stream(frame: pl.LazyFrame, rows: int, chunk_rows: int) -> Iterator[pl.DataFrame]:
     """Yield the `rows` rows of a frame over tables, about `chunk_rows` at a time.
 

@@ -12,7 +12,7 @@ from llambert_etl.lake import Lake, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import DocumentStatus, TableName
-from llambert_etl.sources.rows import Reason
+from llambert_etl.sources.records import Reason
 
 logger = logging.getLogger(__name__)
 

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-from llambert_etl.corpus.forgotten import Forgotten
 from llambert_etl.sources.objects import find_drop
+
+from llambert_etl.corpus.forgotten import Forgotten
 from llambert_etl.sources.tally import Tally
 from tests.given.landing import DAY, Landing
 
