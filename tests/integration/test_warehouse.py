@@ -98,7 +98,7 @@ def test_what_fails_where_rows_come_from_is_not_told_of_the_database(office: Off
     assert place != "parquet"
 
     def rows() -> Iterator[pa.RecordBatch]:
-        yield from itertools.islice(read_rows(office.lake, published), 1)
+        yield from itertools.islice(published_rows(office.lake, published), 1)
         raise LookupError("a bug of ours")
 
     with pytest.raises(LookupError, match="a bug of ours"):
