@@ -1,6 +1,7 @@
 """Opens an LLM's weights: a folder of safetensors, or a GGUF file."""
 
 import logging
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from transformers import (
 )
 
 from llambert_etl.compute.device import best_precision
-from llambert_etl.config import Annotator
+from llambert_etl.config import Llm
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.hub.models import find_model
 from llambert_etl.llm.placement import described, spread
@@ -31,7 +32,7 @@ class LanguageModel(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
 
 
-def open_model(annotator: Annotator, settings: Settings) -> LanguageModel:
+def open_model(annotator: Llm, settings: Settings) -> LanguageModel:
     """Load the model in evaluation mode, in the best precision of the device. No code beside the weights ever runs.
 
     Its layers fill all GPUs, then memory; those that have no room there are read from disk at each pass. Raise
@@ -78,6 +79,9 @@ def unpack(file: Path, folder: Path) -> None:
         whole = Path(scratch) / folder.name
         model.save_pretrained(whole)
         tokenizer.save_pretrained(whole)
+        # safetensors lets the owner alone read what it writes; a worker's image has another user.
+        for path in whole.glob("*.safetensors"):
+            shutil.copymode(whole / "config.json", path)
         whole.rename(folder)
 
 
