@@ -47,6 +47,8 @@ class PodStep(KubernetesPodOperator):
     """
 
     operator_extra_links = LINKS
+    # Airflow takes a deferred task for lost that is to go on before its scheduler has heard of the process's end.
+    hold_seconds = 15.0
 
     def __init__(self, *, task_name: str = "", report: str = "", mlflow_uri: str = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -63,7 +65,7 @@ class PodStep(KubernetesPodOperator):
         self.partition = partition_of(self.arguments)
         pod = self.pod = self._attached(context) or self._started(context)
         self._heed_kill()
-        if self.deferrable and not ended(pod):
+        if self.deferrable and not self._ends_soon(pod):
             self._wait_elsewhere(context, pod)
         self._follow(context, pod)
 
@@ -146,6 +148,15 @@ class PodStep(KubernetesPodOperator):
         # The trigger has to end first, or nobody would look at the pod.
         self.defer(trigger=trigger, method_name="finish", timeout=deadline - now + datetime.timedelta(minutes=5))
         raise AssertionError("deferring raises")
+
+    def _ends_soon(self, pod: k8s.V1Pod) -> bool:
+        until = time.monotonic() + self.hold_seconds
+        while not ended(self._seen(pod)):
+            self._heed_kill()
+            if time.monotonic() >= until:
+                return False
+            time.sleep(_POLL_SECONDS)
+        return True
 
     def _deadline(self, context: Context) -> datetime.datetime:
         return cast(datetime.datetime, context["ti"].start_date) + cast(datetime.timedelta, self.execution_timeout)

@@ -64,7 +64,7 @@ class Task:
         step = build("retrain").get_task("train")
         assert isinstance(step, PodStep)
         step.arguments = ["train", "--partition", DAY]
-        step.deferrable = deferrable
+        step.deferrable, step.hold_seconds = deferrable, 0
         step.startup_check_interval_seconds = 0
         step.schedule_timeout_seconds = step.startup_timeout_seconds = 1
         return step
@@ -128,7 +128,7 @@ ENDS: dict[str, tuple[list[dict[str, Any] | None], type[Exception], str]] = {
         r"no image 'registry.example/llambert@sha256:0+': ErrImagePull: manifest unknown; push it",
     ),
     "registry away": (
-        [pending(reason="ErrImagePull", message="dial tcp: connection refused")],
+        [pending(reason="ErrImagePull", message="rpc error: code = Unknown desc = dial tcp: connection refused")],
         TransientError,
         "connection refused; push it, or mend LLAMBERT_KUBERNETES__IMAGE",
     ),
@@ -273,7 +273,12 @@ def test_a_try_that_is_asked_to_stop_at_any_request_is_no_success_without_a_mani
 
 def test_a_try_that_is_asked_to_stop_while_its_pod_is_made_leaves_none(api: FakeCluster, task: Task) -> None:
     step = task.step(deferrable=True)
-    api.before = lambda request: step.on_kill() if request.method == "POST" else None
+
+    def stop(request: Request) -> None:
+        api.before = lambda request: None
+        step.on_kill()
+
+    api.before = stop
     with pytest.raises(TransientError, match="its task was asked to stop"):
         task.attempt(step)
     assert len(api.created) == 1
@@ -361,9 +366,9 @@ def test_pod_that_is_being_deleted_is_not_gone_on_with(
 
 
 def test_trigger_that_waits_holds_no_secret_of_the_connection(api: FakeCluster, task: Task) -> None:
-    step = task.step(deferrable=True)
+    api.life = [running()]
     with pytest.raises(TaskDeferred) as deferred:
-        task.attempt(step)
+        task.attempt(task.step(deferrable=True))
     row = repr(deferred.value.trigger.serialize())
     assert api.created[0]["metadata"]["name"] in row
     assert TOKEN not in row
@@ -371,11 +376,18 @@ def test_trigger_that_waits_holds_no_secret_of_the_connection(api: FakeCluster, 
 
 def deferred(api: FakeCluster, task: Task, life: list[dict[str, Any] | None], status: str) -> None:
     """Start a pod, and go on when the triggerer says so."""
-    api.life = life
+    api.life = [running(), *life]
     with pytest.raises(TaskDeferred):
         task.attempt(task.step(deferrable=True))
     step = task.step(deferrable=True)
     step.finish(task.context(step), {"status": status, "name": api.created[0]["metadata"]["name"]})
+
+
+def test_pod_that_ends_within_a_moment_is_not_deferred(api: FakeCluster, task: Task) -> None:
+    step = task.step(deferrable=True)
+    step.hold_seconds = 60
+    task.attempt(step)
+    assert task.pushed["return_value"] == MANIFEST
 
 
 def test_pod_that_runs_on_though_the_triggerer_lost_it_is_waited_for(api: FakeCluster, task: Task) -> None:
@@ -426,10 +438,11 @@ def test_pod_whose_message_is_cut_short_still_succeeds(api: FakeCluster, cli: An
     assert run_dag("retrain", DAY).states["train"] == "success"
 
 
-def test_role_of_who_starts_pods_allows_just_what_a_step_asks_of_the_cluster(api: FakeCluster, task: Task) -> None:
-    made = yaml.safe_load_all((REPOSITORY / "docker/kubernetes/access.yaml").read_text())
-    (role,) = (each for each in made if (each["kind"], each["metadata"]["name"]) == ("Role", "step-launcher"))
-    allowed = {(verb, resource) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
+def test_role_of_the_workers_allows_what_a_step_asks_of_the_cluster_and_no_more(api: FakeCluster, task: Task) -> None:
+    documents = list(yaml.safe_load_all((REPOSITORY / "docker/kubernetes/access.yaml").read_text()))
+    (role,) = [each for each in documents if (each["kind"], each["metadata"]["name"]) == ("Role", "step-launcher")]
+    rules = role["rules"]
+    allowed = {(verb, resource) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
     for api.life in ([pending()], [running(), done(75, "busy")]):
         with pytest.raises(TransientError):
             task.attempt()
