@@ -1,5 +1,6 @@
 """Airflow as a deployment has it: PostgreSQL, two schedulers, and somebody who starts again what has ended."""
 
+import os
 import signal
 import time
 from collections import Counter
@@ -111,13 +112,15 @@ class Production:
         return holders[0]
 
     def supervise(self) -> None:
-        """Start again what has ended, as systemd or Kubernetes does: first, what is left of it is killed."""
+        """Start again what has ended, when the rest of its process group is killed; a step has a group of its own."""
         self.processes()  # whose sessions are to be known when others have followed
         for server in self.airflow.servers:
             if not server.running:
-                self.say(f"  {server.name} has ended: started again, {len(server.processes())} processes were left")
+                left = [process for process in server.processes() if _session(process) == server.pid]
+                self.say(f"  {server.name} has ended: started again, {len(left)} of its processes were left")
                 self.restarted[server.name] += 1
-                server.stop()
+                for process in left:
+                    process.kill()
                 server.launch()
 
     def settle(self) -> None:
@@ -191,6 +194,13 @@ class Production:
 def steps_among(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Return the processes that are a step of ours, without the shell around each."""
     return [process for process in processes if any(Path(word).name == "llambert" for word in _words(process)[:2])]
+
+
+def _session(process: psutil.Process) -> int | None:
+    try:
+        return os.getsid(process.pid)
+    except ProcessLookupError:
+        return None
 
 
 def _words(process: psutil.Process) -> list[str]:
