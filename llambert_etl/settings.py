@@ -170,6 +170,9 @@ class Settings(BaseSettings):
     max_shards: Annotated[int, Field(gt=0)] = Field(default=8, description="shards of a label run at most")
     allow_future: bool = Field(default=False, description="take days that have not begun, which are refused otherwise")
     log: Literal["plain", "json"] = Field(default="plain", description="how log lines are written")
+    hand_over: str | None = Field(
+        default=None, description="note in the lake where a step leaves its manifest too; Airflow names one for a pod"
+    )
     secrets_dir: Path | None = Field(default=None, description="folder of secrets, a file for each, named as here")
 
     @classmethod

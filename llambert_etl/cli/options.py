@@ -10,7 +10,9 @@ from llambert_etl.cli.outcome import emit
 from llambert_etl.cli.terminal import at_terminal
 from llambert_etl.config import LabellingTask, Strategy
 from llambert_etl.errors import ConfigError
+from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
+from llambert_etl.settings import load_settings
 
 # The parts of the help, in the order of the work.
 PARTS = FILES, CHAMPION, LABELS, LOOK, PEOPLE, DEPLOYMENT = (
@@ -68,4 +70,7 @@ def done(manifest: Manifest) -> Manifest:
         show_manifest(manifest)
     else:
         emit(manifest.model_dump_json())
+    settings = load_settings()
+    if settings.hand_over:
+        Lake.from_settings(settings).write_note(settings.hand_over, manifest.model_dump_json())
     return manifest

@@ -123,17 +123,11 @@ def _leave(number: int, frame: FrameType | None) -> None:
 def _failed(reason: str, code: int) -> int:
     line = visible(" ".join("; ".join(reason.strip().split("\n")).split()))
     print(f"llambert: {line}", file=sys.stderr)
-    _last_words(line)
+    if _TERMINATION_LOG.exists():  # which Kubernetes shows, and Airflow reads; it keeps the end of what is longer
+        _TERMINATION_LOG.write_bytes(line.encode()[:_TERMINATION_BYTES])
     return code
 
 
 def emit(line: str) -> None:
     """Write a result to the real stdout; libraries that print meanwhile are sent to stderr."""
     write("".join(f"{visible(each)}\n" for each in line.split("\n")))
-    _last_words(line)
-
-
-def _last_words(line: str) -> None:
-    """Leave a pod's result where Kubernetes shows it and Airflow reads it. Longer ones stay in the log only."""
-    if _TERMINATION_LOG.exists() and len(line.encode()) <= _TERMINATION_BYTES:
-        _TERMINATION_LOG.write_text(line)

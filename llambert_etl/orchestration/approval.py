@@ -60,10 +60,10 @@ def approval(
         reason = _why_kept(context)
         if reason is None:
             raise AirflowSkipException("there is nothing to enter")
-        cast(LocalStep, context["task"]).arguments += [f"--keep={reason}"]
+        cast(LocalStep, context["task"]).arguments += [_candidate(context), f"--keep={reason}"]
 
     return [
-        steps.heavy("compare", commands.step("promote", labelling, commands.TRAINED, "--dry-run")),
+        steps.heavy("compare", commands.step("promote", labelling, "--dry-run"), pre_execute=of_this_run),
         Approval(
             task_id="approve",
             subject=f"May the candidate for {labelling.name} be promoted, as of {commands.PARTITION_KEY}?",
@@ -79,7 +79,7 @@ def approval(
     ], [
         steps.light(
             "keep",
-            commands.step("promote", labelling, commands.TRAINED),
+            commands.step("promote", labelling),
             pool=REGISTRY_POOL,
             trigger_rule=TriggerRule.ALL_SKIPPED,
             pre_execute=with_reason,
@@ -87,8 +87,14 @@ def approval(
     ]
 
 
+def of_this_run(context: Context) -> None:
+    """Name the candidate: another training of the same day may end before this run has come to its decision."""
+    cast(LocalStep, context["task"]).arguments += [_candidate(context)]
+
+
 def with_approval(context: Context) -> None:
-    """Give `promote` the name of who approved, and why, for the audit log."""
+    """Give `promote` its candidate and the name of who approved, and why, for the audit log."""
+    of_this_run(context)
     answer = context["ti"].xcom_pull(task_ids="approve", key=_ANSWER)
     if answer:
         cast(LocalStep, context["task"]).arguments += [f"--approved={_said(answer)}"]
@@ -126,6 +132,13 @@ Measured on {found["gold"]:,} gold test rows{paired}.
 
 {_changes(found["changes"])}
 """
+
+
+def _candidate(context: Context) -> str:
+    version = facts_of(context["ti"].xcom_pull(task_ids="train")).get("model_version")
+    if version is None:
+        raise ConfigError("`train` of this run has not told which version it made: clear it, and it is found again")
+    return f"--candidate={version}"
 
 
 def _refuse_another_question(context: Context, facts: dict[str, Any], dag: str) -> None:

@@ -125,7 +125,7 @@ def build_retrain(labelling: LabellingTask, settings: Settings) -> DAG:
             trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
         )
         approved, instead = approval(labelling, settings, steps)
-        decision = commands.step("promote", labelling, commands.TRAINED)
+        decision = commands.step("promote", labelling)
         promote = steps.light("promote", decision, pool=REGISTRY_POOL, pre_execute=with_approval)
         announce = announce_champion()
         chain(

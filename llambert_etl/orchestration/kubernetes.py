@@ -3,7 +3,6 @@
 A task file has no say in any of this: whoever writes YAML must not choose an image, an account or a resource.
 """
 
-import contextlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +14,14 @@ from airflow.sdk.exceptions import AirflowException
 from kubernetes.client import models as k8s  # type: ignore[import-untyped]
 from pydantic import JsonValue
 
+from llambert_etl.config import fingerprint
+from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.orchestration.commands import EXECUTABLE, partition_of, rendered
 from llambert_etl.orchestration.links import LINKS
 from llambert_etl.orchestration.retry import raise_for
-from llambert_etl.settings import Kubernetes
+from llambert_etl.orchestration.steps import facts_of
+from llambert_etl.settings import Kubernetes, load_settings
+from llambert_etl.store.storage import Storage
 
 SECRETS_PATH = "/run/secrets/llambert"
 SCRATCH_PATH = "/tmp"  # noqa: S108 - a volume of the pod, the only place that it can write files to
@@ -32,8 +35,8 @@ _SHARED_MEMORY = "1Gi"
 class PodStep(KubernetesPodOperator):
     """Run `llambert *arguments` in a pod and return its manifest.
 
-    The step leaves its manifest, or the reason why it failed, in the container's termination message (4 KiB at most).
-    That needs no sidecar, no second image and no right to run commands in pods.
+    The step leaves its manifest in a note in the lake, for it may be longer than a container's termination message can
+    be (4 KiB), which has the reason where it failed. That needs no sidecar and no right to run commands in pods.
     """
 
     operator_extra_links = LINKS
@@ -49,6 +52,9 @@ class PodStep(KubernetesPodOperator):
     def execute(self, context: Context) -> None:
         self.arguments = rendered(self.arguments)
         self.partition = partition_of(self.arguments)
+        # Named by the arguments, so that a retry finds it which goes on with the pod of the try before.
+        note = f"_manifests/{fingerprint(self.arguments)}.json"
+        self.env_vars = {**_environment(), "LLAMBERT_HAND_OVER": note}
         try:
             super().execute(context)
         except AirflowException as error:
@@ -56,21 +62,29 @@ class PodStep(KubernetesPodOperator):
             if exit_code:
                 raise_for(exit_code, self._message() or str(error))
             raise
-        manifest = self._account(self._message())
+        manifest = _handed_over(f"_staging/{note}")
+        self.facts = facts_of(manifest)
         # Asking the operator to push would add the sidecar, so the manifest is pushed by hand.
         context["ti"].xcom_push(key="return_value", value=manifest)
 
     def _message(self) -> str:
         return str(get_container_termination_message(self.remote_pod, self.base_container_name) or "").strip()
 
-    def _account(self, message: str) -> dict[str, JsonValue] | None:
-        with contextlib.suppress(json.JSONDecodeError):
-            manifest: dict[str, JsonValue] = json.loads(message)
-            facts = manifest.get("facts")
-            self.facts = facts if isinstance(facts, dict) else {}
-            return manifest
-        self.log.warning("No manifest in the termination message; the tables have it, only the links do without")
-        return None
+
+def _handed_over(key: str) -> dict[str, JsonValue]:
+    """Read a pod's manifest. Raise ConfigError where it has left none: whatever needs it must not go on without."""
+    lake = Storage.from_settings(load_settings())
+    try:
+        found = lake.read(key)
+    except OSError as error:
+        raise TransientError(f"{lake.uri}/{key}: the pod's manifest cannot be read: {error}") from error
+    if found is None:
+        raise ConfigError(
+            f"{lake.uri}/{key}: the pod ended well, but left no manifest there: give its image and Airflow the same "
+            "version and the same LLAMBERT_LAKE, then clear the step"
+        )
+    manifest: dict[str, JsonValue] = json.loads(found)
+    return manifest
 
 
 def pod_arguments(settings: Kubernetes) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from tests.fakes.server import Answer, FakeServer, Request, json_answer
 
 IMAGE = "registry.example/llambert@sha256:" + "0" * 64
 DAY = "2026-11-10"
+METRICS = ("f1", "precision", "recall", "support", "share", "predicted_share", "brier", "ece")
 
 
 @pytest.fixture(autouse=True)
@@ -161,9 +162,10 @@ def test_worker_that_dies_finds_its_pod_again() -> None:
 class FakeCluster(FakeServer):
     """As much of a Kubernetes API as one pod needs: it is created, it has ended, it can be read, marked and deleted."""
 
-    def __init__(self) -> None:
+    def __init__(self, lake: Path) -> None:
         super().__init__()
-        self.exit_code, self.message = 0, ""
+        self.exit_code, self.message, self.lake = 0, "", lake
+        self.facts: dict[str, Any] | None = {}
         self.pods: dict[str, Any] = {}
         self.created: list[Any] = []
 
@@ -202,7 +204,16 @@ class FakeCluster(FakeServer):
         }
         self.pods[pod["metadata"]["name"]] = pod
         self.created.append(pod)
+        if self.facts is not None and not self.exit_code:
+            self.leave(pod["spec"]["containers"][0], self.facts)
         return pod
+
+    def leave(self, container: Any, facts: dict[str, Any]) -> None:
+        """Do what the command in the pod does at its end."""
+        (key,) = (each["value"] for each in container["env"] if each["name"] == "LLAMBERT_HAND_OVER")
+        note = self.lake / "_staging" / key
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps({"step": container["args"][0], "facts": facts}))
 
     def selected(self, selector: str) -> list[Any]:
         wanted = [part.split("=") for part in selector.split(",") if "=" in part and "!" not in part]
@@ -215,7 +226,7 @@ class FakeCluster(FakeServer):
 
 @pytest.fixture
 def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
-    with FakeCluster() as cluster:
+    with FakeCluster(tmp_path / "lake") as cluster:
         config = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -232,22 +243,30 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster
 
 def test_manifest_comes_back_from_each_pod_without_a_second_container(api: FakeCluster, cli: Any, run_dag: Any) -> None:
     cli.reply(**{"training-due": {"facts": {"due": True}}})
-    api.message = json.dumps({"step": "train", "facts": {"model_version": 3}})
+    # More than the 4 KiB of a termination message.
+    scores = {f"gold.{name}.label number {number}": 0.123456789 for name in METRICS for number in range(12)}
+    api.facts = {"model_version": 3, "metrics": scores}
+    assert len(json.dumps(api.facts)) > 4096
     run = run_dag("retrain", DAY)
     assert run.state == "success"
-    assert run.xcom("train") == {"step": "train", "facts": {"model_version": 3}}
+    assert run.xcom("train") == {"step": "train", "facts": api.facts}
     assert run.xcom("train", "_link_MlflowLink").endswith("/versions/3")
     assert [step.split()[0] for step in cli.steps] == ["training-due", "gold", "check", "promote"]
+    assert cli.calls[-1][-1] == "--candidate=3"
     annotate, train = api.created
     assert [len(pod["spec"]["containers"]) for pod in (annotate, train)] == [1, 1]
     assert annotate["spec"]["containers"][0]["args"][:5] == commands.step("annotate", films())[:5]
     assert not api.pods, "a pod that has ended was not deleted"
 
 
-def test_pod_whose_message_is_cut_short_still_succeeds(api: FakeCluster, cli: Any, run_dag: Any) -> None:
+def test_pod_that_has_left_no_manifest_fails_and_nothing_goes_on_without_it(
+    api: FakeCluster, cli: Any, run_dag: Any
+) -> None:
     cli.reply(**{"training-due": {"facts": {"due": True}}})
-    api.message = '{"step": "train", "facts": {"model_ver'
-    assert run_dag("retrain", DAY).states["train"] == "success"
+    api.facts = None
+    run = run_dag("retrain", DAY, run_conf={"strategy": "gold"})
+    assert (run.states["train"], run.states["promote"]) == ("failed", "upstream_failed")
+    assert "the pod ended well, but left no manifest there" in run.said
 
 
 @pytest.mark.parametrize(
