@@ -7,7 +7,6 @@ from types import MappingProxyType
 
 import polars as pl
 import pyarrow as pa
-from pydantic import JsonValue
 
 from llambert_etl.annotation.account import Account
 from llambert_etl.annotation.tries import is_answered, without_blame
@@ -17,6 +16,7 @@ from llambert_etl.corpus.documents import as_of, draw
 from llambert_etl.corpus.documents import sample as take_sample
 from llambert_etl.corpus.forgotten import Forgotten
 from llambert_etl.errors import ConfigError, DataError, TransientError
+from llambert_etl.facts import Annotated, Spent
 from llambert_etl.lake import Lake
 from llambert_etl.llm import Annotator, HalfAnsweredError, HalfRefusedError, Reply
 from llambert_etl.llm.parsing import PARSER_VERSION
@@ -231,19 +231,18 @@ class Backlog:
             found = failed_for_good(self._rows()).collect()
         return pl.col("text_hash").is_in(found["text_hash"].to_list())
 
-    def _spent_before(self) -> dict[str, JsonValue]:
+    def _spent_before(self) -> Spent:
         """Return what earlier tries of this run have spent: its newest commit tells for all of them."""
         with store_faults(f"annotations {self.task.name} {self.partition}"):
             asked = self.lake.scan("annotations", self.task.name, self.partition).filter(pl.col("run") == self._run)
             if asked.head(1).collect().is_empty():
-                return {}  # and not after a look at every commit of a year
+                return Spent()  # and not after a look at every commit of a year
         mine = (self.task.name, self.partition, self._run)
         for commit in self.lake.commits("annotations", self.task.name):
             manifest = commit.manifest
             if manifest is not None and (manifest.task, manifest.partition, manifest.run) == mine:
-                spent = manifest.facts.get("spent")
-                return spent if isinstance(spent, dict) else {}
-        return {}
+                return Annotated.of(manifest).spent
+        return Spent()
 
     def _manifest(
         self, facts: Mapping[str, object] = MappingProxyType({}), others: Mapping[str, int] = MappingProxyType({})
@@ -275,7 +274,7 @@ class Backlog:
                     **self._account.facts(),
                     "tokens_in": self.spending.tokens_in,
                     "tokens_out": self.spending.tokens_out,
-                    "spent": self.spending.spent(),
+                    "spent": self.spending.spent().told(),
                     **facts,
                 },
             }

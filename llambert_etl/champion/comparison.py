@@ -13,6 +13,7 @@ from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.documents import among, verified
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.metrics import Evaluation, evaluate
+from llambert_etl.facts import Changes, Comparison, Gain, Side
 from llambert_etl.lake import Lake
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.schemas import DocumentStatus
@@ -20,7 +21,7 @@ from llambert_etl.store.faults import store_faults
 
 logger = logging.getLogger(__name__)
 
-# Labels that are looked at. A worker's termination message holds 4 KiB, so what is told of them is bounded too.
+# Labels that are looked at, and changes that are shown.
 SAMPLE = 2_000
 _PAIRS = 8
 _RESAMPLES = 1_000
@@ -38,12 +39,12 @@ def compare(
     lake: Lake,
     registry: Registry,
     sample: int = SAMPLE,
-) -> dict[str, object]:
+) -> Comparison:
     """Return what gold says of both, how sure their difference is, and how many served labels the candidate changes."""
     names = task.label_names
     truth = np.asarray([names.index(label) for label in gold["label"].to_list()], dtype=np.int64)
     encoder = Encoder.load(registry.download(candidate))
-    sides: dict[str, object] = {"champion": None}
+    sides: dict[str, Side] = {}
     predicted: dict[str, Classes] = {}
     for side, version in (("candidate", candidate), ("champion", champion)):
         if version is None or version.labels != names:
@@ -54,22 +55,25 @@ def compare(
         sides[side] = _side(version, evaluate(names, truth, probabilities), registry)
     both = len(predicted) == 2
     gain = _gain(truth, predicted["candidate"], predicted["champion"], task) if both else None
-    return {**sides, "gold": len(truth), "gain": gain, "changes": _changes(task, encoder, lake, sample)}
+    changes = _changes(task, encoder, lake, sample)
+    return Comparison(
+        champion=sides.get("champion"), candidate=sides["candidate"], gold=len(truth), gain=gain, changes=changes
+    )
 
 
-def _side(version: ModelVersion, found: Evaluation, registry: Registry) -> dict[str, object]:
-    return {
-        "version": version.version,
-        "trained_upto": version.partition,
-        "strategy": registry.parameters(version).get("strategy"),
-        "accuracy": round(found.accuracy, 4),
-        "macro_f1": round(found.macro_f1, 4),
+def _side(version: ModelVersion, found: Evaluation, registry: Registry) -> Side:
+    return Side(
+        version=version.version,
+        trained_upto=version.partition,
+        strategy=registry.parameters(version).get("strategy"),
+        accuracy=round(found.accuracy, 4),
+        macro_f1=round(found.macro_f1, 4),
         **{name: round(value, 4) for name, value in asdict(found.honesty).items()},
-        "f1": {label: round(scores.f1, 4) for label, scores in found.per_class.items()},
-    }
+        f1={label: round(scores.f1, 4) for label, scores in found.per_class.items()},
+    )
 
 
-def _gain(truth: Classes, candidate: Classes, champion: Classes, task: LabellingTask) -> dict[str, object]:
+def _gain(truth: Classes, candidate: Classes, champion: Classes, task: LabellingTask) -> Gain:
     """Return each difference with its 95 % interval over gold rows, and McNemar's exact p."""
     classes = len(task.labels)
 
@@ -85,14 +89,14 @@ def _gain(truth: Classes, candidate: Classes, champion: Classes, task: Labelling
     only_champion = int(np.sum((champion == truth) & (candidate != truth)))
     differ = only_candidate + only_champion
     rows = (truth, candidate, champion)
-    return {
-        "accuracy": _difference(accuracy, rows, task.encoder.seed),
-        "macro_f1": _difference(macro_f1, rows, task.encoder.seed),
-        "p": round(float(binomtest(only_candidate, differ).pvalue), 4) if differ else 1.0,
-    }
+    return Gain(
+        accuracy=_difference(accuracy, rows, task.encoder.seed),
+        macro_f1=_difference(macro_f1, rows, task.encoder.seed),
+        p=round(float(binomtest(only_candidate, differ).pvalue), 4) if differ else 1.0,
+    )
 
 
-def _difference(measure: Measure, rows: tuple[Classes, Classes, Classes], seed: int) -> list[float]:
+def _difference(measure: Measure, rows: tuple[Classes, Classes, Classes], seed: int) -> tuple[float, float, float]:
     """Return the candidate's measure less the champion's, and the ends of its interval."""
 
     def less(true: Classes, candidate: Classes, champion: Classes) -> float:
@@ -101,10 +105,11 @@ def _difference(measure: Measure, rows: tuple[Classes, Classes, Classes], seed: 
     drawn = bootstrap(
         rows, less, paired=True, vectorized=False, n_resamples=_RESAMPLES, method="percentile", rng=seed
     ).confidence_interval
-    return [round(float(value), 4) for value in (less(*rows), drawn.low, drawn.high)]
+    value, low, high = (round(float(value), 4) for value in (less(*rows), drawn.low, drawn.high))
+    return value, low, high
 
 
-def _changes(task: LabellingTask, encoder: Encoder, lake: Lake, sample: int) -> dict[str, object]:
+def _changes(task: LabellingTask, encoder: Encoder, lake: Lake, sample: int) -> Changes:
     """Count the served labels that the candidate gives otherwise, in a seeded sample, and scale to all of them."""
     names = task.label_names
     with store_faults("labels"):
@@ -128,14 +133,14 @@ def _changes(task: LabellingTask, encoder: Encoder, lake: Lake, sample: int) -> 
     pairs = others.group_by("label", "becomes").len().sort(["len", "label", "becomes"], descending=[True, False, False])
     logger.info("%d of %d sampled labels would change, of %d", others.height, rows.height, keys.height)
     low, high = _share(others.height, rows.height, whole=rows.height == keys.height)
-    return {
-        "labels": keys.height,
-        "sample": rows.height,
-        "changed": others.height,
-        "low": round(low * keys.height),
-        "high": round(high * keys.height),
-        "pairs": [list(pair) for pair in pairs.head(_PAIRS).rows()],
-    }
+    return Changes(
+        labels=keys.height,
+        sample=rows.height,
+        changed=others.height,
+        low=round(low * keys.height),
+        high=round(high * keys.height),
+        pairs=pairs.head(_PAIRS).rows(),
+    )
 
 
 def _share(count: int, of: int, *, whole: bool) -> tuple[float, float]:

@@ -7,6 +7,7 @@ import typer
 
 from llambert_etl.cli.clients import open_step
 from llambert_etl.cli.options import EXAMPLE, Ahead, Day, Expect, Run, Task, command, done
+from llambert_etl.facts import Agreed
 from llambert_etl.reviews.rows import Stratum
 
 MAX_SIZE = 1_000
@@ -56,5 +57,5 @@ def import_answers(
 
     found, day, clients = open_step(task, partition, expect, ahead)
     manifest = import_review(found, files, day, run=run, lake=clients.lake)
-    show_review(manifest.facts)
+    show_review(Agreed.of(manifest))
     done(manifest)

@@ -13,6 +13,7 @@ from llambert_etl.cli import labels, landing, steps
 from llambert_etl.cli.clients import open_step
 from llambert_etl.cli.gold import import_gold
 from llambert_etl.cli.options import EXAMPLE, Ahead, Chosen, Day, Expect, Run, Sample, Task, command
+from llambert_etl.facts import Late, Planned
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +33,9 @@ def ingest(
     open_step(task, partition, expect, ahead)
     if files:
         landing.put(files, task, partition, ahead=ahead)
-    late = steps.ingest(task, partition, run=run, expect=expect, ahead=ahead).facts["late_partitions"]
-    for day in (*(late if isinstance(late, list) else ()), partition):
-        steps.check("documents", task, str(day), run=run, expect=expect, ahead=ahead)
+    late = Late.of(steps.ingest(task, partition, run=run, expect=expect, ahead=ahead)).late_partitions
+    for day in (*late, partition):
+        steps.check("documents", task, day, run=run, expect=expect, ahead=ahead)
 
 
 @command(app, f"run retrain --gold gold.csv {EXAMPLE}", name="retrain")
@@ -80,11 +81,11 @@ def label(
     Where the day's labels are up to date, or there is no champion, the plan says so and nothing follows.
     """
     found = open_step(task, partition, expect, ahead).task
-    planned = labels.plan(task, partition, run=run, expect=expect, ahead=ahead, model_version=model_version).facts
-    if planned["fresh"] or planned["skip"]:
-        logger.info("nothing to label: %s", planned["skip"] or "the day's labels are those of this version already")
+    planned = Planned.of(labels.plan(task, partition, run, expect, ahead, model_version))
+    if planned.fresh or planned.skip:
+        logger.info("nothing to label: %s", planned.skip or "the day's labels are those of this version already")
         return
-    for shard in range(int(str(planned["shards"]))):
+    for shard in range(planned.shards):
         labels.label(task, partition, shard, run=run, expect=expect, ahead=ahead)
     steps.check("labels", task, partition, run=run, expect=expect, ahead=ahead)
     labels.publish(task, partition, run=run, expect=expect, ahead=ahead)

@@ -16,10 +16,10 @@ from pydantic import JsonValue
 
 from llambert_etl.config import fingerprint
 from llambert_etl.errors import ConfigError, TransientError
+from llambert_etl.facts import Linked
 from llambert_etl.orchestration.commands import EXECUTABLE, partition_of, rendered
 from llambert_etl.orchestration.links import LINKS
 from llambert_etl.orchestration.retry import raise_for
-from llambert_etl.orchestration.steps import facts_of
 from llambert_etl.settings import Kubernetes, load_settings
 from llambert_etl.store.storage import Storage
 
@@ -47,7 +47,7 @@ class PodStep(KubernetesPodOperator):
         self.report = report
         self.mlflow_uri = mlflow_uri
         self.partition = ""
-        self.facts: dict[str, JsonValue] = {}
+        self.made = Linked()
 
     def execute(self, context: Context) -> None:
         self.arguments = rendered(self.arguments)
@@ -63,7 +63,7 @@ class PodStep(KubernetesPodOperator):
                 raise_for(exit_code, self._message() or str(error))
             raise
         manifest = _handed_over(f"_staging/{note}")
-        self.facts = facts_of(manifest)
+        self.made = Linked.of(manifest)
         # Asking the operator to push would add the sidecar, so the manifest is pushed by hand.
         context["ti"].xcom_push(key="return_value", value=manifest)
 

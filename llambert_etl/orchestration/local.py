@@ -15,6 +15,7 @@ from airflow.sdk import BaseOperator, Context
 from pydantic import JsonValue
 
 from llambert_etl.errors import ConfigError
+from llambert_etl.facts import Linked
 from llambert_etl.orchestration.commands import EXECUTABLE, partition_of, rendered
 from llambert_etl.orchestration.links import LINKS
 from llambert_etl.orchestration.process import StepProcess
@@ -54,7 +55,7 @@ class LocalStep(BaseOperator):
         self.report = report
         self.mlflow_uri = mlflow_uri
         self.partition = ""
-        self.facts: dict[str, JsonValue] = {}
+        self.made = Linked()
         self._process: StepProcess | None = None
 
     def execute(self, context: Context) -> dict[str, JsonValue]:
@@ -74,7 +75,9 @@ class LocalStep(BaseOperator):
         process.remove()
         if exit_code != 0:
             raise_for(137 if exit_code is None else exit_code, reason or "no output")
-        return self._account(manifest)
+        told: dict[str, JsonValue] = json.loads(manifest)
+        self.made = Linked.of(told)
+        return told
 
     def on_kill(self) -> None:
         if self._process:
@@ -105,12 +108,6 @@ class LocalStep(BaseOperator):
                 return
             if not lines:
                 time.sleep(_POLL_SECONDS)
-
-    def _account(self, line: str) -> dict[str, JsonValue]:
-        manifest: dict[str, JsonValue] = json.loads(line)
-        facts = manifest.get("facts")
-        self.facts = facts if isinstance(facts, dict) else {}
-        return manifest
 
 
 def _executable() -> str:

@@ -19,6 +19,7 @@ from llambert_etl.corpus.forgotten import Forgotten, refuse_forgotten
 from llambert_etl.corpus.gold import refuse_other_source, split_of
 from llambert_etl.corpus.rare import tell_gold
 from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.facts import Replayed
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -105,8 +106,8 @@ def _imported(task: LabellingTask, lake: Lake, partition: Partition, key: str) -
         if day > partition or (last := lake.last_commit("gold", task.name, day)) is None or last.manifest is None:
             continue
         if lake.holds("gold", task.name, day, key):
-            facts = {**last.manifest.facts, "replayed": True}
-            return last.manifest.model_copy(update={"facts": facts, "versions_written": {"gold": last.version}})
+            there = last.manifest.telling(Replayed(replayed=True))
+            return there.model_copy(update={"versions_written": {"gold": last.version}})
         if last.manifest.step == _STEP:
             break
     return None

@@ -10,6 +10,7 @@ from llambert_etl.config import LabellingTask, Source, fingerprint
 from llambert_etl.config.connections import TableSource
 from llambert_etl.corpus.forgotten import Forgotten, refuse_forgotten
 from llambert_etl.errors import DataError
+from llambert_etl.facts import Ingested, Late, Replayed
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -40,7 +41,7 @@ def ingest(
     """
     started = datetime.datetime.now(datetime.UTC)
     manifest = ingest_partition(task, partition, run=run, lake=lake, settings=settings)
-    refused: dict[str, str] = {}
+    refused: dict[Partition, str] = {}
     for day in late_partitions(task, lake=lake, settings=settings, before=partition, missed=missed):
         try:
             ingest_partition(task, day, run=run, lake=lake, settings=settings, late_for=partition)
@@ -49,7 +50,7 @@ def ingest(
             logger.warning("%s %s: late files refused: %s", task.name, day, error)
             refused[day] = str(error)
     replaced = _replaced(task, partition, run, lake)
-    return manifest.finished(started, facts={**manifest.facts, "late_partitions": replaced, "late_refused": refused})
+    return manifest.telling(Late(late_partitions=replaced, late_refused=refused)).finished(started)
 
 
 def ingest_partition(
@@ -93,8 +94,9 @@ def ingest_partition(
         rows=tally.rows,
         reasons=dict(sorted(tally.reasons.items())),
         config_hash=task.config_hash,
-        facts={"source": str(drop.location), "late_for": late_for, "landing": empty, **tally.facts(before)},
-    ).finished(started)
+    )
+    found = {"source": str(drop.location), "late_for": late_for, "landing": empty}
+    manifest = manifest.telling(tally.facts(before).model_copy(update=found)).finished(started)
     refuse_forgotten("documents", task.name, partition, staged, lake)
     commit = lake.replace_partition(
         "documents", task.name, partition, staged, commit_key=key or tally.key, manifest=manifest
@@ -136,20 +138,20 @@ def _ingested(task: LabellingTask, lake: Lake, before: Partition) -> set[Partiti
     return {day for day in _past_days(before) if lake.commit_key("documents", task.name, day) is not None}
 
 
-def _replaced(task: LabellingTask, partition: Partition, run: str, lake: Lake) -> list[str]:
+def _replaced(task: LabellingTask, partition: Partition, run: str, lake: Lake) -> list[Partition]:
     """Return the past days that this run of the partition was the last to replace.
 
     The log says so, not this try: one that was cut off has committed days which are checked and labelled all the same.
     """
-    left, replaced = _ingested(task, lake, partition), []
+    left, replaced = _ingested(task, lake, partition), list[Partition]()
     for commit in lake.commits("documents", task.name):
         if not left:
             break
         made = commit.manifest
         if made is not None and made.partition in left:
             left.remove(made.partition)
-            if (made.run, made.facts.get("late_for")) == (run, partition):
-                replaced.append(str(made.partition))
+            if (made.run, Ingested.of(made).late_for) == (run, partition):
+                replaced.append(made.partition)
     return sorted(replaced)
 
 
@@ -178,7 +180,7 @@ def _refuse_erasure(where: str, tally: Tally, before: Manifest | None) -> None:
     """Raise DataError where nothing is left of what a day has had."""
     if before is None or tally.files or tally.rows["read"]:
         return
-    files, rows = before.facts.get("files"), before.rows["read"]
+    files, rows = Ingested.of(before).files, before.rows["read"]
     if files or rows:
         held = f"{files} files" if files else f"{rows} rows"
         raise DataError(
@@ -226,5 +228,4 @@ def drop_key(task: LabellingTask, drop: Drop) -> str:
 
 
 def _replayed(manifest: Manifest, version: int) -> Manifest:
-    facts = {**manifest.facts, "replayed": True}
-    return manifest.model_copy(update={"facts": facts, "versions_written": {"documents": version}})
+    return manifest.telling(Replayed(replayed=True)).model_copy(update={"versions_written": {"documents": version}})

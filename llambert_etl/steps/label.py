@@ -12,6 +12,7 @@ import pyarrow as pa
 from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.documents import in_shard, verified
 from llambert_etl.errors import ConfigError
+from llambert_etl.facts import Labelled
 from llambert_etl.labelling.plan import Plan, ShardNote, find_shard, read_plan, write_shard
 from llambert_etl.labelling.turns import PATIENCE_SECONDS, turn
 from llambert_etl.lake import Lake
@@ -78,9 +79,9 @@ def _stage(work: "_Shard") -> ShardNote:
         config_hash=work.task.config_hash,
         rows={"read": work.read, "inferred": work.inferred, "reused": work.read - work.inferred},
         versions_read={"documents": plan.documents_version},
-        facts={"shard": work.number, "model_version": plan.model.version},
     )
-    return ShardNote(staged=staged, manifest=manifest.finished(started))
+    told = Labelled(shard=work.number, model_version=plan.model.version)
+    return ShardNote(staged=staged, manifest=manifest.finished(started, facts=told))
 
 
 class _Shard:

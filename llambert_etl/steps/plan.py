@@ -11,6 +11,7 @@ from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.documents import ingested
 from llambert_etl.corpus.forgotten import Forgotten
 from llambert_etl.errors import TransientError
+from llambert_etl.facts import Planned, Published
 from llambert_etl.labelling.models import keep
 from llambert_etl.labelling.plan import Plan, find_plan, write_plan
 from llambert_etl.lake import Lake
@@ -64,11 +65,11 @@ def plan(
     )
     moved = found_by_hand(lake, task.name, partition, run)
     others = [day for day in lake.partitions("documents", task.name) if day != partition] if moved else []
-    facts: dict[str, object] = {"shards": 0, "fresh": False, "bring_back": others}
+    none = Planned(shards=0, fresh=False, bring_back=others)
     if made is None:
-        return manifest.finished(started, facts=facts | {"skip": NO_CHAMPION})
+        return manifest.finished(started, facts=none.model_copy(update={"skip": NO_CHAMPION}))
     if made.documents == 0 and made.labels_key is None:
-        return manifest.finished(started, facts=facts | {"skip": NO_DOCUMENTS})
+        return manifest.finished(started, facts=none.model_copy(update={"skip": NO_DOCUMENTS}))
     if made.doubt:
         logger.warning("labelling with %s all the same: %s", made.model, made.doubt)
     fresh = lake.holds("labels", task.name, partition, made.commit_key)
@@ -76,14 +77,15 @@ def plan(
         keep(lake, made.model, registry.download)
         if made is not earlier:  # an unfinished plan keeps its age: what it names is as old as that
             write_plan(lake, made)
-    facts |= {
-        "shards": 0 if fresh else made.shards,
-        "model_name": made.model.name,
-        "model_version": made.model.version,
-        "doubt": made.doubt,
-        "fresh": fresh,
-        "skip": None,
-    }
+    facts = Planned(
+        shards=0 if fresh else made.shards,
+        fresh=fresh,
+        bring_back=others,
+        model_name=made.model.name,
+        model_version=made.model.version,
+        doubt=made.doubt,
+        skip=None,
+    )
     return manifest.finished(started, facts=facts, versions_read={"documents": made.documents_version})
 
 
@@ -171,7 +173,7 @@ def _last_used(task: LabellingTask, lake: Lake, outage: TransientError) -> _Pin:
     if last is None or last.manifest is None:
         raise outage
     logger.warning("registry down: using the model version of the last label commit")
-    version = ModelVersion.model_validate(last.manifest.facts["model"])
+    published = Published.of(last.manifest)
+    version = ModelVersion.model_validate(published.model)
     ensure_labels(task, version)
-    move = last.manifest.facts.get("move")
-    return _Pin(version, move if isinstance(move, int) else None, None)
+    return _Pin(version, published.move, None)

@@ -13,6 +13,7 @@ from llambert_etl.champion.moves import Champion, MovedBy, ensure_labels, found_
 from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.gold import gold_as_of, gold_hash
 from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.facts import Comparison, Decided, Decision
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -20,7 +21,7 @@ from llambert_etl.registry import ModelVersion, Registry
 
 logger = logging.getLogger(__name__)
 
-_DECISIONS: dict[MovedBy, str] = {"promote": "promoted", "rollback": "rolled back"}
+_DECISIONS: dict[MovedBy, Decision] = {"promote": "promoted", "rollback": "rolled back"}
 
 
 def promote(
@@ -49,16 +50,15 @@ def promote(
     started = datetime.datetime.now(datetime.UTC)
     desk = _Desk(task, partition, run, lake, registry, candidate, approved, dry_run)
     if to is not None:
-        facts = desk.rollback(to, today or partition)
+        decided = desk.rollback(to, today or partition)
     elif keep is not None:
-        facts = desk.keep(keep)
+        decided = desk.keep(keep)
     else:
-        facts = desk.decide()
-    moved = facts["decision"] in _DECISIONS.values() or found_by_hand(lake, task.name, partition, run)
-    facts["bring_back"] = lake.partitions("documents", task.name) if moved and not dry_run else []
-    facts["dry_run"] = dry_run
+        decided = desk.decide()
+    moved = decided.decision in _DECISIONS.values() or found_by_hand(lake, task.name, partition, run)
+    days = lake.partitions("documents", task.name) if moved and not dry_run else []
     manifest = Manifest(step="promote", task=task.name, partition=partition, run=run, config_hash=task.config_hash)
-    return manifest.finished(started, facts=facts)
+    return manifest.finished(started, facts=decided.model_copy(update={"bring_back": days, "dry_run": dry_run}))
 
 
 class _Desk:
@@ -79,30 +79,29 @@ class _Desk:
         self.lake, self.registry, self._number = lake, registry, number
         self.champion = Champion(task.name, partition, run, lake, registry, dry_run=dry_run)
 
-    def rollback(self, to: int, today: Partition) -> dict[str, object]:
+    def rollback(self, to: int, today: Partition) -> Decided:
         target = self.registry.version(self.task.name, to)
         self._check(target)
         self.registry.download(target)  # a version whose files are damaged must not become champion
         metrics = {"champion": _recorded(self.champion.before(target)), "candidate": _recorded(target)}
-        facts: dict[str, object] = {"candidate": to, "metrics": metrics}
         if not self.dry_run and (self.registry.decided_upto(self.task.name) or "") > max(today, self.partition):
             self.registry.set_decided_upto(self.task.name, self.partition)
         if self.champion.stands(to) and self.champion.as_of(target) <= max(today, self.partition):
-            return facts | self._repeated(to)
+            return self._repeated(target, metrics)
         decision = self.registry.decision(target)
         refused = f", which a gate has {decision}" if decision.startswith("refused") else ""
-        return facts | self._moved(target, "rollback", f"asked for version {to}{refused}", metrics)
+        return self._moved(target, "rollback", f"asked for version {to}{refused}", metrics)
 
-    def keep(self, reason: str) -> dict[str, object]:
+    def keep(self, reason: str) -> Decided:
         """Let the champion stay because somebody said so: a decision like that of the gate."""
         candidate = self._candidate()
         if candidate is not None and not self.champion.stands(candidate.version):
             self._note(candidate, f"kept: {reason}")
-        facts = self._kept(candidate, reason)
+        decided = self._kept(candidate, reason)
         self._remember()
-        return facts | {"candidate": None if candidate is None else candidate.version}
+        return decided
 
-    def decide(self) -> dict[str, object]:
+    def decide(self) -> Decided:
         candidate = self._candidate()
         if candidate is None:
             raise ConfigError(
@@ -113,25 +112,23 @@ class _Desk:
         before = self.champion.before(candidate)
         own, other = self._scores(candidate, before)
         metrics = {"champion": None if other is None else asdict(other), "candidate": asdict(own)}
-        facts: dict[str, object] = {"candidate": candidate.version, "metrics": metrics}
         if self.champion.stands(candidate.version):
-            return facts | self._repeated(candidate.version)
+            return self._repeated(candidate, metrics)
         refusal, keep, reason = self._verdict(candidate, before, own, other)
         if refusal:
             self._note(candidate, f"refused: {reason}")
             self._kept(candidate, reason)
             # Not remembered as a decision: a retrain that failed must not count as one.
             raise DataError(f"{candidate.name} version {candidate.version}: {reason}; the champion stays")
-        if self.dry_run:
-            facts["comparison"] = self._compared(candidate, before)
+        compared = {"comparison": self._compared(candidate, before)} if self.dry_run else {}
         if keep:
             self._note(candidate, f"kept: {reason}")
-            facts |= self._kept(candidate, reason)
+            decided = self._kept(candidate, reason).model_copy(update={"metrics": metrics})
         else:
-            facts |= self._moved(candidate, "promote", reason, metrics)
+            decided = self._moved(candidate, "promote", reason, metrics)
             self._note(candidate, f"promoted: {reason}")
         self._remember()
-        return facts
+        return decided.model_copy(update=compared)
 
     def _candidate(self) -> ModelVersion | None:
         if self._number is not None:
@@ -139,29 +136,29 @@ class _Desk:
         versions = self.registry.versions(self.task.name)
         return next((version for version in versions if version.partition == self.partition), None)
 
-    def _moved(
-        self, target: ModelVersion, by: MovedBy, reason: str, metrics: Mapping[str, object]
-    ) -> dict[str, object]:
+    def _moved(self, target: ModelVersion, by: MovedBy, reason: str, metrics: Mapping[str, object]) -> Decided:
         approval = {} if self.approved is None else {"approved": self.approved}
         if self.champion.standing.doubt:
             reason = f"{reason}; before it {self.champion.standing.doubt}"
         self.champion.move(target, by, reason, {"metrics": metrics, **approval})
         champion = self.champion.number if self.dry_run else target.version
-        return {"decision": _DECISIONS[by], "reason": reason, "champion": champion}
+        return _decided(_DECISIONS[by], reason, champion, target, metrics)
 
-    def _kept(self, candidate: ModelVersion | None, reason: str) -> dict[str, object]:
+    def _kept(self, candidate: ModelVersion | None, reason: str) -> Decided:
         self.champion.leave(candidate)
         logger.info("kept: %s", reason)
-        return {"decision": "kept", "reason": reason, "champion": self.champion.number}
+        number = None if candidate is None else candidate.version
+        return Decided(decision="kept", reason=reason, champion=self.champion.number, candidate=number)
 
-    def _repeated(self, version: int) -> dict[str, object]:
+    def _repeated(self, target: ModelVersion, metrics: Mapping[str, object]) -> Decided:
         """Answer as the run did before, where this one has moved the alias already."""
         last = self.champion.last
         if last is None or last.by == "by hand" or not self.champion.made_by_this_run():
-            return {"decision": "kept", "reason": f"version {version} is the champion already", "champion": version}
+            reason = f"version {target.version} is the champion already"
+            return _decided("kept", reason, target.version, target, metrics)
         if last.by == "promote":
             self._remember()
-        return {"decision": _DECISIONS[last.by], "reason": last.reason, "champion": version}
+        return _decided(_DECISIONS[last.by], last.reason, target.version, target, metrics)
 
     def _verdict(
         self, candidate: ModelVersion, before: ModelVersion | None, own: Score, other: Score | None
@@ -196,7 +193,7 @@ class _Desk:
         champion = self._score(before, gold) if before is not None and comparable else None
         return self._score(candidate, gold), champion
 
-    def _compared(self, candidate: ModelVersion, before: ModelVersion | None) -> dict[str, object]:
+    def _compared(self, candidate: ModelVersion, before: ModelVersion | None) -> Comparison:
         from llambert_etl.champion.comparison import compare
 
         return compare(self.task, self._gold(), candidate, before, lake=self.lake, registry=self.registry)
@@ -231,6 +228,12 @@ class _Desk:
         """Note that a retrain has come to a decision; a backfill of an earlier day does not move that back."""
         if not self.dry_run and (self.registry.decided_upto(self.task.name) or "") < self.partition:
             self.registry.set_decided_upto(self.task.name, self.partition)
+
+
+def _decided(
+    decision: Decision, reason: str, champion: int | None, target: ModelVersion, metrics: Mapping[str, object]
+) -> Decided:
+    return Decided(decision=decision, reason=reason, champion=champion, candidate=target.version, metrics=metrics)
 
 
 def _recorded(version: ModelVersion | None) -> dict[str, object] | None:

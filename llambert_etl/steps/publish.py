@@ -5,6 +5,7 @@ import datetime
 from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.forgotten import forgotten_since
 from llambert_etl.errors import DataError
+from llambert_etl.facts import Published, Skipped
 from llambert_etl.labelling.plan import Plan, merge, read_plan, read_shards, was_checked
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
@@ -35,13 +36,13 @@ def publish(task: LabellingTask, partition: Partition, *, run: str, lake: Lake) 
         config_hash=task.config_hash,
         rows={name: sum(note.manifest.rows[name] for note in notes) for name in ("read", "inferred", "reused")},
         versions_read={"documents": plan.documents_version},
-        facts={
-            # With the registry down, the next run goes on with this very version and these hashes.
-            "model": plan.model.model_dump(mode="json"),
-            "model_version": plan.model.version,
-            "move": plan.move,
-            "shards": plan.shards,
-        },
+    ).telling(
+        Published(
+            model=plan.model.model_dump(mode="json"),
+            model_version=plan.model.version,
+            move=plan.move,
+            shards=plan.shards,
+        )
     )
     if staged.rows != manifest.rows["read"]:
         raise DataError(
@@ -51,7 +52,7 @@ def publish(task: LabellingTask, partition: Partition, *, run: str, lake: Lake) 
     if present != plan.labels_key and not lake.holds("labels", task.name, partition, plan.commit_key):
         if (newer := _newer(lake, plan)) is not None:
             skip = f"run {newer.run!r} has meanwhile published the labels of newer documents or a newer champion"
-            return manifest.finished(started, rows={}, facts=manifest.facts | {"skip": skip})
+            return manifest.finished(started, rows={}, facts=manifest.facts | Skipped(skip=skip).told())
     if count := forgotten_since("labels", task.name, partition, staged, lake):
         raise DataError(
             f"labels {task.name} {partition}: {count} documents of this run were forgotten since it was planned; "

@@ -7,6 +7,7 @@ from itertools import islice
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError
+from llambert_etl.facts import Relabelled
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -34,7 +35,7 @@ def relabel(task: LabellingTask, first: Partition, *, run: str, upto: Partition,
         partition=first,
         run=run,
         config_hash=task.config_hash,
-    ).finished(started, facts={"upto": upto, "bring_back": live, "without_documents": empty})
+    ).finished(started, facts=Relabelled(upto=upto, bring_back=live, without_documents=empty))
 
 
 def _days(first: Partition, upto: Partition) -> Iterator[str]:

@@ -153,15 +153,13 @@ class _Gold:
         reviewed = reviewed_as_of(self._lake, self._task.name, self._partition)
         here = [each for each in reviewed.values() if each.verdict and self._answered_here(each)]
         rows = list({row["id"]: row for row in self._rows(here)}.values())
-        facts = {
-            **manifest.facts,
-            "exports": sorted(rounds),
-            **report([each for each in reviewed.values() if each.partition in rounds]),
-            "gold": dict(Counter(f"{row.pop('change')} {row['split']}" for row in rows)),
-        }
+        gold = dict(Counter(f"{row.pop('change')} {row['split']}" for row in rows))
+        facts = report([each for each in reviewed.values() if each.partition in rounds])
+        facts = facts.model_copy(update={"exports": sorted(rounds), "gold": gold})
         page = render("review.html", task=self._task, partition=self._partition, run=self._run, facts=facts)
         name = report_name("review", self._run)
-        facts["report"] = self._lake.write_report(self._task.name, self._partition, name, page)
+        where = self._lake.write_report(self._task.name, self._partition, name, page)
+        manifest = manifest.telling(facts.model_copy(update={"report": where}))
         key = fingerprint([_STEP, [[str(value) for value in row.values()] for row in rows]])
         held = self._lake.holds("gold", self._task.name, self._partition, key)
         if not held and (rows or before is not None):
@@ -176,11 +174,11 @@ class _Gold:
                 self._partition,
                 StagedFiles(files=staged.files, replaces=before),
                 commit_key=key,
-                manifest=manifest.model_copy(update={"rows": counts, "facts": facts}),
+                manifest=manifest.model_copy(update={"rows": counts}),
             )
             written = {**written, "gold": commit.version}
             logger.info("gold %s %s: %s rows agreed on", self._task.name, self._partition, len(rows))
-        return manifest.model_copy(update={"facts": facts, "versions_written": written})
+        return manifest.model_copy(update={"versions_written": written})
 
     def _answered_here(self, each: Reviewed) -> bool:
         return any(answer.partition == self._partition for answer in each.answers)

@@ -21,6 +21,7 @@ from llambert_etl.corpus.gold import gold_as_of, gold_hash
 from llambert_etl.corpus.rare import WEIGHTS_HELP, count_of_each, never_given, tell_never_given, tell_rarest
 from llambert_etl.encoder.kept import checkpoints_of
 from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.facts import Trained, Training
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -95,19 +96,19 @@ def train(
     usable, leaked = sum(stage.height for stage in stages), sum(data.leaked[source] for source in _SOURCES[chosen])
     run_key = _run_key(task, partition, chosen, stages, data.gold_test)
     helps = "and counts as much as the others" if task.encoder.class_weights else WEIGHTS_HELP
-    facts: dict[str, object] = {
-        "strategy": chosen,
-        "sample": size if "llm" in _SOURCES[chosen] else 0,
-        "run_key": run_key,
-        "leaked_rows_removed": leaked,
-        "llm_on_gold": data.llm_on_gold,
-        "stages": [stage.height for stage in stages],
-        "rarest_label": [
+    training = Training(
+        strategy=chosen,
+        sample=size if "llm" in _SOURCES[chosen] else 0,
+        run_key=run_key,
+        leaked_rows_removed=leaked,
+        llm_on_gold=data.llm_on_gold,
+        stages=[stage.height for stage in stages],
+        rarest_label=[
             tell_rarest(f"stage {number}", count_of_each(task, stage["label"]), helps)
             for number, stage in enumerate(stages, 1)
         ],
-        "gold_test": data.gold_test.height,
-    }
+        gold_test=data.gold_test.height,
+    )
     manifest = Manifest(
         step="train",
         task=task.name,
@@ -116,18 +117,22 @@ def train(
         config_hash=task.config_hash,
         rows={"read": usable + leaked, "usable": usable, "leaked": leaked},
         versions_read=data.versions,
-    )
+    ).telling(training)
     version = registry.find(task.name, run_key)
     if version is None:
         keep_in = checkpoints_of(lake, task.name, run_key)
         folder = _candidate(task, stages, data, settings, run_key, keep_in)
         used = highest_version(lake, task.name)
-        version = _register(task, partition, registry, folder, data.gold_test, run_key, manifest, facts, used)
+        version = _register(task, partition, registry, folder, data.gold_test, manifest, training, used)
         keep_in.delete()
-    facts |= {"model_version": version.version, "model_name": version.name, "metrics": dict(version.metrics)}
-    facts["labels_never_given"] = tell_never_given(task, version.metrics, data.gold_test)
-    facts["mlflow_run"] = registry.run_page(version)
-    return manifest.finished(started, facts=facts)
+    trained = Trained(
+        model_version=version.version,
+        model_name=version.name,
+        metrics=version.metrics,
+        labels_never_given=tell_never_given(task, version.metrics, data.gold_test),
+        mlflow_run=registry.run_page(version),
+    )
+    return manifest.telling(trained).finished(started)
 
 
 def _read(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: str, size: int) -> _Data:
@@ -235,9 +240,8 @@ def _register(
     registry: Registry,
     folder: Path,
     test: pl.DataFrame,
-    run_key: str,
     manifest: Manifest,
-    facts: dict[str, object],
+    training: Training,
     used: int,
 ) -> ModelVersion:
     from llambert_etl.encoder.card import RECIPE
@@ -257,13 +261,13 @@ def _register(
         return registry.register(
             task.name,
             partition,
-            run_key=run_key,
+            run_key=training.run_key,
             folder=folder,
             labels=task.label_names,
             params={
                 **json.loads((folder / RECIPE).read_text(encoding="utf-8")),
-                "strategy": str(facts["strategy"]),
-                "sample": str(facts["sample"]),
+                "strategy": training.strategy,
+                "sample": str(training.sample),
                 **manifest.versions_read,
             },
             metrics=metrics,
@@ -273,7 +277,7 @@ def _register(
                 "confusion.png": confusion_plot(evaluation, plots / "confusion.png"),
                 "reliability.png": reliability_plot(probabilities, true, evaluation.honesty, plots / "reliability.png"),
             },
-            manifest=manifest.model_copy(update={"facts": facts}).model_dump_json(indent=2),
+            manifest=manifest.model_dump_json(indent=2),
             used=used,
             never_given=never_given(evaluation.predicted_shares, count_of_each(task, test["label"])),
         )

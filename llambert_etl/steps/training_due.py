@@ -5,6 +5,7 @@ import datetime
 import polars as pl
 
 from llambert_etl.config import LabellingTask
+from llambert_etl.facts import Due
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -32,8 +33,7 @@ def training_due(
         partition=partition,
         run=run,
         config_hash=task.config_hash,
-        facts={"due": due, "reason": reason, "new_documents": fresh, "trained_upto": trained},
-    ).finished(started)
+    ).finished(started, facts=Due(due=due, reason=reason, new_documents=fresh, trained_upto=trained))
 
 
 def _decide(

@@ -13,6 +13,7 @@ from llambert_etl.cli import screens
 from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.documents import hash_text
 from llambert_etl.errors import DataError
+from llambert_etl.facts import Agreed
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -146,13 +147,13 @@ def test_no_screen_hands_an_order_to_the_terminal(
     state = status(task.model_copy(update={"description": ORDERS}), lake=labelled, registry=shelf, today=NEXT)  # type: ignore[arg-type]
     state.recent[0] = state.recent[0].model_copy(update={"run": ORDERS})
     counts = {ORDERS: 1}
-    review = {
-        **{name: counts for name in ("asked", "outcomes", "gold", "sides")},
-        "accuracy": {},
-        "agreement": {},
-        "verdicts": {ORDERS: {ORDERS: counts}},
-        "report": ORDERS,
-    }
+    review = Agreed(
+        **dict.fromkeys(("asked", "outcomes", "gold", "sides"), counts),
+        accuracy={},
+        agreement={},
+        verdicts={ORDERS: {ORDERS: counts}},
+        report=ORDERS,
+    )
     manifest = Manifest(step="plan", task=task.name, partition=DAY, run=ORDERS, facts={"skip": ORDERS})
     for screen, what in (
         (screens.show_origin, (task, hostile)),
