@@ -14,10 +14,9 @@ from llambert_etl.corpus.documents import among, verified
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.metrics import Evaluation, evaluate
 from llambert_etl.facts import Changes, Comparison, Gain, Side
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, collect
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.schemas import DocumentStatus
-from llambert_etl.store.faults import store_faults
 
 logger = logging.getLogger(__name__)
 
@@ -112,24 +111,17 @@ def _difference(measure: Measure, rows: tuple[Classes, Classes, Classes], seed: 
 def _changes(task: LabellingTask, encoder: Encoder, lake: Lake, sample: int) -> Changes:
     """Count the served labels that the candidate gives otherwise, in a seeded sample, and scale to all of them."""
     names = task.label_names
-    with store_faults("labels"):
-        served = lake.scan("labels", task.name).select("partition", "id", "text_hash", "label")
-        keys = served.select("partition", "id").sort("partition", "id").collect()
-        chosen = keys.sample(min(sample, keys.height), seed=task.encoder.seed)
-        accepted = lake.scan("documents", task.name).filter(pl.col("status") == DocumentStatus.ACCEPTED)
-        texts = accepted.select("partition", "id", "text_hash", "text")
-        rows = (
-            chosen.lazy()
-            .join(among(served, chosen["id"]), on=["partition", "id"])
-            .join(among(texts, chosen["id"]), on=["partition", "id", "text_hash"])
-            .sort("partition", "id")
-            .collect()
-        )
-        verified(rows, "documents")
-    found = [names[best] for best in encoder.predict(rows["text"].to_list()).argmax(axis=1)] if rows.height else []
-    others = rows.select("label", becomes=pl.Series(found, dtype=pl.String)).filter(
-        pl.col("label") != pl.col("becomes")
-    )
+    tables = lake.snapshot("labels", "documents")
+    served = tables.scan("labels", task.name).select("partition", "id", "text_hash", "label")
+    keys = collect(served.select("partition", "id").sort("partition", "id"))
+    chosen = keys.sample(min(sample, keys.height), seed=task.encoder.seed)
+    accepted = tables.scan("documents", task.name).filter(pl.col("status") == DocumentStatus.ACCEPTED)
+    texts = accepted.select("partition", "id", "text_hash", "text")
+    found = chosen.lazy().join(among(served, chosen["id"]), on=["partition", "id"])
+    found = found.join(among(texts, chosen["id"]), on=["partition", "id", "text_hash"]).sort("partition", "id")
+    rows = verified(collect(found), "documents")
+    said = [names[best] for best in encoder.predict(rows["text"].to_list()).argmax(axis=1)] if rows.height else []
+    others = rows.select("label", becomes=pl.Series(said, dtype=pl.String)).filter(pl.col("label") != pl.col("becomes"))
     pairs = others.group_by("label", "becomes").len().sort(["len", "label", "becomes"], descending=[True, False, False])
     logger.info("%d of %d sampled labels would change, of %d", others.height, rows.height, keys.height)
     low, high = _share(others.height, rows.height, whole=rows.height == keys.height)

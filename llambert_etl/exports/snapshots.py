@@ -16,7 +16,6 @@ from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
 from llambert_etl.store.atomic import edit_file
-from llambert_etl.store.faults import store_faults
 from llambert_etl.store.folders import Folder, old_folders
 from llambert_etl.store.space import room_in
 
@@ -64,9 +63,7 @@ class Latest(BaseModel):
 
 
 def read_latest(lake: Lake, task: str) -> Latest:
-    with store_faults(f"{lake.uri}/{_key(task)}"):
-        found = lake.storage.read(_key(task))
-    return _parse(task, found)
+    return _parse(task, lake.storage.read(_key(task)))
 
 
 def write_snapshot(lake: Lake, published: Published, batches: Iterable[pa.RecordBatch], settings: Settings) -> Outcome:
@@ -94,9 +91,7 @@ def write_snapshot(lake: Lake, published: Published, batches: Iterable[pa.Record
 
 def drop_old_snapshots(lake: Lake, before: datetime.datetime) -> int:
     """Delete folders that `latest.json` has not named since a moment; return how many."""
-    with store_faults(f"{lake.uri}/{_ROOT}"):
-        found = lake.storage.list(_ROOT)
-    dropped = 0
+    found, dropped = lake.storage.list(_ROOT), 0
     for task in {info.path.rpartition(f"/{_ROOT}/")[2].partition("/")[0] for info in found}:
         # Read first: what is named no more from then on was touched then, and so is too young to be listed as old.
         named = {file.folder for file in read_latest(lake, task).files}

@@ -11,7 +11,6 @@ from llambert_etl.errors import ConfigError
 from llambert_etl.hub.client import Check, Commit, Hub, HubFile
 from llambert_etl.settings import Settings
 from llambert_etl.store.copies import cached, mismatch
-from llambert_etl.store.faults import store_faults
 from llambert_etl.store.folders import Folder
 from llambert_etl.store.storage import Storage
 
@@ -54,10 +53,8 @@ def pull(model: str, revision: str, *, storage: Storage, settings: Settings) -> 
 
 def mirrored(storage: Storage) -> list[Mirrored]:
     """Return the models whose mirror in the lake is whole."""
-    with store_faults(f"{storage.uri}/{_ROOT}"):
-        places = sorted({info.path.rpartition("/")[0] for info in storage.list(_ROOT)})
     found = []
-    for place in places:
+    for place in sorted({info.path.rpartition("/")[0] for info in storage.list(_ROOT)}):
         _, organisation, name, revision = place.rsplit("/", 3)
         folder = _folder(storage, f"{organisation}/{name}", revision)
         if (hashes := folder.hashes()) is not None:

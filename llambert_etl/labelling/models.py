@@ -8,10 +8,9 @@ from pathlib import Path
 import polars as pl
 
 from llambert_etl.errors import DataError
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, collect
 from llambert_etl.registry import ModelVersion, task_name
 from llambert_etl.store.copies import cached
-from llambert_etl.store.faults import store_faults
 from llambert_etl.store.folders import Folder, old_folders
 
 logger = logging.getLogger(__name__)
@@ -58,8 +57,7 @@ def _named(lake: Lake, model: str, version: str) -> bool:
     """Tell whether a row of `labels` names this version, or whether it is none of ours."""
     if not version.isdigit():
         return True
-    with store_faults("labels"):
-        rows = lake.scan("labels", task_name(model)).filter(
-            (pl.col("model_name") == model) & (pl.col("model_version") == int(version))
-        )
-        return rows.head(1).collect().height > 0
+    rows = lake.scan("labels", task_name(model)).filter(
+        (pl.col("model_name") == model) & (pl.col("model_version") == int(version))
+    )
+    return collect(rows.head(1)).height > 0

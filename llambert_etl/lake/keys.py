@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import polars as pl
 import pyarrow as pa
 
+from llambert_etl.lake.reading import collect
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import Table
 
@@ -36,7 +37,7 @@ def _numbered(rows: pa.Table, columns: Sequence[str]) -> pl.DataFrame:
 
 def _missing(wanted: pl.DataFrame, held: pl.LazyFrame, key: list[str], *, each: bool = False) -> pl.DataFrame:
     one = wanted if each else wanted.unique(key, keep="first")
-    return one.join(held.select(key).collect(), on=key, how="anti", nulls_equal=True)
+    return one.join(collect(held.select(key)), on=key, how="anti", nulls_equal=True)
 
 
 def _take(rows: pa.Table, chosen: pl.DataFrame) -> pa.Table:

@@ -1,6 +1,7 @@
 """Lake: reads, and the verbs that write. Each verb is keyed, so that a replay adds nothing."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 import polars as pl
 import pyarrow as pa
@@ -14,6 +15,7 @@ from llambert_etl.lake.commits import Commit, fence_of, horizon, key_number, pro
 from llambert_etl.lake.definitions import PARTITION_COLUMNS, add_columns, check_columns, create
 from llambert_etl.lake.keys import absent_rows
 from llambert_etl.lake.notes import Notes
+from llambert_etl.lake.reading import Snapshot, count, stream
 from llambert_etl.lake.staging import StagedFiles, add_action, check_schema, missing, write_parquet
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -88,15 +90,17 @@ class Lake(Notes):
         upto: Partition | None = None,
         version: int | None = None,
     ) -> pl.LazyFrame:
-        """Return the rows of one task: of one partition, of the partitions up to `upto`, or all."""
-        with store_faults(self.table_uri(table)):
-            frame = pl.scan_delta(self.open(table, version), storage_options=self._polars_options)
-        frame = frame.filter(pl.col("task") == task)
-        if partition is not None:
-            frame = frame.filter(pl.col("partition") == str(partition))
-        if upto is not None:
-            frame = frame.filter(pl.col("partition") <= str(upto))
-        return frame
+        """Return the rows of one task as they are now, or at a version, for `collect`, `count` and `stream` to read."""
+        at = {} if version is None else {table: version}
+        return self.snapshot(table, at=at).scan(table, task, partition, upto=upto)
+
+    def snapshot(self, *tables: TableName, at: Mapping[TableName, int] = MappingProxyType({})) -> Snapshot:
+        """Open tables for all that one step reads of them: as they are now, or at the versions `at`."""
+        opened = {}
+        for table in dict.fromkeys([*tables, *at]):
+            with store_faults(self.table_uri(table)):
+                opened[table] = self.open(table, at.get(table))
+        return Snapshot(opened, self._polars_options)
 
     def scan_staged(self, table: TableName, task: str, partition: Partition, staged: StagedFiles) -> pl.LazyFrame:
         """Return staged rows as readers would see them after the commit."""
@@ -116,9 +120,7 @@ class Lake(Notes):
 
     def partitions(self, table: TableName, task: str) -> list[Partition]:
         """Return the partitions in which the task has rows, oldest first."""
-        with store_faults(self.table_uri(table)):
-            found = self.open(table).partitions()
-        return sorted(Partition(entry["partition"]) for entry in found if entry["task"] == task)
+        return self.snapshot(table).partitions(table, task)
 
     def commit_key(self, table: TableName, task: str, partition: Partition) -> int | None:
         """Return the fingerprint of the commit key that last replaced this partition: its content's identity."""
@@ -152,8 +154,7 @@ class Lake(Notes):
     ) -> StagedFiles:
         """Write chunks to Parquet files that no reader sees yet. Raise DataError on any but the declared schema."""
         replaces = self.commit_key(table, task, partition)
-        with store_faults(self.table_uri(table)):
-            files = write_parquet(self.storage, table, task, partition, chunks, name)
+        files = write_parquet(self.storage, table, task, partition, chunks, name)
         return StagedFiles(files=files, replaces=replaces)
 
     def missing(self, table: TableName, staged: StagedFiles) -> list[str]:
@@ -258,7 +259,7 @@ class Lake(Notes):
             for _ in range(_ATTEMPTS):
                 delta = self.open(table)
                 rows = change(self.scan(table, task, partition, version=delta.version()))
-                chunks = (_declared(table, frame) for frame in rows.collect_batches(chunk_size=_CHUNK_ROWS))
+                chunks = (_declared(table, frame) for frame in stream(rows, count(rows), _CHUNK_ROWS))
                 files = write_parquet(self.storage, table, task, partition, chunks, "rewritten")
                 held = delta.transaction_version(replace) if commit_key is None else key_number(commit_key)
                 fences = [Transaction(append, (delta.transaction_version(append) or 0) + 1)]
@@ -294,7 +295,7 @@ class Lake(Notes):
         return Commit(version, manifest, replayed=False)
 
     def _absent(self, table: TableName, task: str, partition: Partition, rows: pa.Table, delta: DeltaTable) -> pa.Table:
-        held = pl.scan_delta(delta, storage_options=self._polars_options).filter(pl.col("task") == task)
+        held = Snapshot({table: delta}, self._polars_options).scan(table, task)
         return absent_rows(TABLES[table], rows, held, partition)
 
     def _write(

@@ -15,13 +15,12 @@ from kubernetes.client import models as k8s  # type: ignore[import-untyped]
 from pydantic import JsonValue
 
 from llambert_etl.config import fingerprint
-from llambert_etl.errors import ConfigError, TransientError
+from llambert_etl.errors import ConfigError
 from llambert_etl.facts import Linked
 from llambert_etl.orchestration.commands import EXECUTABLE, partition_of, rendered
 from llambert_etl.orchestration.links import LINKS
 from llambert_etl.orchestration.retry import raise_for
 from llambert_etl.settings import Kubernetes, load_settings
-from llambert_etl.store.storage import Storage
 
 SECRETS_PATH = "/run/secrets/llambert"
 SCRATCH_PATH = "/tmp"  # noqa: S108 - a volume of the pod, the only place that it can write files to
@@ -73,11 +72,10 @@ class PodStep(KubernetesPodOperator):
 
 def _handed_over(key: str) -> dict[str, JsonValue]:
     """Read a pod's manifest. Raise ConfigError where it has left none: whatever needs it must not go on without."""
+    from llambert_etl.store.storage import Storage  # which brings polars, for whose faults no Dag has to wait
+
     lake = Storage.from_settings(load_settings())
-    try:
-        found = lake.read(key)
-    except OSError as error:
-        raise TransientError(f"{lake.uri}/{key}: the pod's manifest cannot be read: {error}") from error
+    found = lake.read(key)
     if found is None:
         raise ConfigError(
             f"{lake.uri}/{key}: the pod ended well, but left no manifest there: give its image and Airflow the same "

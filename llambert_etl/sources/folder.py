@@ -60,7 +60,7 @@ class Folder:
             _refuse_broken_link(base, error)
             if isinstance(error, FileNotFoundError | NotADirectoryError):
                 return
-            raise
+            raise TransientError(f"folder {str(base)!r} cannot be listed: {error.strerror}; run it again") from error
         for name in names:
             if matches_name(name, parts[0]):
                 yield from self._walk(base / name, parts[1:])

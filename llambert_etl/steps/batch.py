@@ -16,6 +16,7 @@ from llambert_etl.annotation.sent import Desk, Sent, refuse_sent
 from llambert_etl.annotation.tries import is_answered, without_blame
 from llambert_etl.corpus.documents import as_of
 from llambert_etl.errors import ConfigError, DataError, LlambertError, TransientError
+from llambert_etl.lake import collect
 from llambert_etl.llm.batch_files import Answered, read_results, refuse_foreign, request_line
 from llambert_etl.llm.chat import failed
 from llambert_etl.llm.provider import Batch, Provider
@@ -23,7 +24,6 @@ from llambert_etl.llm.served import ServedAnnotator
 from llambert_etl.llm.server import check_access
 from llambert_etl.manifest import Manifest
 from llambert_etl.settings import Settings
-from llambert_etl.store.faults import store_faults
 from llambert_etl.store.space import room_in
 
 logger = logging.getLogger(__name__)
@@ -93,9 +93,8 @@ def read_batch(work: Backlog, annotator: ServedAnnotator, file: Path) -> Manifes
         raise ConfigError(f"{file}: cannot be read: {error}; fetch the output file of the batch again") from error
     if not answers:
         raise DataError(f"{file}: no results in it; fetch the output file of the batch again")
-    with store_faults(f"documents {work.task.name} {work.partition}"):
-        corpus = as_of(work.lake, work.task.name, work.partition).filter(pl.col("text_hash").is_in(list(answers)))
-        known = corpus.select("id", "text_hash").sort("id").collect().unique("text_hash", maintain_order=True)
+    corpus = as_of(work.lake, work.task.name, work.partition).filter(pl.col("text_hash").is_in(list(answers)))
+    known = collect(corpus.select("id", "text_hash").sort("id")).unique("text_hash", maintain_order=True)
     refuse_foreign(answers, set(known["text_hash"]))
     asked = pl.concat([known, work.documents.select("id", "text_hash")]).unique("text_hash", maintain_order=True)
     _keep(asked, answers, work)

@@ -20,7 +20,7 @@ from llambert_etl.corpus.gold import refuse_other_source, split_of
 from llambert_etl.corpus.rare import tell_gold
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.facts import Replayed
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, Snapshot, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES
@@ -28,7 +28,6 @@ from llambert_etl.settings import Settings
 from llambert_etl.sources.clean import CLEANER_VERSION, clean
 from llambert_etl.sources.objects import list_drop
 from llambert_etl.sources.rows import MISSING, Reason, Record
-from llambert_etl.store.faults import store_faults
 from llambert_etl.wording import heading, short, shown, told
 
 logger = logging.getLogger(__name__)
@@ -63,10 +62,11 @@ def import_gold(
     parsed = _parse(content, name)
     found = [row for row in parsed if row.get("id") not in forgotten]
     rows = _Rows(task, name).checked(found)
-    versions = {}
+    versions: dict[str, int] = {}
     if any(row["text"] is None for row in rows):
-        versions["documents"] = lake.version("documents")
-        _add_texts(rows, task, name, partition, lake)
+        documents = lake.snapshot("documents")
+        versions = documents.versions
+        _add_texts(rows, task, name, partition, documents)
     staged = lake.stage("gold", task.name, partition, [_table(rows, task, partition, run)], name="gold")
     manifest = Manifest(
         step=_STEP,
@@ -274,10 +274,9 @@ def _moment(given: object, where: str) -> datetime.datetime | None:
     raise DataError(f"{where}: labelled_at {shown(given)} has no time zone; write 2026-11-10T09:30:00Z")
 
 
-def _add_texts(rows: list[GoldRow], task: LabellingTask, name: str, partition: Partition, lake: Lake) -> None:
+def _add_texts(rows: list[GoldRow], task: LabellingTask, name: str, partition: Partition, lake: Snapshot) -> None:
     wanted = pl.Series("id", [row["id"] for row in rows if row["text"] is None], dtype=pl.String)
-    with store_faults("documents"):
-        found = among(as_of(lake, task.name, partition), wanted).select("id", "text", "text_hash").collect()
+    found = collect(among(as_of(lake, task.name, partition), wanted).select("id", "text", "text_hash"))
     texts = dict(verified(found, "documents").select("id", "text").iter_rows())
     for number, row in enumerate(rows, 1):
         if row["text"] is None:

@@ -11,7 +11,7 @@ from llambert_etl.config.connections import TableSource
 from llambert_etl.corpus.forgotten import Forgotten, refuse_forgotten
 from llambert_etl.errors import DataError
 from llambert_etl.facts import Ingested, Late, Replayed
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import DocumentStatus
@@ -21,7 +21,6 @@ from llambert_etl.sources.objects import Drop, find_drop
 from llambert_etl.sources.rows import printable
 from llambert_etl.sources.table import TableDrop
 from llambert_etl.sources.tally import Tally
-from llambert_etl.store.faults import store_faults
 
 logger = logging.getLogger(__name__)
 
@@ -196,9 +195,8 @@ def _refuse_erasure_by_others(
     """Raise DataError where a day had documents, has none now, and no file that gave them is there to say so."""
     if before is None or not before.rows["accepted"] or tally.rows["accepted"]:
         return
-    with store_faults(f"documents {task.name} {partition}"):
-        accepted = lake.scan("documents", task.name, partition).filter(pl.col("status") == DocumentStatus.ACCEPTED)
-        gave = accepted.select(pl.col("source").unique().sort()).collect()["source"].to_list()
+    accepted = lake.scan("documents", task.name, partition).filter(pl.col("status") == DocumentStatus.ACCEPTED)
+    gave = collect(accepted.select(pl.col("source").unique().sort()))["source"].to_list()
     if gave and not tally.sources & set(gave):
         raise DataError(
             f"{where}: {tally.files} files without one document stand where {before.rows['accepted']} documents came "

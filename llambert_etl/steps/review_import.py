@@ -14,7 +14,7 @@ from llambert_etl.corpus.documents import as_of
 from llambert_etl.corpus.forgotten import refuse_forgotten
 from llambert_etl.corpus.gold import known_gold, refuse_other_source, split_of
 from llambert_etl.errors import DataError
-from llambert_etl.lake import Lake, StagedFiles
+from llambert_etl.lake import Lake, StagedFiles, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.pages import render, report_name
 from llambert_etl.partition import Partition, day_before
@@ -22,7 +22,6 @@ from llambert_etl.reviews.agreement import report
 from llambert_etl.reviews.answers import Given, Reply, read_answers
 from llambert_etl.reviews.rows import Key, Reviewed, Stratum, reviewed_as_of
 from llambert_etl.schemas import TABLES
-from llambert_etl.store.faults import store_faults
 from llambert_etl.wording import short, shown
 
 logger = logging.getLogger(__name__)
@@ -118,9 +117,8 @@ class _Matcher:
     def _current(self, ids: set[str]) -> dict[str, str]:
         """Return the text hash of each document as of the partition."""
         wanted = pl.LazyFrame({"id": sorted(ids)}, schema={"id": pl.String})
-        with store_faults("documents"):
-            documents = as_of(self._lake, self._task.name, self._partition)
-            return dict(documents.join(wanted, on="id", how="semi").select("id", "text_hash").collect().iter_rows())
+        documents = as_of(self._lake, self._task.name, self._partition)
+        return dict(collect(documents.join(wanted, on="id", how="semi").select("id", "text_hash")).iter_rows())
 
 
 def _answers(fresh: Sequence[tuple[Key, Given]], task: LabellingTask, partition: Partition, run: str) -> pa.Table:
@@ -204,9 +202,8 @@ class _Gold:
 
     def _texts(self, hashes: set[str]) -> dict[str, str]:
         wanted = pl.LazyFrame({"text_hash": sorted(hashes)}, schema={"text_hash": pl.String})
-        with store_faults("documents"):
-            documents = self._lake.scan("documents", self._task.name, upto=self._partition)
-            found = documents.join(wanted, on="text_hash", how="semi").select("text_hash", "text").collect()
+        documents = self._lake.scan("documents", self._task.name, upto=self._partition)
+        found = collect(documents.join(wanted, on="text_hash", how="semi").select("text_hash", "text"))
         return dict(found.filter(pl.col("text").is_not_null()).iter_rows())
 
     def _row(self, each: Reviewed, key: str, text: str, split: str, change: str) -> Row:

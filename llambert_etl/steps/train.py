@@ -22,12 +22,11 @@ from llambert_etl.corpus.rare import WEIGHTS_HELP, count_of_each, never_given, t
 from llambert_etl.encoder.kept import checkpoints_of
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.facts import Trained, Training
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.settings import Settings
-from llambert_etl.store.faults import store_faults
 from llambert_etl.store.folders import Folder
 from llambert_etl.store.space import room_in
 
@@ -136,13 +135,12 @@ def train(
 
 
 def _read(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: str, size: int) -> _Data:
-    versions = {table: lake.version(table) for table in ("documents", "annotations", "gold")}
+    tables = lake.snapshot("documents", "annotations", "gold")
     learnt = ["text_hash", "label", *(["probabilities"] if task.encoder.soft_labels else [])]
-    gold = gold_as_of(task, lake, partition)
+    gold = gold_as_of(task, tables, partition)
     test = gold.filter(pl.col("split") == "test")
-    with store_faults("annotations"):
-        chosen = sample(as_of(lake, task.name, partition), size, task.annotator.seed)
-        said = labelled_answers(task, lake, prompt_hash).select(learnt).collect()
+    chosen = sample(as_of(tables, task.name, partition), size, task.annotator.seed)
+    said = collect(labelled_answers(task, tables, prompt_hash).select(learnt))
     # A text that gold tests on must not be learnt from, under its own id or another.
     both = chosen.join(said, on="text_hash").sort("text_hash")
     tested = pl.col("id").is_in(test["id"].to_list()) | pl.col("text_hash").is_in(test["text_hash"].to_list())
@@ -155,7 +153,7 @@ def _read(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: st
         gold_test=test.select("text", "text_hash", "label").sort("text_hash"),
         leaked={"llm": both.height - kept.height, "gold": judged.height - own.height},
         llm_on_gold=_agreement(gold, said),
-        versions=versions,
+        versions=tables.versions,
     )
 
 

@@ -6,11 +6,10 @@ import polars as pl
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.facts import Due
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import DocumentStatus
-from llambert_etl.store.faults import store_faults
 
 
 def training_due(
@@ -23,9 +22,8 @@ def training_due(
     started = datetime.datetime.now(datetime.UTC)
     accepted = pl.col("status") == DocumentStatus.ACCEPTED
     new = pl.col("partition") > (trained or "")
-    with store_faults("documents"):
-        documents = lake.scan("documents", task.name, upto=partition).filter(accepted)
-        count, fresh = documents.select(pl.len(), new.sum()).collect().row(0)
+    documents = lake.scan("documents", task.name, upto=partition).filter(accepted)
+    count, fresh = collect(documents.select(pl.len(), new.sum())).row(0)
     due, reason = _decide(task, partition, trained, count - fresh, fresh, force)
     return Manifest(
         step="training-due",

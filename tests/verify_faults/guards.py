@@ -71,8 +71,8 @@ GUARDS = (
     Guard(
         "an append leaves out the rows that the table holds",
         "llambert_etl/lake/keys.py",
-        'collect(), on=key, how="anti", nulls_equal=True)',
-        'collect(), on=key, how="left", nulls_equal=True)',
+        'collect(held.select(key)), on=key, how="anti"',
+        'collect(held.select(key)), on=key, how="left"',
         _LAKE + "append_once_adds_only_what_is_absent",
     ),
     Guard(
