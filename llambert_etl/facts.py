@@ -200,9 +200,9 @@ class Skipped(Facts):
 class Relabelled(Facts):
     """The days of a range that have documents, and the first few that have none."""
 
-    upto: Partition
+    upto: Partition | None = None
     bring_back: list[Partition]
-    without_documents: list[str]
+    without_documents: list[str] = Field(default_factory=list)
 
 
 class Agreed(Facts):

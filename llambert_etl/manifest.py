@@ -1,6 +1,5 @@
 """The Manifest: what a step did, kept with what it made and printed as the last line of its output."""
 
-import datetime
 from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
@@ -63,8 +62,3 @@ class Manifest(BaseModel):
     def telling(self, facts: Facts) -> Self:
         """Return a copy that tells these facts too."""
         return self.model_copy(update={"facts": self.facts | facts.told()})
-
-    def finished(self, started: datetime.datetime, **changes: object) -> Self:
-        """Return a copy with `changes` and the seconds since `started`."""
-        seconds = (datetime.datetime.now(datetime.UTC) - started).total_seconds()
-        return type(self).model_validate({**self.model_dump(), **changes, "seconds": round(seconds, 3)})

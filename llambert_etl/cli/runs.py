@@ -30,7 +30,7 @@ def ingest(
     ahead: Ahead = False,
 ) -> None:
     """Take a day's files in, and hold the gate of its documents and of those of past days that have changed."""
-    open_step(task, partition, expect, ahead)
+    open_step(task, partition, run, expect, ahead)
     if files:
         landing.put(files, task, partition, ahead=ahead)
     late = Late.of(steps.ingest(task, partition, run=run, expect=expect, ahead=ahead)).late_partitions
@@ -55,7 +55,7 @@ def retrain(
 
     Where the task file asks for an approval, the last step only says what it would do; `llambert promote` then does it.
     """
-    found = open_step(task, partition, expect, ahead).task
+    found = open_step(task, partition, run, expect, ahead).run.task
     if gold or found.gold:
         import_gold(task, partition, gold, run=run, expect=expect, ahead=ahead)
     if (strategy or found.encoder.strategy) != "gold":
@@ -80,7 +80,7 @@ def label(
 
     Where the day's labels are up to date, or there is no champion, the plan says so and nothing follows.
     """
-    found = open_step(task, partition, expect, ahead).task
+    found = open_step(task, partition, run, expect, ahead).run.task
     planned = Planned.of(labels.plan(task, partition, run, expect, ahead, model_version))
     if planned.fresh or planned.skip:
         logger.info("nothing to label: %s", planned.skip or "the day's labels are those of this version already")

@@ -8,12 +8,12 @@ from itertools import islice
 
 import pyarrow as pa
 
-from llambert_etl.config import LabellingTask, Source, fingerprint
+from llambert_etl.config import Source, fingerprint
 from llambert_etl.corpus.documents import hash_text
 from llambert_etl.corpus.forgotten import Forgotten
 from llambert_etl.facts import Ingested
 from llambert_etl.manifest import Manifest
-from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES, DocumentStatus
 from llambert_etl.sources.clean import CLEANER_VERSION, SeenIds, clean
 from llambert_etl.sources.location import is_safe_key
@@ -33,9 +33,9 @@ Row = dict[str, str | None]
 class Tally:
     """The rows of one drop on their way into the lake, and their count."""
 
-    def __init__(self, task: LabellingTask, partition: Partition, run: str, forgotten: Forgotten) -> None:
-        self._source = task.source
-        self._fixed: Row = {"task": task.name, "partition": str(partition), "run": run}
+    def __init__(self, run: Run, forgotten: Forgotten) -> None:
+        self._source = run.task.source
+        self._fixed: Row = {"task": run.task.name, "partition": str(run.partition), "run": run.name}
         self._seen, self._forgotten = SeenIds(), forgotten
         self._content = 0
         self._rows_hash = hashlib.blake2b()

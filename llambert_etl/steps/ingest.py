@@ -14,6 +14,7 @@ from llambert_etl.facts import Ingested, Late, Replayed
 from llambert_etl.lake import Lake, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.schemas import DocumentStatus
 from llambert_etl.settings import Settings
 from llambert_etl.sources.clean import CLEANER_VERSION
@@ -29,38 +30,27 @@ logger = logging.getLogger(__name__)
 _LATE_DAYS = 7
 
 
-def ingest(
-    task: LabellingTask, partition: Partition, *, run: str, lake: Lake, settings: Settings, missed: bool = False
-) -> Manifest:
+def ingest(run: Run, *, lake: Lake, settings: Settings, missed: bool = False) -> Manifest:
     """Ingest the partition, then each past day whose landing files have changed since it was ingested.
 
     With `missed` also the past days on which no run has ingested. The manifest is the partition's own.
     `facts.late_partitions` names the past days that this run has replaced, in an earlier try too, and
     `facts.late_refused` those that could not be, with the reason: they keep what they held.
     """
-    started = datetime.datetime.now(datetime.UTC)
-    manifest = ingest_partition(task, partition, run=run, lake=lake, settings=settings)
+    task, partition = run.task, run.partition
+    manifest = ingest_partition(run, lake=lake, settings=settings)
     refused: dict[Partition, str] = {}
     for day in late_partitions(task, lake=lake, settings=settings, before=partition, missed=missed):
         try:
-            ingest_partition(task, day, run=run, lake=lake, settings=settings, late_for=partition)
+            ingest_partition(Run(task, day, run.name), lake=lake, settings=settings, late_for=partition)
         except DataError as error:
             # A past day that is broken must not keep tonight's documents from being labelled.
             logger.warning("%s %s: late files refused: %s", task.name, day, error)
             refused[day] = str(error)
-    replaced = _replaced(task, partition, run, lake)
-    return manifest.telling(Late(late_partitions=replaced, late_refused=refused)).finished(started)
+    return run.finished(manifest.telling(Late(late_partitions=_replaced(run, lake), late_refused=refused)))
 
 
-def ingest_partition(
-    task: LabellingTask,
-    partition: Partition,
-    *,
-    run: str,
-    lake: Lake,
-    settings: Settings,
-    late_for: Partition | None = None,
-) -> Manifest:
+def ingest_partition(run: Run, *, lake: Lake, settings: Settings, late_for: Partition | None = None) -> Manifest:
     """Make the partition hold exactly what its landing files or its table hold now; if that is the same, do nothing.
 
     `late_for` is the day whose ingest has found that this one has changed.
@@ -68,7 +58,7 @@ def ingest_partition(
     erased because a listing came back empty, or of other files that hold none. TransientError when a file changes while
     it is read.
     """
-    started = datetime.datetime.now(datetime.UTC)
+    task, partition = run.task, run.partition
     drop = _open(task.source, partition, settings)
     empty = _why_empty(task, partition, drop)
     key = drop_key(task, drop) if isinstance(drop, Drop) else None
@@ -77,7 +67,7 @@ def ingest_partition(
     if key and last is not None and before is not None and lake.holds("documents", task.name, partition, key):
         return _replayed(before, last.version)
     logger.info("ingest %s %s: %s", task.name, partition, drop.location)
-    tally = Tally(task, partition, run, Forgotten(lake, task.name))
+    tally = Tally(run, Forgotten(lake, task.name))
     staged = lake.stage("documents", task.name, partition, tally.chunks(drop), name="documents")
     if isinstance(drop, Drop):
         drop.verify_unchanged()
@@ -85,17 +75,9 @@ def ingest_partition(
     _refuse_erasure(where, tally, before)
     _refuse_erasure_by_others(where, tally, before, task, partition, lake)
     _warn_of_absent_fields(task, partition, tally)
-    manifest = Manifest(
-        step="ingest",
-        task=task.name,
-        partition=partition,
-        run=run,
-        rows=tally.rows,
-        reasons=dict(sorted(tally.reasons.items())),
-        config_hash=task.config_hash,
-    )
     found = {"source": str(drop.location), "late_for": late_for, "landing": empty}
-    manifest = manifest.telling(tally.facts(before).model_copy(update=found)).finished(started)
+    facts = tally.facts(before).model_copy(update=found)
+    manifest = run.manifest("ingest", rows=tally.rows, reasons=dict(sorted(tally.reasons.items())), facts=facts)
     refuse_forgotten("documents", task.name, partition, staged, lake)
     commit = lake.replace_partition(
         "documents", task.name, partition, staged, commit_key=key or tally.key, manifest=manifest
@@ -104,7 +86,7 @@ def ingest_partition(
     logger.info("ingest %s %s: %s, at version %s", task.name, partition, counted, commit.version)
     if commit.replayed and commit.manifest is not None:
         return _replayed(commit.manifest, commit.version)
-    return manifest.finished(started, versions_written={"documents": commit.version})
+    return run.finished(manifest, versions_written={"documents": commit.version})
 
 
 def late_partitions(
@@ -137,19 +119,19 @@ def _ingested(task: LabellingTask, lake: Lake, before: Partition) -> set[Partiti
     return {day for day in _past_days(before) if lake.commit_key("documents", task.name, day) is not None}
 
 
-def _replaced(task: LabellingTask, partition: Partition, run: str, lake: Lake) -> list[Partition]:
+def _replaced(run: Run, lake: Lake) -> list[Partition]:
     """Return the past days that this run of the partition was the last to replace.
 
     The log says so, not this try: one that was cut off has committed days which are checked and labelled all the same.
     """
-    left, replaced = _ingested(task, lake, partition), list[Partition]()
-    for commit in lake.commits("documents", task.name):
+    left, replaced = _ingested(run.task, lake, run.partition), list[Partition]()
+    for commit in lake.commits("documents", run.task.name):
         if not left:
             break
         made = commit.manifest
         if made is not None and made.partition in left:
             left.remove(made.partition)
-            if (made.run, Ingested.of(made).late_for) == (run, partition):
+            if (made.run, Ingested.of(made).late_for) == (run.name, run.partition):
                 replaced.append(made.partition)
     return sorted(replaced)
 

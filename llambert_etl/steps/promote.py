@@ -1,6 +1,5 @@
 """Promote: compare candidate and champion on gold, move the alias where the gates pass, and enter each move once."""
 
-import datetime
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -10,7 +9,6 @@ import polars as pl
 
 from llambert_etl.champion.judgement import Score, measured, refusal
 from llambert_etl.champion.moves import Champion, MovedBy, ensure_labels, found_by_hand
-from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.gold import gold_as_of, gold_hash
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.facts import Comparison, Decided, Decision
@@ -18,6 +16,7 @@ from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry
+from llambert_etl.run import Run
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +24,8 @@ _DECISIONS: dict[MovedBy, Decision] = {"promote": "promoted", "rollback": "rolle
 
 
 def promote(
-    task: LabellingTask,
-    partition: Partition,
+    run: Run,
     *,
-    run: str,
     lake: Lake,
     registry: Registry,
     candidate: int | None = None,
@@ -47,18 +44,16 @@ def promote(
     the candidate is not good enough to label at all. Run again after a crash, it finishes the same move and enters it
     once.
     """
-    started = datetime.datetime.now(datetime.UTC)
-    desk = _Desk(task, partition, run, lake, registry, candidate, approved, dry_run)
+    desk = _Desk(run, lake, registry, candidate, approved, dry_run)
     if to is not None:
-        decided = desk.rollback(to, today or partition)
+        decided = desk.rollback(to, today or run.partition)
     elif keep is not None:
         decided = desk.keep(keep)
     else:
         decided = desk.decide()
-    moved = decided.decision in _DECISIONS.values() or found_by_hand(lake, task.name, partition, run)
-    days = lake.partitions("documents", task.name) if moved and not dry_run else []
-    manifest = Manifest(step="promote", task=task.name, partition=partition, run=run, config_hash=task.config_hash)
-    return manifest.finished(started, facts=decided.model_copy(update={"bring_back": days, "dry_run": dry_run}))
+    moved = decided.decision in _DECISIONS.values() or found_by_hand(lake, run)
+    days = lake.partitions("documents", run.task.name) if moved and not dry_run else []
+    return run.manifest("promote", facts=decided.model_copy(update={"bring_back": days, "dry_run": dry_run}))
 
 
 class _Desk:
@@ -66,18 +61,16 @@ class _Desk:
 
     def __init__(
         self,
-        task: LabellingTask,
-        partition: Partition,
-        run: str,
+        run: Run,
         lake: Lake,
         registry: Registry,
         number: int | None,
         approved: str | None,
         dry_run: bool,
     ) -> None:
-        self.task, self.partition, self.approved, self.dry_run = task, partition, approved, dry_run
+        self.task, self.partition, self.approved, self.dry_run = run.task, run.partition, approved, dry_run
         self.lake, self.registry, self._number = lake, registry, number
-        self.champion = Champion(task.name, partition, run, lake, registry, dry_run=dry_run)
+        self.champion = Champion(run, lake, registry, dry_run=dry_run)
 
     def rollback(self, to: int, today: Partition) -> Decided:
         target = self.registry.version(self.task.name, to)

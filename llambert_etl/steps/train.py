@@ -1,11 +1,10 @@
 """Train a candidate: LLM labels, gold, or one after the other; measured on gold, registered with its account."""
 
-import datetime
 import json
 import logging
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ from llambert_etl.lake import Lake, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.store.folders import Folder
 from llambert_etl.store.space import room_in
@@ -63,10 +63,8 @@ class _Data:
 
 
 def train(
-    task: LabellingTask,
-    partition: Partition,
+    run: Run,
     *,
-    run: str,
     lake: Lake,
     registry: Registry,
     settings: Settings,
@@ -84,10 +82,10 @@ def train(
     The same data, configuration and seed give the version that is there already. A training that was killed goes on
     from its last checkpoint in the lake, and one whose registration failed is over: neither is done again.
     """
-    started = datetime.datetime.now(datetime.UTC)
     if soft_labels is not None:
-        encoder = task.encoder.model_copy(update={"soft_labels": soft_labels})
-        task = task.model_copy(update={"encoder": encoder})
+        encoder = run.task.encoder.model_copy(update={"soft_labels": soft_labels})
+        run = replace(run, task=run.task.model_copy(update={"encoder": encoder}))
+    task, partition = run.task, run.partition
     chosen = strategy or task.encoder.strategy
     size = task.sample_size(chosen, sample_size)
     data = _read(task, partition, lake, prompt_hash, size)
@@ -108,21 +106,14 @@ def train(
         ],
         gold_test=data.gold_test.height,
     )
-    manifest = Manifest(
-        step="train",
-        task=task.name,
-        partition=partition,
-        run=run,
-        config_hash=task.config_hash,
-        rows={"read": usable + leaked, "usable": usable, "leaked": leaked},
-        versions_read=data.versions,
-    ).telling(training)
+    rows = {"read": usable + leaked, "usable": usable, "leaked": leaked}
+    manifest = run.manifest("train", rows=rows, versions_read=data.versions, facts=training)
     version = registry.find(task.name, run_key)
     if version is None:
         keep_in = checkpoints_of(lake, task.name, run_key)
         folder = _candidate(task, stages, data, settings, run_key, keep_in)
         used = highest_version(lake, task.name)
-        version = _register(task, partition, registry, folder, data.gold_test, manifest, training, used)
+        version = _register(run, registry, folder, data.gold_test, manifest, training, used)
         keep_in.delete()
     trained = Trained(
         model_version=version.version,
@@ -131,7 +122,7 @@ def train(
         labels_never_given=tell_never_given(task, version.metrics, data.gold_test),
         mlflow_run=registry.run_page(version),
     )
-    return manifest.telling(trained).finished(started)
+    return run.finished(manifest.telling(trained))
 
 
 def _read(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: str, size: int) -> _Data:
@@ -233,8 +224,7 @@ def _evaluate(
 
 
 def _register(
-    task: LabellingTask,
-    partition: Partition,
+    run: Run,
     registry: Registry,
     folder: Path,
     test: pl.DataFrame,
@@ -247,6 +237,7 @@ def _register(
     from llambert_etl.encoder.inference import Encoder
     from llambert_etl.encoder.plots import confusion_plot, reliability_plot
 
+    task = run.task
     evaluation, probabilities = _evaluate(task, Encoder.load(folder), test)
     true = truth(test, task.label_names)
     metrics = {f"gold.{name}": value for name, value in evaluation.flat().items()}
@@ -258,7 +249,7 @@ def _register(
         plots = Path(scratch)
         return registry.register(
             task.name,
-            partition,
+            run.partition,
             run_key=training.run_key,
             folder=folder,
             labels=task.label_names,
