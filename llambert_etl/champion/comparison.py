@@ -12,7 +12,8 @@ from scipy.stats import binomtest, bootstrap
 from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.documents import among, verified
 from llambert_etl.encoder.inference import Encoder
-from llambert_etl.encoder.metrics import Evaluation, evaluate
+from llambert_etl.encoder.measurement import Measurement, measure
+from llambert_etl.encoder.metrics import Evaluation
 from llambert_etl.facts import Changes, Comparison, Gain, Side
 from llambert_etl.lake import Lake, collect
 from llambert_etl.registry import ModelVersion, Registry
@@ -26,7 +27,7 @@ _PAIRS = 8
 _RESAMPLES = 1_000
 
 Classes = npt.NDArray[np.int64]
-Measure = Callable[[Classes, Classes], float]
+Statistic = Callable[[Classes, Classes], float]
 
 
 def compare(
@@ -41,22 +42,21 @@ def compare(
 ) -> Comparison:
     """Return what gold says of both, how sure their difference is, and how many served labels the candidate changes."""
     names = task.label_names
-    truth = np.asarray([names.index(label) for label in gold["label"].to_list()], dtype=np.int64)
     encoder = Encoder.load(registry.download(candidate))
     sides: dict[str, Side] = {}
-    predicted: dict[str, Classes] = {}
+    measured: dict[str, Measurement] = {}
     for side, version in (("candidate", candidate), ("champion", champion)):
         if version is None or version.labels != names:
             continue
         model = encoder if version is candidate else Encoder.load(registry.download(version))
-        probabilities = model.predict(gold["text"].to_list())
-        predicted[side] = probabilities.argmax(axis=1)
-        sides[side] = _side(version, evaluate(names, truth, probabilities), registry)
-    both = len(predicted) == 2
-    gain = _gain(truth, predicted["candidate"], predicted["champion"], task) if both else None
-    changes = _changes(task, encoder, lake, sample)
+        measured[side] = measure(model, gold, names)
+        sides[side] = _side(version, measured[side].evaluation, registry)
     return Comparison(
-        champion=sides.get("champion"), candidate=sides["candidate"], gold=len(truth), gain=gain, changes=changes
+        champion=sides.get("champion"),
+        candidate=sides["candidate"],
+        gold=gold.height,
+        gain=_gain(measured["candidate"], measured["champion"], task) if len(measured) == 2 else None,
+        changes=_changes(task, encoder, lake, sample),
     )
 
 
@@ -72,8 +72,9 @@ def _side(version: ModelVersion, found: Evaluation, registry: Registry) -> Side:
     )
 
 
-def _gain(truth: Classes, candidate: Classes, champion: Classes, task: LabellingTask) -> Gain:
+def _gain(of_candidate: Measurement, of_champion: Measurement, task: LabellingTask) -> Gain:
     """Return each difference with its 95 % interval over gold rows, and McNemar's exact p."""
+    truth, candidate, champion = of_candidate.truth, of_candidate.predicted, of_champion.predicted
     classes = len(task.labels)
 
     def macro_f1(true: Classes, found: Classes) -> float:
@@ -95,11 +96,11 @@ def _gain(truth: Classes, candidate: Classes, champion: Classes, task: Labelling
     )
 
 
-def _difference(measure: Measure, rows: tuple[Classes, Classes, Classes], seed: int) -> tuple[float, float, float]:
-    """Return the candidate's measure less the champion's, and the ends of its interval."""
+def _difference(statistic: Statistic, rows: tuple[Classes, Classes, Classes], seed: int) -> tuple[float, float, float]:
+    """Return the candidate's statistic less the champion's, and the ends of its interval."""
 
     def less(true: Classes, candidate: Classes, champion: Classes) -> float:
-        return measure(true, candidate) - measure(true, champion)
+        return statistic(true, candidate) - statistic(true, champion)
 
     drawn = bootstrap(
         rows, less, paired=True, vectorized=False, n_resamples=_RESAMPLES, method="percentile", rng=seed

@@ -48,13 +48,7 @@ def plan(
 
     this, clients = open_step(task, partition, run, expect, ahead)
     return done(
-        plan(
-            this,
-            lake=clients.lake,
-            registry=clients.registry,
-            settings=clients.settings,
-            model_version=model_version,
-        )
+        plan(this, lake=clients.lake, registry=clients.registry, settings=clients.settings, model_version=model_version)
     )
 
 

@@ -120,11 +120,12 @@ def _unexpected(error: BaseException) -> int:
 
 
 def _story(error: BaseException) -> Iterator[str]:
-    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    if before is not None:
-        yield from _story(before)
-        yield "and then:"
-    yield from ("Traceback (most recent call last):", *traceback.format_tb(error.__traceback__), unquoted(error))
+    chain: list[BaseException | None] = [error]
+    while (last := chain[-1]) is not None:
+        before = last.__cause__ or (None if last.__suppress_context__ else last.__context__)
+        chain.append(None if before in chain else before)  # some end in a circle
+    for each in filter(None, reversed(chain)):
+        yield from ("Traceback (most recent call last):", *traceback.format_tb(each.__traceback__), unquoted(each))
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -71,7 +71,7 @@ def annotate(
 
     this, clients = opened = open_step(task, partition, run, expect, ahead)
     size = to_ask(this.task, strategy, sample)  # a wrong strategy is refused before the model is opened
-    if this.task.annotator.batch:
+    if this.task.annotator.in_batches:
         from llambert_etl.steps.batch import annotate_in_batches
 
         work, served = open_batch(opened, sample=size, retry_failed=retry_failed)
@@ -112,7 +112,7 @@ def estimate(
     size = to_ask(this.task, strategy, sample)
     annotator = open_annotator(this.task, clients.settings)
     work = open_backlog(opened, annotator, sample=size, step="estimate", batched=False)
-    later = Spending.load(this.task, clients.settings, batched=this.task.annotator.batch)
+    later = Spending.load(this.task, clients.settings, batched=this.task.annotator.in_batches)
     done(estimate(work, annotator, render(this.task, clients.settings.include), probe=probe, later=later))
 
 

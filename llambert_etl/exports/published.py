@@ -1,7 +1,7 @@
 """What an export holds: the labels of a partition with their texts, as they were published last."""
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 import polars as pl
@@ -15,7 +15,8 @@ from llambert_etl.partition import Partition
 from llambert_etl.schemas import DocumentStatus
 
 # `held`: the place has these labels already. `newer`: it has newer ones, which are never replaced by older.
-Outcome = Literal["exported", "held", "newer"]
+Arrival = Literal["exported", "held", "newer"]
+Batches = Iterable[pa.RecordBatch]
 
 # `text` is null where the document has changed since it was labelled: the label run that follows exports it again.
 SCHEMA = pa.schema(
@@ -67,7 +68,7 @@ def find_published(lake: Lake, task: str, partition: Partition) -> Published | N
     )
 
 
-def read_rows(lake: Lake, published: Published, at_once: int = _AT_ONCE) -> Iterator[pa.RecordBatch]:
+def published_rows(lake: Lake, published: Published, at_once: int = _AT_ONCE) -> Iterator[pa.RecordBatch]:
     """Yield the rows, in no order; memory is about `at_once` labels and the texts that polars reads ahead.
 
     Raise DataError where they are not as many as were published: nothing half is exported.

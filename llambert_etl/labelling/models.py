@@ -11,7 +11,7 @@ from llambert_etl.errors import DataError
 from llambert_etl.lake import Lake, collect
 from llambert_etl.registry import ModelVersion, task_name
 from llambert_etl.store.copies import cached
-from llambert_etl.store.folders import Folder, old_folders
+from llambert_etl.store.folders import Folder, drop_old_folders
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +43,7 @@ def fetch(lake: Lake, version: ModelVersion, cache: Path) -> Path:
 
 def drop_unused(lake: Lake, before: datetime.datetime) -> int:
     """Delete copies that no plan has asked for since a moment and that no row of `labels` names; return how many."""
-    unused = [folder for folder in old_folders(lake.storage, _ROOT, before) if not _named(lake, *folder.name)]
-    for folder in unused:
-        folder.delete()
-    return len(unused)
+    return drop_old_folders(lake.storage, _ROOT, before, lambda place: _named(lake, *place))
 
 
 def _folder(lake: Lake, version: ModelVersion) -> Folder:

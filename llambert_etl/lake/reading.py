@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import polars as pl
 from deltalake import DeltaTable
@@ -15,18 +15,6 @@ from llambert_etl.store.faults import store_faults
 
 # Where a plan says which files it reads: the table's address comes before the folders of its partitions.
 _TABLE = re.compile(r"SCAN \[(.*?)/task=")
-
-
-class Tables(Protocol):
-    """What can be read from: a lake, each time as it is at that moment, or a snapshot of it."""
-
-    def scan(
-        self, table: TableName, task: str, partition: Partition | None = None, *, upto: Partition | None = None
-    ) -> pl.LazyFrame:
-        """Return the rows of one task: of one partition, of the partitions up to `upto`, or all."""
-
-    def partitions(self, table: TableName, task: str) -> list[Partition]:
-        """Return the partitions in which the task has rows, oldest first."""
 
 
 class Snapshot:
@@ -45,6 +33,7 @@ class Snapshot:
     def scan(
         self, table: TableName, task: str, partition: Partition | None = None, *, upto: Partition | None = None
     ) -> pl.LazyFrame:
+        """Return the rows of one task: of one partition, of the partitions up to `upto`, or all."""
         frame = pl.scan_delta(self._opened[table], storage_options=self._options).filter(pl.col("task") == task)
         if partition is not None:
             frame = frame.filter(pl.col("partition") == str(partition))
@@ -53,6 +42,7 @@ class Snapshot:
         return frame
 
     def partitions(self, table: TableName, task: str) -> list[Partition]:
+        """Return the partitions in which the task has rows, oldest first."""
         found = self._opened[table].partitions()
         return sorted(Partition(entry["partition"]) for entry in found if entry["task"] == task)
 
@@ -66,12 +56,6 @@ def collect(frame: pl.LazyFrame, *, engine: Literal["auto", "streaming"] = "auto
 def count(frame: pl.LazyFrame) -> int:
     """Return how many rows a frame over tables has."""
     return int(collect(frame.select(pl.len())).item())
-
-
-def schema_of(frame: pl.LazyFrame) -> pl.Schema:
-    """Return the columns of a frame over tables, which for staged files are read from one of them."""
-    with store_faults(_Read(frame)):
-        return frame.collect_schema()
 
 
 def stream(frame: pl.LazyFrame, rows: int, chunk_rows: int) -> Iterator[pl.DataFrame]:

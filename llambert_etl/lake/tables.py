@@ -13,7 +13,7 @@ from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.lake import commits
 from llambert_etl.lake.commits import Commit, fence_of, horizon, key_number, properties_of, read_commits, was_committed
 from llambert_etl.lake.definitions import PARTITION_COLUMNS, add_columns, check_columns, create
-from llambert_etl.lake.keys import absent_rows
+from llambert_etl.lake.keys import HeldKeys
 from llambert_etl.lake.notes import Notes
 from llambert_etl.lake.reading import Snapshot, count, stream
 from llambert_etl.lake.staging import StagedFiles, add_action, check_schema, missing, write_parquet
@@ -40,6 +40,7 @@ class Lake(Notes):
         self._polars_options = for_polars(self._options)
         super().__init__(Storage(uri, self._options))
         self._seen: dict[TableName, int] = {}
+        self._held: dict[tuple[TableName, str, Partition], HeldKeys] = {}
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Lake":
@@ -90,7 +91,7 @@ class Lake(Notes):
         upto: Partition | None = None,
         version: int | None = None,
     ) -> pl.LazyFrame:
-        """Return the rows of one task as they are now, or at a version, for `collect`, `count` and `stream` to read."""
+        """Return the rows of one task as a snapshot does that is opened now, for `collect`, `count` or `stream`."""
         at = {} if version is None else {table: version}
         return self.snapshot(table, at=at).scan(table, task, partition, upto=upto)
 
@@ -119,7 +120,6 @@ class Lake(Notes):
             return self.open(table).version()
 
     def partitions(self, table: TableName, task: str) -> list[Partition]:
-        """Return the partitions in which the task has rows, oldest first."""
         return self.snapshot(table).partitions(table, task)
 
     def commit_key(self, table: TableName, task: str, partition: Partition) -> int | None:
@@ -216,11 +216,12 @@ class Lake(Notes):
         A manifest that depends on which rows are added is made of them, again at each attempt.
         """
         check_schema(table, rows)
-        fence = f"append/{task}"
+        fence, place = f"append/{task}", (table, task, partition)
+        held = self._held.setdefault(place, HeldKeys(TABLES[table], task, partition))
         with store_faults(f"{self.table_uri(table)} {task} {partition}"):
             for _ in range(_ATTEMPTS):
                 delta = self.open(table)
-                absent = self._absent(table, task, partition, rows, delta)
+                absent = held.absent(rows, delta, self.table_uri(table), self._polars_options)
                 made = manifest if isinstance(manifest, Manifest) else manifest(absent)
                 if absent.num_rows == 0:
                     return Commit(delta.version(), made, replayed=True)
@@ -293,10 +294,6 @@ class Lake(Notes):
         self.storage.write(f"{table}/{_HEAD}", [str(version).encode()])
         self._seen[table] = max(version, self._seen[table])
         return Commit(version, manifest, replayed=False)
-
-    def _absent(self, table: TableName, task: str, partition: Partition, rows: pa.Table, delta: DeltaTable) -> pa.Table:
-        held = Snapshot({table: delta}, self._polars_options).scan(table, task)
-        return absent_rows(TABLES[table], rows, held, partition)
 
     def _write(
         self,

@@ -4,6 +4,7 @@ import datetime
 import math
 import uuid
 from collections.abc import Collection
+from typing import Literal
 
 import polars as pl
 import pyarrow.fs as pafs
@@ -70,6 +71,12 @@ def drop_notes(lake: Lake, before: datetime.datetime) -> int:
     old = [info for info in notes if info.mtime < before or info.path.startswith(runs)]
     # A run without its plan is none: cut off half-way, what is left of it does not count.
     return sum(lake.storage.delete(info) for info in sorted(old, key=lambda info: info.base_name != "plan.json"))
+
+
+def drop_files(lake: Lake, folder: Literal["_reports", "_studies"], before: datetime.datetime) -> int:
+    """Delete the files of a folder that were written before a moment; return how many."""
+    with store_faults(f"{lake.uri}/{folder}"):
+        return sum(lake.storage.delete(info) for info in lake.storage.list(folder) if info.mtime < before)
 
 
 def oldest_kept(lake: Lake, days: int) -> datetime.datetime:

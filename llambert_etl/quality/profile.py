@@ -6,7 +6,7 @@ from typing import Literal
 
 import polars as pl
 
-from llambert_etl.lake import collect, count, schema_of
+from llambert_etl.lake import collect, count
 from llambert_etl.schemas import TABLES, AnnotationStatus, DocumentStatus, TableName
 
 Kind = Literal["documents", "annotations", "labels"]
@@ -186,7 +186,7 @@ def declared_columns(table: TableName) -> dict[str, str]:
 
 
 def _columns(frame: pl.LazyFrame) -> dict[str, str]:
-    return {name: str(kind) for name, kind in schema_of(frame).items()}
+    return {name: str(kind) for name, kind in collect(frame.head(0)).schema.items()}
 
 
 def _as_declared(table: TableName, columns: dict[str, str]) -> bool:

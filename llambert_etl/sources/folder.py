@@ -8,10 +8,10 @@ from pathlib import Path
 
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.sources.location import Location, file_prefixes, is_pattern, matches_name
-from llambert_etl.sources.rows import SourceObject
+from llambert_etl.sources.records import SourceObject
 
 
-class Folder:
+class LandingFolder:
     """Files below the allow-listed folders; a link that leads out of them, or nowhere, is refused."""
 
     def __init__(self, sources: Sequence[str]) -> None:

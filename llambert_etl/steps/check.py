@@ -1,18 +1,12 @@
 """Hold the gate between two steps: measure, evaluate, write Data Docs, and stop the run where it fails."""
 
 import logging
+from dataclasses import asdict
 
 import polars as pl
 
 from llambert_etl.config import LabellingTask
-from llambert_etl.corpus.answers import (
-    answered_twice,
-    decided,
-    failed_for_good,
-    labelled_answers,
-    question,
-    rows_about,
-)
+from llambert_etl.corpus.answers import answered_twice, decided, failed_for_good, labelled_answers, question, rows_about
 from llambert_etl.corpus.documents import as_of, ingested, sample
 from llambert_etl.corpus.gold import gold_shares
 from llambert_etl.corpus.rare import tell_rarest
@@ -178,16 +172,7 @@ def _facts(
             "label_shares": profile.label_shares,
             "reference": {"source": reference.source, "counts": dict(reference.counts)} if reference else None,
         },
-        "expectations": [
-            {
-                "name": outcome.name,
-                "observed": outcome.observed,
-                "expected": outcome.expected,
-                "passed": outcome.passed,
-                "severity": outcome.severity,
-            }
-            for outcome in validation.outcomes
-        ],
+        "expectations": [asdict(outcome) for outcome in validation.outcomes],
         "skipped": skipped,
     }
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from llambert_etl.champion.moves import ensure_labels, standing
 from llambert_etl.config import LabellingTask, TaskFiles, load_tasks
-from llambert_etl.config.connections import TableSource, Warehouse
+from llambert_etl.config.kinds import names_in
 from llambert_etl.errors import ConfigError, LlambertError
 from llambert_etl.lake import Lake
 from llambert_etl.llm.server import ping
@@ -149,14 +149,12 @@ def _models(settings: Settings) -> Finding:
 
 def _named_by_tasks(tasks: Collection[LabellingTask], settings: Settings) -> list[_Look]:
     """Return a look at each server, connection and channel that task files name, and at no others."""
-    places = [place for task in tasks for place in (task.source, *task.export)]
-    servers = {task.annotator.server for task in tasks if task.annotator.server}
-    connections = {place.connection for place in places if isinstance(place, TableSource | Warehouse)}
-    channels = {task.alerts for task in tasks if task.alerts}
+    named = {(of, name) for task in tasks for _, of, name in names_in(task)}
+    looks = {"server": _server, "connection": _connection, "channel": _channel}
     return [
-        *((f"server {name}", partial(_server, name, settings)) for name in sorted(servers)),
-        *((f"connection {name}", partial(_connection, name, settings)) for name in sorted(connections)),
-        *((f"channel {name}", partial(_channel, name, settings)) for name in sorted(channels)),
+        (f"{of} {name}", partial(look, name, settings))
+        for of, look in looks.items()
+        for name in sorted(name for kind, name in named if kind == of)
     ]
 
 

@@ -3,9 +3,8 @@
 import logging
 
 from llambert_etl.errors import ConfigError
-from llambert_etl.exports.published import Outcome, find_published, read_rows
-from llambert_etl.exports.snapshots import write_snapshot
-from llambert_etl.exports.warehouse import write_warehouse
+from llambert_etl.exports.places import WRITERS
+from llambert_etl.exports.published import Arrival, find_published, published_rows
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.run import Run
@@ -27,18 +26,14 @@ def export(run: Run, *, lake: Lake, settings: Settings) -> Manifest:
     published = find_published(lake, task.name, run.partition)
     if published is None:
         return run.manifest("export", facts={"skip": NO_LABELS})
-    outcomes: dict[str, Outcome] = {}
+    arrivals = dict[str, Arrival]()
     for place in task.export:
-        if place == "parquet":
-            outcomes[place] = write_snapshot(lake, published, read_rows(lake, published), settings)
-        else:
-            name = f"{place.connection}/{place.table}"
-            rows = read_rows(lake, published)
-            outcomes[name] = write_warehouse(place, published, rows, run=run.name, settings=settings)
-    exported = published.rows if "exported" in outcomes.values() else 0
+        rows, write = published_rows(lake, published), WRITERS[type(place)]
+        arrivals[place.name] = write(place, published, rows, run=run.name, lake=lake, settings=settings)
+    exported = published.rows if "exported" in arrivals.values() else 0
     return run.manifest(
         "export",
         rows={"read": published.rows, "exported": exported, "held": published.rows - exported},
         versions_read={"labels": published.version},
-        facts={"skip": None, "exports": dict(outcomes), "model_version": published.model_version},
+        facts={"skip": None, "exports": dict(arrivals), "model_version": published.model_version},
     )

@@ -13,7 +13,7 @@ from llambert_etl.lake import Lake, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import DocumentStatus, TableName
-from llambert_etl.sources.rows import Reason
+from llambert_etl.sources.records import Reason
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ def forget(task: LabellingTask, ids: Sequence[str], *, run: str, lake: Lake, dry
     """
     if not dry_run:
         Forgotten(lake, task.name).add(ids)
+    # No snapshot: what others have written until a table is rewritten is to go too.
     gone = _rows_of(task, ids, lake)
     removed = []
     for table in _TABLES:

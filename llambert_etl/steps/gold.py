@@ -27,8 +27,8 @@ from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
 from llambert_etl.sources.clean import CLEANER_VERSION, clean
-from llambert_etl.sources.objects import list_drop
-from llambert_etl.sources.rows import MISSING, Reason, Record
+from llambert_etl.sources.files import Listing
+from llambert_etl.sources.records import MISSING, Reason, Record
 from llambert_etl.wording import heading, short, shown, told
 
 logger = logging.getLogger(__name__)
@@ -111,11 +111,11 @@ def _imported(task: LabellingTask, lake: Lake, partition: Partition, key: str) -
 def _content(file: Path | str, settings: Settings) -> bytes:
     """Read a file that the caller names on this machine, or an object that the allow-list permits."""
     if isinstance(file, str) and "://" in file:
-        drop = list_drop(file, settings)
-        if len(drop.objects) != 1:
-            raise ConfigError(f"gold {file!r}: found {len(drop.objects)} objects there, expected one; mend the address")
-        _check_size(file, drop.objects[0].size)
-        with drop.open(drop.objects[0]) as raw:
+        found = Listing(file, settings)
+        if len(found.objects) != 1:
+            raise ConfigError(f"gold {file!r}: found {len(found.objects)} files there, expected one; mend the address")
+        _check_size(file, found.objects[0].size)
+        with found.open(found.objects[0]) as raw:
             return raw.read()
     try:
         _check_size(str(file), Path(file).stat().st_size)

@@ -144,19 +144,19 @@ class _Gold:
         before = self._lake.commit_key("gold", self._task.name, self._partition)
         reviewed = reviewed_as_of(self._lake, self._task.name, self._partition)
         here = [each for each in reviewed.values() if each.verdict and self._answered_here(each)]
-        rows = list({row["id"]: row for row in self._rows(here)}.values())
-        gold = dict(Counter(f"{row.pop('change')} {row['split']}" for row in rows))
+        found = {row["id"]: (change, row) for change, row in self._rows(here)}
+        rows = [row for _, row in found.values()]
+        gold = dict(Counter(f"{change} {row['split']}" for change, row in found.values()))
         facts = report([each for each in reviewed.values() if each.partition in rounds])
         facts = facts.model_copy(update={"exports": sorted(rounds), "gold": gold})
         page = render("review.html", task=self._task, partition=self._partition, run=self._run, facts=facts)
         name = report_name("review", self._run)
         where = self._lake.write_report(self._task.name, self._partition, name, page)
         manifest = manifest.telling(facts.model_copy(update={"report": where}))
-        key = fingerprint([_STEP, [[str(value) for value in row.values()] for row in rows]])
+        key = fingerprint([_STEP, [[str(value) for name, value in row.items() if name != "run"] for row in rows]])
         held = self._lake.holds("gold", self._task.name, self._partition, key)
         if not held and (rows or before is not None):
-            full = [{**row, "run": self._run} for row in rows]
-            chunk = pa.Table.from_pylist(full, schema=TABLES["gold"].schema)
+            chunk = pa.Table.from_pylist(rows, schema=TABLES["gold"].schema)
             staged = self._lake.stage("gold", self._task.name, self._partition, [chunk], name="review")
             refuse_forgotten("gold", self._task.name, self._partition, staged, self._lake)
             counts = {"read": len(rows), **Counter(str(row["split"]) for row in rows)}
@@ -175,11 +175,12 @@ class _Gold:
     def _answered_here(self, each: Reviewed) -> bool:
         return any(answer.partition == self._partition for answer in each.answers)
 
-    def _rows(self, agreed: Sequence[Reviewed]) -> Iterator[Row]:
-        """Yield the gold rows. A text that is gold keeps its ids and sides; its label becomes what people say.
+    def _rows(self, agreed: Sequence[Reviewed]) -> Iterator[tuple[str, Row]]:
+        """Yield the gold rows, each with what it changes.
 
-        Only a document of the random share may come to the test side: the others were chosen for being difficult, and a
-        test of those would measure something else.
+        A text that is gold keeps its ids and sides; its label becomes what people say. Only a document of the random
+        share may come to the test side: the others were chosen for being difficult, and a test of those would measure
+        something else.
         """
         gold = known_gold(self._task, self._lake, day_before(self._partition))
         sides = dict(gold.select("id", "split").iter_rows())
@@ -188,11 +189,11 @@ class _Gold:
             known = gold.filter(pl.col("text_hash") == each.key.text_hash).to_dicts()
             for row in known:
                 change = "confirmed" if row["label"] == each.verdict else "corrected"
-                yield self._row(each, row["id"], row["text"], row["split"], change)
+                yield change, self._row(each, row["id"], row["text"], row["split"])
             if not known and each.key.text_hash in texts:
                 fair = Stratum.RANDOM in each.strata
                 side = sides.get(each.key.id) or split_of(each.key.id) if fair else "train"
-                yield self._row(each, each.key.id, texts[each.key.text_hash], side, "new")
+                yield "new", self._row(each, each.key.id, texts[each.key.text_hash], side)
 
     def _texts(self, hashes: set[str]) -> dict[str, str]:
         wanted = pl.LazyFrame({"text_hash": sorted(hashes)}, schema={"text_hash": pl.String})
@@ -200,7 +201,7 @@ class _Gold:
         found = collect(documents.join(wanted, on="text_hash", how="semi").select("text_hash", "text"))
         return dict(found.filter(pl.col("text").is_not_null()).iter_rows())
 
-    def _row(self, each: Reviewed, key: str, text: str, split: str, change: str) -> Row:
+    def _row(self, each: Reviewed, key: str, text: str, split: str) -> Row:
         agreeing = [answer for answer in each.answers if answer.answer == each.verdict]
         moments = [answer.labelled_at for answer in agreeing if answer.labelled_at is not None]
         return {
@@ -213,5 +214,5 @@ class _Gold:
             "split": split,
             "annotator": ", ".join(answer.annotator for answer in agreeing),
             "labelled_at": max(moments, default=None),
-            "change": change,
+            "run": self._run,
         }

@@ -9,6 +9,7 @@ import polars as pl
 
 from llambert_etl.champion.moves import Standing, standing
 from llambert_etl.config import LabellingTask
+from llambert_etl.config.exports import Parquet
 from llambert_etl.corpus.answers import outcomes
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.exports.snapshots import File, read_latest
@@ -71,7 +72,7 @@ def status(task: LabellingTask, *, lake: Lake, registry: Registry | None, today:
         # An id in a later partition is a newer revision.
         gold=_counts(lake.scan("gold", task.name).sort("partition").unique("id", keep="last"), "split"),
         labels=_counts(lake.scan("labels", task.name), "label"),
-        snapshots=_snapshots(task, lake, commits["labels"]) if "parquet" in task.export else None,
+        snapshots=_snapshots(task, lake, commits["labels"]) if Parquet() in task.export else None,
         behind=_behind(task, lake, now.version),
         never_ingested=_never_ingested(task, lake),
         ahead=_ahead(task, lake, today),

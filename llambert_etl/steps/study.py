@@ -62,12 +62,7 @@ def study(
             shutil.copytree(folder, out, dirs_exist_ok=True)
     facts["folder"] = str(out)
     return subject.run.manifest(
-        "study",
-        rows=result.rows,
-        versions_read=tables.versions,
-        tokens=result.tokens,
-        cost=result.usd,
-        facts=facts,
+        "study", rows=result.rows, versions_read=tables.versions, tokens=result.tokens, cost=result.usd, facts=facts
     )
 
 

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from llambert_etl.champion.moves import highest_version
@@ -31,8 +29,7 @@ from llambert_etl.store.folders import Folder
 from llambert_etl.store.space import room_in
 
 if TYPE_CHECKING:
-    from llambert_etl.encoder.inference import Encoder
-    from llambert_etl.encoder.metrics import Evaluation
+    from llambert_etl.encoder.measurement import Measurement
 
 logger = logging.getLogger(__name__)
 
@@ -189,6 +186,7 @@ def _candidate(
     """Return the trained folder of this run key: complete, or not there at all."""
     from llambert_etl.encoder.frames import labelled
     from llambert_etl.encoder.inference import Encoder
+    from llambert_etl.encoder.measurement import measure
     from llambert_etl.encoder.training import fine_tune
 
     target = settings.candidates / task.name / run_key
@@ -198,8 +196,8 @@ def _candidate(
     target.parent.mkdir(parents=True, exist_ok=True)
     before: list[dict[str, float]] = []
 
-    def measure(encoder: Encoder) -> None:
-        before.append(_evaluate(task, encoder, data.gold_test)[0].flat())
+    def after_stage(encoder: Encoder) -> None:
+        before.append(measure(encoder, data.gold_test, task.label_names).evaluation.flat())
 
     with room_in(target.parent), tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         folder = Path(scratch) / "encoder"
@@ -207,43 +205,27 @@ def _candidate(
         # Gold texts that nothing was learnt from calibrate; where there are none, the last dev split does.
         seen = pl.concat([stage.select("text_hash") for stage in stages])
         calibration = labelled(data.gold_train.join(seen, on="text_hash", how="anti"), task.label_names)
-        fine_tune(task.encoder, task.label_names, rows, calibration, settings, folder, measure, keep_in)
+        fine_tune(task.encoder, task.label_names, rows, calibration, settings, folder, after_stage, keep_in)
         (folder / _BEFORE).write_text(json.dumps(before), encoding="utf-8")
         folder.rename(target)
     return target
 
 
-def _evaluate(
-    task: LabellingTask, encoder: "Encoder", test: pl.DataFrame
-) -> "tuple[Evaluation, npt.NDArray[np.float64]]":
-    from llambert_etl.encoder.frames import truth
-    from llambert_etl.encoder.metrics import evaluate
-
-    probabilities = encoder.predict(test["text"].to_list())
-    return evaluate(task.label_names, truth(test, task.label_names), probabilities), probabilities
-
-
 def _register(
-    run: Run,
-    registry: Registry,
-    folder: Path,
-    test: pl.DataFrame,
-    manifest: Manifest,
-    training: Training,
-    used: int,
+    run: Run, registry: Registry, folder: Path, test: pl.DataFrame, manifest: Manifest, training: Training, used: int
 ) -> ModelVersion:
     from llambert_etl.encoder.card import RECIPE
-    from llambert_etl.encoder.frames import truth
     from llambert_etl.encoder.inference import Encoder
+    from llambert_etl.encoder.measurement import measure
     from llambert_etl.encoder.plots import confusion_plot, reliability_plot
 
     task = run.task
-    evaluation, probabilities = _evaluate(task, Encoder.load(folder), test)
-    true = truth(test, task.label_names)
+    measured = measure(Encoder.load(folder), test, task.label_names)
+    evaluation = measured.evaluation
     metrics = {f"gold.{name}": value for name, value in evaluation.flat().items()}
     for number, before in enumerate(json.loads((folder / _BEFORE).read_text(encoding="utf-8")), 1):
         metrics |= {f"stage_{number}.{name}": value for name, value in before.items()}
-    metrics |= _calibration(folder, true, probabilities)
+    metrics |= _calibration(folder, measured)
     logger.info("gold: accuracy %.4f, macro F1 %.4f, n %d", evaluation.accuracy, evaluation.macro_f1, evaluation.n)
     with tempfile.TemporaryDirectory() as scratch:
         plots = Path(scratch)
@@ -264,7 +246,9 @@ def _register(
             gold_hash=gold_hash(test),
             artifacts={
                 "confusion.png": confusion_plot(evaluation, plots / "confusion.png"),
-                "reliability.png": reliability_plot(probabilities, true, evaluation.honesty, plots / "reliability.png"),
+                "reliability.png": reliability_plot(
+                    measured.probabilities, measured.truth, evaluation.honesty, plots / "reliability.png"
+                ),
             },
             manifest=manifest.model_dump_json(indent=2),
             used=used,
@@ -272,9 +256,7 @@ def _register(
         )
 
 
-def _calibration(
-    folder: Path, truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]
-) -> dict[str, float]:
+def _calibration(folder: Path, measured: "Measurement") -> dict[str, float]:
     """Return what the calibration found, and how honest the encoder would be on gold without it."""
     from llambert_etl.encoder.calibration import CALIBRATION, without_temperature
     from llambert_etl.encoder.metrics import honesty
@@ -284,6 +266,6 @@ def _calibration(
         return {}
     found = json.loads(path.read_text(encoding="utf-8"))
     logger.info("calibration on %d held-out rows: temperature %.4f", found["rows"], found["temperature"])
-    before = honesty(truth, without_temperature(probabilities, found["temperature"]))
+    before = honesty(measured.truth, without_temperature(measured.probabilities, found["temperature"]))
     named = {"calibration": found, "uncalibrated": asdict(before)}
     return {f"{part}.{name}": value for part, values in named.items() for name, value in values.items()}

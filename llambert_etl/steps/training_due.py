@@ -19,18 +19,26 @@ def training_due(run: Run, *, lake: Lake, trained: Partition | None, force: bool
     `trained` is the last partition at which a retrain came to a decision; one that failed on the way does not count.
     """
     task, partition = run.task, run.partition
-    accepted = pl.col("status") == DocumentStatus.ACCEPTED
+    accepted, weekly = pl.col("status") == DocumentStatus.ACCEPTED, _latest(task, partition)
     new = pl.col("partition") > (trained or "")
+    in_time = new & (pl.col("partition") <= weekly)
     documents = lake.scan("documents", task.name, upto=partition).filter(accepted)
-    count, fresh = collect(documents.select(pl.len(), new.sum())).row(0)
-    due, reason = _decide(task, partition, trained, count - fresh, fresh, force)
+    count, fresh, waiting = collect(documents.select(pl.len(), new=new.sum(), in_time=in_time.sum())).row(0)
+    due, reason = _decide(task, partition, trained, count - fresh, fresh, weekly if waiting else None, force)
     facts = Due(due=due, reason=reason, new_documents=fresh, trained_upto=trained)
     return run.manifest("training-due", facts=facts)
 
 
 def _decide(
-    task: LabellingTask, partition: Partition, trained: Partition | None, known: int, fresh: int, force: bool
+    task: LabellingTask,
+    partition: Partition,
+    trained: Partition | None,
+    known: int,
+    fresh: int,
+    weekly: Partition | None,
+    force: bool,
 ) -> tuple[bool, str]:
+    """Return whether training is due, and why. `weekly`: the last day of the week's, where documents waited for it."""
     if force:
         return True, "asked for"
     if trained is None:
@@ -46,6 +54,14 @@ def _decide(
     wanted = task.sample_size()
     if known < wanted and fresh >= known:
         return True, f"{counted}, which had {known} of the {wanted} that the sample asks for"
-    if datetime.date.fromisoformat(partition).strftime("%A").lower() == task.retrain.weekday:
-        return True, f"weekly, on {task.retrain.weekday}: {counted}"
+    if weekly is not None:
+        missed = "" if weekly == partition else f" {weekly}, which came to no decision"
+        return True, f"weekly, on {task.retrain.weekday}{missed}: {counted}"
     return False, f"{counted}, fewer than {task.retrain.or_new_documents}"
+
+
+def _latest(task: LabellingTask, partition: Partition) -> Partition:
+    """Return the last day of the week's retrain that is not after the partition."""
+    end = datetime.date.fromisoformat(partition)
+    days = (end - datetime.timedelta(days=back) for back in range(7))
+    return next(Partition(day.isoformat()) for day in days if day.strftime("%A").lower() == task.retrain.weekday)

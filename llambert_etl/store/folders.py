@@ -3,7 +3,7 @@
 import datetime
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -13,6 +13,7 @@ from llambert_etl.store.faults import store_faults
 from llambert_etl.store.storage import Storage, safe_key
 
 _LIST = "files.json"
+Place = tuple[str, str]
 # One part of an upload and one request of a download.
 _CHUNK = 16 * 1024 * 1024
 
@@ -30,12 +31,6 @@ class Folder:
     def __init__(self, storage: Storage, *place: str) -> None:
         self._storage, self._key = storage, safe_key(*place)
         self.uri = f"{storage.uri}/{self._key}"
-
-    @property
-    def name(self) -> tuple[str, str]:
-        """Return the last two parts of its key."""
-        parent, _, own = self._key.rpartition("/")
-        return parent.rpartition("/")[2], own
 
     def hashes(self) -> dict[str, str] | None:
         """Return the sha256 of each listed file, or None where no list was written, or a file is lost or cut.
@@ -111,14 +106,19 @@ class Folder:
             self._storage.delete(info)
 
 
-def old_folders(storage: Storage, root: str, before: datetime.datetime) -> list[Folder]:
-    """Return the folders two levels below `root` in which nothing was written since a moment."""
-    written: dict[tuple[str, str], list[datetime.datetime]] = defaultdict(list)
-    for info in storage.list(root):
-        below = info.path.rpartition(f"/{root}/")[2].split("/")
-        if len(below) == 3:
-            written[below[0], below[1]].append(info.mtime)
-    return [Folder(storage, root, *place) for place, moments in written.items() if max(moments) < before]
+def drop_old_folders(
+    storage: Storage, root: str, before: datetime.datetime, keep: Callable[[Place], bool] = lambda place: False
+) -> int:
+    """Delete the folders two levels below `root` in which nothing was written since a moment; return how many."""
+    written: dict[Place, list[datetime.datetime]] = defaultdict(list)
+    for key, info in storage.below(root).items():
+        if key.count("/") == 2:
+            parent, own, _ = key.split("/")
+            written[parent, own].append(info.mtime)
+    needless = [place for place, moments in written.items() if max(moments) < before and not keep(place)]
+    for place in needless:
+        Folder(storage, root, *place).delete()
+    return len(needless)
 
 
 def _hashed(path: Path, digest: "hashlib._Hash") -> Iterator[bytes]:

@@ -65,7 +65,7 @@ def _prompts(subject: Subject) -> list[Variant]:
     task, plan = subject.task, subject.plan.prompts
     given = task.prompt.examples
     shots = plan.shots or list(range(len(given) + 1))
-    if task.annotator.recorded is not None:
+    if not task.annotator.asks:
         raise ConfigError(
             f"study of {task.name}: prompts cannot be compared by annotator.recorded, whose replies were given to one "
             "prompt; name a model or a server that can be asked"

@@ -88,11 +88,10 @@ class Points:
         return measured
 
     def _evaluate(self, encoder: "Encoder", started: float) -> Measured:
-        from llambert_etl.encoder.frames import truth
-        from llambert_etl.encoder.metrics import evaluate
+        from llambert_etl.encoder.measurement import measure
 
-        seconds, names = time.monotonic() - started, self._task.label_names
-        found = evaluate(names, truth(self._test, names), encoder.predict(self._test["text"].to_list()))
+        seconds = time.monotonic() - started
+        found = measure(encoder, self._test, self._task.label_names).evaluation
         return Measured(
             accuracy=found.accuracy,
             macro_f1=found.macro_f1,

@@ -148,6 +148,13 @@ def test_an_error_of_ours_is_a_bug_whose_traceback_shows_no_value(capfd: pytest.
     assert "CANARY" not in told
 
 
+def test_errors_that_lead_to_each_other_are_each_told_once(capfd: pytest.CaptureFixture[str]) -> None:
+    first, second = KeyError("a"), ValueError("b")
+    first.__cause__, second.__cause__ = second, first
+    assert conclude(raising(first)) == 1
+    assert capfd.readouterr().err.count("builtins.ValueError: b\n") == 1
+
+
 def test_a_panic_of_a_library_is_a_bug_too(capfd: pytest.CaptureFixture[str]) -> None:
     assert conclude(raising(pl.exceptions.PanicException("index out of bounds"))) == 1
     assert "PanicException: index out of bounds" in capfd.readouterr().err

@@ -1,14 +1,13 @@
 """What a step says that it has read is what it has read, though others write while it works."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from llambert_etl.corpus.documents import hash_text
-from llambert_etl.lake import Lake, Snapshot
+from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion
@@ -20,6 +19,7 @@ from llambert_etl.steps.check import check_annotations, check_documents, check_s
 from llambert_etl.steps.gold import import_gold
 from llambert_etl.steps.train import train
 from tests.given.annotating import RuleAnnotator, even, run_annotate
+from tests.given.busy import Busy, Write
 from tests.given.labelling import Shelf
 from tests.given.reviews import Panel
 from tests.given.tasks import make_task
@@ -28,30 +28,6 @@ from tests.unit.quality import frames
 DAY, BEFORE = Partition(frames.DAY), Partition("2026-11-09")
 TASK = make_task(annotator={"sample": 1000}, gates={"min_label_share": 0.2})
 FEW, MANY = 200, 260
-
-Write = Callable[[Lake], None]
-
-
-class Busy(Lake):
-    """A lake in which somebody writes right after a step has first asked for the table `at`."""
-
-    def __init__(self, uri: str, at: TableName, write: Write) -> None:
-        super().__init__(uri)
-        self._at, self._write_once = at, [write]
-
-    def version(self, table: TableName) -> int:
-        found = super().version(table)
-        self._interfere(table)
-        return found
-
-    def snapshot(self, *tables: TableName, at: Mapping[TableName, int] = MappingProxyType({})) -> Snapshot:
-        opened = super().snapshot(*tables, at=at)
-        self._interfere(*tables)
-        return opened
-
-    def _interfere(self, *tables: TableName) -> None:
-        if self._at in tables and self._write_once:
-            self._write_once.pop()(Lake(self.uri))
 
 
 @pytest.fixture
