@@ -11,8 +11,9 @@ from pydantic.fields import FieldInfo
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.config.kinds import models_in
+from llambert_etl.config.pods import Kubernetes
 from llambert_etl.schemas import TABLES
-from llambert_etl.settings import Kubernetes, Price, Server, Settings
+from llambert_etl.settings import Price, Server, Settings
 from llambert_etl.sources.readers import SUFFIXES
 from llambert_etl.sources.records import Reason
 from llambert_etl.studies.plan import StudyPlan

@@ -22,7 +22,7 @@ from llambert_etl.store.space import no_room, takes_no_more, unusable
 from llambert_etl.wording import unquoted
 
 _TERMINATION_LOG = Path("/dev/termination-log")
-_TERMINATION_BYTES = 4096
+TERMINATION_BYTES = 4096
 _BUG = 1
 
 logger = logging.getLogger("llambert")
@@ -136,11 +136,17 @@ def _leave(number: int, frame: FrameType | None) -> None:
 def _failed(reason: str, code: int) -> int:
     line = visible(" ".join("; ".join(reason.strip().split("\n")).split()))
     print(f"llambert: {line}", file=sys.stderr)
-    if _TERMINATION_LOG.exists():  # which Kubernetes shows, and Airflow reads; it keeps the end of what is longer
-        _TERMINATION_LOG.write_bytes(line.encode()[:_TERMINATION_BYTES])
+    _last_words(line)
     return code
 
 
 def emit(line: str) -> None:
     """Write a result to the real stdout; libraries that print meanwhile are sent to stderr."""
     write("".join(f"{visible(each)}\n" for each in line.split("\n")))
+    _last_words(line)
+
+
+def _last_words(line: str) -> None:
+    """Leave a pod's result where Kubernetes shows it and Airflow reads it: the beginning of one that is longer."""
+    if _TERMINATION_LOG.exists():
+        _TERMINATION_LOG.write_bytes(line.encode()[:TERMINATION_BYTES])

@@ -68,14 +68,14 @@ ANSWER_GUARDS = (
     Guard(
         "a batch is claimed before it is sent",
         "llambert_etl/annotation/claims.py",
-        "if desk.swap(None, claim) != claim:",
+        "if note.swap(None, claim) != claim:",
         "if False:",
         _CLAIMS + "two_runs_send_one_batch_and_both_read_it",
     ),
     Guard(
         "a run that lost its claim sends nothing under it",
         "llambert_etl/annotation/claims.py",
-        "if desk.swap(claim, sending) != sending:",
+        "if note.swap(claim, sending) != sending:",
         "if False:",
         _CLAIMS + "a_run_that_was_taken_for_dead_as_it_uploaded_sends_nothing_under_its_old_claim",
     ),
