@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint test verify-faults verify-browser verify-kubernetes bench demo up down local clean python
+.PHONY: help setup fmt lint test verify-faults verify-browser verify-images verify-kubernetes images bench demo up down local clean python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ verify-browser: setup ## look at every page of the demo's state in Debian's chro
 	@$(PIP) install -qq -c constraints.txt -e '.[verify]'
 	@$(BIN)/python -m pytest tests/verify_browser --record
 
+verify-images: setup ## build the images and run each as its user on a read-only root; write docs/evidence
+	@$(BIN)/python -m pytest tests/verify_images --record
+
 verify-kubernetes: setup ## play what may befall a pod on the cluster of KUBECONFIG, with IMAGE=...; write docs/evidence
 	@$(BIN)/python -m tests.verify_kubernetes --image $(IMAGE)
 
@@ -51,6 +54,9 @@ up: setup ## serve Airflow, MLflow and S3 on the demo's state until Ctrl-C or `m
 down: ## stop what `make up` or `make demo` started
 	@test ! -x $(BIN)/python || $(BIN)/python -m laptop down
 
+images: ## build the images of docker/ with docker, podman or buildah
+	@docker/build.sh
+
 local: setup ## make a deployment of folders and a SQLite file in .local, without any server
 	@$(BIN)/python -m laptop local
 
@@ -64,7 +70,7 @@ python:
 .venv/installed: pyproject.toml constraints.txt | python
 	@echo "installing into .venv (some minutes, once) ..."
 	@$(PYTHON) -m venv .venv
-	@$(PIP) install -qq -c constraints.txt -e '.[airflow,worker,dev]'
+	@$(PIP) install -qq -c constraints.txt -e '.[airflow,worker,registry,dev]'
 	@touch $@
 
 # Apart from .venv, and without their dependencies: the packages serve as files only, and `pip check` stays clean.

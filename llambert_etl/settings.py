@@ -186,13 +186,22 @@ class Settings(BaseSettings):
     def mirror(self, model: str) -> Path | None:
         """Return the folder in which this deployment keeps a model, or None where it comes from the hub.
 
-        Raise ConfigError for a folder that is not there, and for a model without one whose organisation is not allowed.
+        Raise ConfigError for a folder that is not there or may not be read, and for a model without one whose
+        organisation is not allowed.
         """
         mirrored = self.model_paths.get(model)
         if mirrored is None:
             self.allow(model)
-        elif not mirrored.exists():
-            raise ConfigError(f"model {model!r}: no {mirrored}; mend LLAMBERT_MODEL_PATHS or mirror the model there")
+            return None
+        try:
+            for path in (mirrored, *filter(Path.is_file, mirrored.iterdir())) if mirrored.is_dir() else (mirrored,):
+                os.close(os.open(path, os.O_RDONLY))
+        except PermissionError as error:
+            mend = f"let user {os.geteuid()} read it (chmod -R a+rX {mirrored})"
+            raise ConfigError(f"model {model!r}: {error.filename} may not be read; {mend}") from error
+        except OSError as error:
+            mend = "mend LLAMBERT_MODEL_PATHS or mirror the model there"
+            raise ConfigError(f"model {model!r}: no {error.filename}; {mend}") from error
         return mirrored
 
     def allow(self, model: str) -> None:

@@ -1,7 +1,11 @@
 """LocalAnnotator on a tiny Llama of its own: both methods, and every way in which a model can be absent or wrong."""
 
 import json
+import os
 import shutil
+import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.llm.local import LocalAnnotator
 from llambert_etl.llm.parsing import parse
+from llambert_etl.llm.weights import unpack
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Settings
 from tests.given.tasks import make_task, three_label_task
@@ -295,3 +300,22 @@ def test_a_folder_without_a_vocabulary_is_not_taken_for_one_that_knows_no_words(
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "GPT2Tokenizer"}))
     with pytest.raises(ConfigError, match="its tokenizer has no vocabulary"):
         LocalAnnotator.load(make_task(), _settings(tmp_path, folder)).annotate(["dull"])
+
+
+def test_what_is_unpacked_may_be_read_by_whoever_may_read_its_configuration(tmp_path: Path) -> None:
+    unpack(save_tiny_llama(tmp_path / "model"), tmp_path / "unpacked")
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "unpacked").iterdir()}
+    assert modes["model.safetensors"] == modes["config.json"]
+    assert len(set(modes.values())) == 1
+
+
+def test_a_model_that_this_user_may_not_read_is_refused_as_such(tmp_path: Path) -> None:
+    weights = save_tiny_llama(tmp_path / "model") / "model.safetensors"
+    weights.chmod(0)
+    settings = _settings(tmp_path, weights.parent).model_dump(include={"lake", "model_paths"}, mode="json")
+    look = "import json, sys; from llambert_etl.settings import Settings; Settings(**json.loads(sys.argv[1])).mirror"
+    child = [sys.executable, "-c", f"{look}('tests/tiny-llama')", json.dumps(settings)]
+    # To root every file is open, unless it goes without the right to override.
+    bound = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"] if os.geteuid() == 0 else []
+    done = subprocess.run([*bound, *child], capture_output=True, text=True)
+    assert f"{weights} may not be read; let user {os.geteuid()} read it (chmod -R a+rX {weights.parent})" in done.stderr

@@ -1,0 +1,157 @@
+"""docker/kubernetes/s3: what each step's identity may do suffices for the step, on a real S3 that holds it to that."""
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from laptop.credentials import Credentials
+from laptop.ports import free_ports
+from laptop.seaweed import PORTS, SeaweedFS
+from laptop.stack import REPOSITORY
+from llambert_etl.errors import ConfigError
+from llambert_etl.lake import Lake
+from llambert_etl.partition import Partition
+from llambert_etl.registry import Registry
+from llambert_etl.run import Run
+from llambert_etl.settings import Settings
+from llambert_etl.steps.plan import plan
+from llambert_etl.steps.train import train
+from tests.given.annotating import NEXT, RuleAnnotator, even, ingest, run_annotate
+from tests.given.labelling import DAY, Parity, Shelf, drop, finish, labels, run_shards
+from tests.given.tasks import make_task
+from tests.models.encoders import pretrained
+from tests.unit.quality import frames
+
+FILES = REPOSITORY / "docker" / "kubernetes" / "s3"
+POLICIES = sorted(set(FILES.glob("*.json")) - {FILES / "lifecycle.json"})
+LAKE = "s3://warehouse/lake"
+REFUSED = "the store refuses these credentials"
+
+
+class PolicedS3(SeaweedFS):
+    """An S3 with an identity for each policy file, which may do what the file says."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.keys = {path.stem: (secrets.token_hex(10), secrets.token_urlsafe(24)) for path in POLICIES}
+        super().__init__(*arguments)
+
+    def _configuration(self) -> dict[str, object]:
+        limited = [
+            {
+                "name": name,
+                "credentials": [{"accessKey": key, "secretKey": secret}],
+                "actions": [],
+                "policyNames": [name],
+            }
+            for name, (key, secret) in self.keys.items()
+        ]
+        given = super()._configuration()["identities"]
+        assert isinstance(given, list)
+        policies = [{"name": path.stem, "content": path.read_text()} for path in POLICIES]
+        return {"identities": [*given, *limited], "policies": policies}
+
+
+@pytest.fixture(scope="module")
+def policed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PolicedS3]:
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+    server = PolicedS3(tmp_path_factory.mktemp("policed"), ports, Credentials(), ("warehouse", "landing"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def given(policed: PolicedS3, tmp_path: Path) -> Callable[[str], Settings]:
+    """Settings with the keys of a policy's identity, or of one that may do everything."""
+
+    def given(name: str) -> Settings:
+        key, secret = policed.keys.get(name, (policed.access_key, policed.secret_key))
+        return Settings(
+            lake=LAKE,
+            state=tmp_path / "state",
+            s3_endpoint=policed.endpoint,
+            s3_access_key_id=SecretStr(key),
+            s3_secret_access_key=SecretStr(secret),
+            shard_rows=4,
+            max_shards=3,
+        )
+
+    return given
+
+
+@pytest.fixture
+def lake(given: Callable[[str], Settings]) -> Lake:
+    """The lake, for who may do everything."""
+    lake = Lake.from_settings(given("everything"))
+    lake.create_tables()
+    return lake
+
+
+def test_shards_are_labelled_by_who_may_read_documents_and_stage_labels(
+    lake: Lake, given: Callable[[str], Settings]
+) -> None:
+    task = make_task(name="labelled")
+    drop(lake, task, [f"text {number}" for number in range(10)])
+    plan(Run(task, DAY, "r1"), lake=lake, registry=Shelf(task, 1), settings=given("everything"))  # type: ignore[arg-type]
+    limited = Lake.from_settings(given("label"))
+    run_shards(limited, task, given("label"), DAY, "r1", Parity(2))
+    with pytest.raises(ConfigError, match=REFUSED):
+        finish(limited, task, DAY, "r1")
+    assert labels(lake, task) == {}
+    finish(lake, task, DAY, "r1")
+    assert len(labels(lake, task)) == 10
+
+
+def test_answers_are_kept_by_who_may_write_annotations_alone(lake: Lake, given: Callable[[str], Settings]) -> None:
+    ingest(lake, make_task(), DAY, range(10))
+    limited = Lake.from_settings(given("annotate"))
+    assert run_annotate(limited, RuleAnnotator(even)).rows["labelled"] == 10
+    assert run_annotate(limited, RuleAnnotator(even), run="r2").rows["reused"] == 10
+    with pytest.raises(ConfigError, match=REFUSED):
+        ingest(limited, make_task(), NEXT, range(10))
+
+
+def test_an_encoder_is_trained_by_who_may_write_checkpoints_alone(
+    lake: Lake, given: Callable[[str], Settings], tmp_path: Path
+) -> None:
+    task = make_task(name="trained")
+    frames.put(lake, "documents", frames.documents(task, 60), task)
+    frames.put(lake, "annotations", frames.annotations(task, 60), task)
+    for split, numbers in (("train", range(12)), ("test", range(12, 24))):
+        frames.put(lake, "gold", frames.gold(task, numbers, split), task)
+    here = {
+        "mlflow_uri": f"sqlite:///{tmp_path}/mlflow.db",
+        "model_paths": {"tests/tiny-bert": pretrained(tmp_path / "encoder")},
+        "checkpoint_seconds": 0.0,
+    }
+    settings = given("train").model_copy(update=here)
+    limited = Lake.from_settings(settings)
+    done = train(
+        Run(task, Partition(frames.DAY), "night"),
+        lake=limited,
+        registry=Registry.from_settings(settings),
+        settings=settings,
+        prompt_hash="p",
+        strategy="combined",
+    )
+    assert done.facts["model_version"] == 1
+    limited.write_note("_manifests/a-pod.json", done.model_dump_json())
+    with pytest.raises(ConfigError, match=REFUSED):
+        ingest(limited, task, NEXT, range(10))
+
+
+def test_who_looks_at_airflows_pages_reads_reports_and_labels_and_no_texts(
+    lake: Lake, policed: PolicedS3, given: Callable[[str], Settings]
+) -> None:
+    task = make_task(name="shown")
+    drop(lake, task, ["text 1", "text 2"])
+    reader = Lake.from_settings(given("reader"))
+    lake.write_report(task.name, DAY, "labels", "<html>")
+    assert reader.read_report(task.name, DAY, "labels") == "<html>"
+    assert reader.scan("labels", task.name, DAY).collect().height == 0
+    with pytest.raises(ConfigError, match=REFUSED):
+        reader.scan("documents", task.name, DAY).collect()
