@@ -15,6 +15,7 @@ from airflow.sdk import BaseOperator, Context
 from pydantic import JsonValue
 
 from llambert_etl.errors import ConfigError, TransientError
+from llambert_etl.facts import Linked
 from llambert_etl.orchestration.commands import EXECUTABLE, partition_of, rendered
 from llambert_etl.orchestration.handover import patience
 from llambert_etl.orchestration.links import LINKS
@@ -55,7 +56,7 @@ class LocalStep(BaseOperator):
         self.report = report
         self.mlflow_uri = mlflow_uri
         self.partition = ""
-        self.facts: dict[str, JsonValue] = {}
+        self.made = Linked()
         self._process: StepProcess | None = None
         self._store: Any = None  # while the step is followed: at other times Airflow must not be asked
         self._left = False
@@ -81,7 +82,9 @@ class LocalStep(BaseOperator):
         process.remove()
         if exit_code != 0:
             raise error_for(137 if exit_code is None else exit_code, reason or "no output")
-        return self._account(manifest)
+        told: dict[str, JsonValue] = json.loads(manifest)
+        self.made = Linked.of(told)
+        return told
 
     def on_kill(self) -> None:
         """End the step, unless the next try is to go on with it."""
@@ -119,12 +122,6 @@ class LocalStep(BaseOperator):
             if not lines:
                 time.sleep(_POLL_SECONDS)
         raise TransientError(f"Airflow has given this try up; the step runs on for the next one: {process.folder}")
-
-    def _account(self, line: str) -> dict[str, JsonValue]:
-        manifest: dict[str, JsonValue] = json.loads(line)
-        facts = manifest.get("facts")
-        self.facts = facts if isinstance(facts, dict) else {}
-        return manifest
 
 
 def _executable() -> str:
