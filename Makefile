@@ -1,12 +1,13 @@
 # `make help` lists the targets. Set-up is done once, and again only when the pins change.
 
 PYTHON ?= python3.11
+IMAGE ?= localhost/llambert-worker:dev
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint test verify-faults verify-browser verify-images images bench demo up down local clean python
+.PHONY: help setup fmt lint test verify-faults verify-browser verify-images verify-kubernetes images bench demo up down local clean python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +38,9 @@ verify-browser: setup ## look at every page of the demo's state in Debian's chro
 
 verify-images: setup ## build the images and run each as its user on a read-only root; write docs/evidence
 	@$(BIN)/python -m pytest tests/verify_images --record
+
+verify-kubernetes: setup ## play what may befall a pod on the cluster of KUBECONFIG, with IMAGE=...; write docs/evidence
+	@$(BIN)/python -m tests.verify_kubernetes --image $(IMAGE)
 
 bench: setup ## measure quality and throughput on an idle machine; write docs/evidence
 	@for name in annotate label quality rare; do $(BIN)/python -m benchmarks.$$name || exit; done

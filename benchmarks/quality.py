@@ -21,6 +21,7 @@ from llambert_etl.corpus.documents import sample
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.metrics import Evaluation, evaluate
 from llambert_etl.encoder.training import Labelled, fine_tune
+from llambert_etl.lake import collect
 from llambert_etl.llm.local import LocalAnnotator
 from llambert_etl.llm.prompts import prompt_hash
 from llambert_etl.steps.annotate import annotate
@@ -91,7 +92,7 @@ def read(world: World, task: LabellingTask, labels: int, seed: int) -> Data:
         sample=labels,
         progress=lambda done, total: print(f"annotate: {done} of {total}", flush=True),
     )
-    labelled = labelled_answers(task, world.lake, hashed).select("text_hash", "label").collect()
+    labelled = collect(labelled_answers(task, world.lake, hashed).select("text_hash", "label"))
     chosen = sample(world.documents(), labels, task.annotator.seed).join(world.truth, on="id")
     gold = sample(world.documents(), GOLD_TRAIN, _GOLD_SEED + seed).join(world.truth, on="id")
     return Data(

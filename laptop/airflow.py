@@ -33,7 +33,10 @@ _GRACE_SECONDS = 5.0
 
 
 class Airflow:
-    """`environment` is what steps need: the LLAMBERT_* variables. `env` is what an `airflow` command needs."""
+    """`environment` is what steps need: the LLAMBERT_* variables. `env` is what an `airflow` command needs.
+
+    `database` is the address of another one than SQLite.
+    """
 
     def __init__(
         self,
@@ -43,12 +46,15 @@ class Airflow:
         *,
         root: Path,
         environment: Mapping[str, str],
+        database: str = "",
     ) -> None:
         self.folder = state / "airflow"
         self.url = f"http://{LOOPBACK}:{ports['airflow']}"
         self.username, self.password = credentials.airflow_user, credentials.airflow_password
         self._passwords = self.folder / "passwords.json"
         configuration = _configuration(self.folder, self.url, ports["airflow"], credentials, root)
+        if database:
+            configuration["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = database
         self.env = {**server_environment(), **environment, **configuration}
         self.servers = [
             Server(

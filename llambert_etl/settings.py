@@ -26,36 +26,11 @@ from pydantic_settings import (
 
 from llambert_etl.config.addresses import HttpAddress, Place, RegistryAddress
 from llambert_etl.config.connections import ConnectionName, ConnectionUri
+from llambert_etl.config.pods import Kubernetes
 from llambert_etl.config.words import in_our_words
 from llambert_etl.errors import ConfigError
 
 _COMPUTING = tuple("PATH HOME TMPDIR LANG LC_ PYTHON PYTORCH_ LD_ CUDA_ NVIDIA_ NCCL_ OMP_ MKL_".split())
-
-
-class Kubernetes(BaseModel):
-    """How a step runs as a pod. Set by the deployment only: a task file cannot name an image or a resource."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    image: str = Field(default="", description="the worker image; needed where `compute` is `kubernetes`")
-    namespace: str = Field(default="llambert", description="of the pods")
-    service_account: str = Field(default="llambert-step", description="of the pods, which get no token of it")
-    secret: str = Field(default="llambert-secrets", description="name of the Kubernetes secret, mounted as files")
-    config_map: str = Field(default="llambert-settings", description="its keys become the pods' variables")
-    gpu_resource: str = Field(default="nvidia.com/gpu", description="what the cluster calls a GPU")
-    gpus: int = Field(default=1, ge=0, description="GPUs of a pod that loads a model")
-    cpu: str = Field(default="4", description="processors of a pod, as Kubernetes writes amounts")
-    memory: str = Field(default="16Gi", description="memory of a pod")
-    scratch: str = Field(default="50Gi", description="size of the volume for models and scratch files")
-    node_selector: dict[str, str] = Field(
-        default_factory=dict, description="labels of the nodes for pods that load a model"
-    )
-    tolerations: list[dict[str, str]] = Field(default_factory=list, description="of pods that load a model")
-
-    @property
-    def without_gpus(self) -> Self:
-        """The same for a step that needs no device: nothing leads it to the nodes that have some."""
-        return self.model_copy(update={"gpus": 0, "node_selector": {}, "tolerations": []})
 
 
 def _fit_for_a_header(value: SecretStr) -> SecretStr:

@@ -12,6 +12,7 @@ _MAX_NAMES = 20
 _MAX_TOLD_CHARS = 200
 _NAME = re.compile(r"[^\W\d][\w.-]{0,59}")
 _TEXT_HASH = re.compile(r"[0-9a-f]{64}")
+_VALUE = re.compile(r"[`\"'\[].*$", re.DOTALL)
 _QUOTED = re.compile(r"`[^`]*`|\"[^\"]*\"|'[^']*'|[`\"'].*$", re.DOTALL)
 
 
@@ -48,3 +49,10 @@ def shown(value: object) -> str:
 def told(error: Exception) -> str:
     """Return what a library says of an error in data, without what it quotes: that may be a row's text."""
     return _QUOTED.sub("...", " ".join(str(error).split()))[:_MAX_TOLD_CHARS]
+
+
+def unquoted(error: BaseException) -> str:
+    """Return the type of any error and its words before the first value: polars quotes rows, others their arguments."""
+    words = str(error).strip().partition("\n")[0]
+    said = _VALUE.sub("...", words)[:_MAX_TOLD_CHARS]
+    return f"{type(error).__module__}.{type(error).__qualname__}: {said}"

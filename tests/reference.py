@@ -4,16 +4,18 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from llambert_etl.config import LabellingTask
+from llambert_etl.config.kinds import models_in
+from llambert_etl.config.pods import Kubernetes
 from llambert_etl.schemas import TABLES
-from llambert_etl.settings import Kubernetes, Price, Server, Settings
+from llambert_etl.settings import Price, Server, Settings
 from llambert_etl.sources.readers import SUFFIXES
-from llambert_etl.sources.rows import Reason
+from llambert_etl.sources.records import Reason
 from llambert_etl.studies.plan import StudyPlan
 
 _HEAD = """# Reference
@@ -37,7 +39,8 @@ _PLANS = """## Study plans
 """
 _TABLES = """## Tables
 
-Each has the columns `task` and `partition` too, by which its files are laid out.
+Each has the columns `task` and `partition` too, by which its files are laid out. What is deleted, and when, stands in
+the [runbook](runbook.md#what-is-deleted-and-when).
 """
 _LAYOUT = ("task", "partition")
 _LIMITS = {"exclusiveMinimum": "above", "minimum": "at least", "exclusiveMaximum": "below", "maximum": "at most"}
@@ -60,13 +63,11 @@ def parts(model: type[BaseModel]) -> list[type[BaseModel]]:
     return list(dict.fromkeys(_models(model)))
 
 
-def _models(kind: object) -> Iterator[type[BaseModel]]:
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        yield kind
-        for field in kind.model_fields.values():
-            yield from _models(field.annotation)
-    for inner in get_args(kind):
-        yield from _models(inner)
+def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield model
+    for field in model.model_fields.values():
+        for inner in models_in(field):
+            yield from _models(inner)
 
 
 def _part(model: type[BaseModel], prefix: str = "") -> str:
@@ -74,6 +75,8 @@ def _part(model: type[BaseModel], prefix: str = "") -> str:
 
 
 def _fields(model: type[BaseModel], prefix: str = "") -> str:
+    if not model.model_fields:
+        return ""
     schemas = model.model_json_schema()["properties"]
     rows = []
     for name, field in model.model_fields.items():

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from llambert_etl.config import LabellingTask, Source
+from llambert_etl.config import FileSource, LabellingTask
 from llambert_etl.corpus.documents import hash_text
 from llambert_etl.errors import ConfigError
 from llambert_etl.partition import Partition
@@ -85,7 +85,7 @@ def drop_files(task: LabellingTask, day: Partition, reviews: Sequence[Review]) -
 
 def write_drop(task: LabellingTask, day: Partition, reviews: Sequence[Review], settings: Settings) -> int:
     """Put the day's files into the landing bucket; return how many lines they hold."""
-    if not isinstance(task.source, Source):
+    if not isinstance(task.source, FileSource):
         raise ConfigError(f"task {task.name!r}: the demo drops files, so its source must be a uri")
     files = drop_files(task, day, reviews)
     bucket, _, pattern = task.source.uri.removeprefix("s3://").partition("/")

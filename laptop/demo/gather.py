@@ -17,7 +17,7 @@ from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.answers import decided, outcomes
 from llambert_etl.corpus.documents import hash_text
 from llambert_etl.errors import DataError
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.registry import Registry
 from llambert_etl.schemas import AnnotationStatus, DocumentStatus, TableName
@@ -83,10 +83,10 @@ def _machine() -> str:
 
 
 def _stages(task: LabellingTask, lake: Lake, landed: Mapping[str, int]) -> list[Stage]:
-    documents = lake.scan("documents", task.name).group_by("partition", "status").len().collect()
+    documents = collect(lake.scan("documents", task.name).group_by("partition", "status").len())
     counts = {(day, status): count for day, status, count in documents.iter_rows()}
     labels = lake.scan("labels", task.name).group_by("partition").agg(pl.len(), pl.col("model_version").unique())
-    labelled = {day: (count, versions) for day, count, versions in labels.collect().iter_rows()}
+    labelled = {day: (count, versions) for day, count, versions in collect(labels).iter_rows()}
     return [
         Stage(
             partition=day,
@@ -110,16 +110,15 @@ def refusals(task: LabellingTask, lake: Lake) -> list[Refusal]:
         .group_by("partition", "reason")
         .agg(pl.len(), place.alias("example"))
         .sort("partition", "len", "reason", descending=[False, True, False])
-        .collect()
     )
     return [
         Refusal(partition=day, reason=reason, count=count, example=example)
-        for day, reason, count, example in found.iter_rows()
+        for day, reason, count, example in collect(found).iter_rows()
     ]
 
 
 def _counts(task: LabellingTask, lake: Lake, table: TableName, column: str) -> dict[str, int]:
-    found = lake.scan(table, task.name).group_by(column).len().sort("len", descending=True).collect()
+    found = collect(lake.scan(table, task.name).group_by(column).len().sort("len", descending=True))
     return {str(value): count for value, count in found.iter_rows()}
 
 
@@ -145,7 +144,7 @@ def _accuracies(task: LabellingTask, lake: Lake, reviews: Sequence[Review]) -> l
 
 def _accuracy(who: str, on: str, answers: pl.LazyFrame, truth: pl.LazyFrame) -> Accuracy:
     joined = answers.join(truth, on="text_hash").select((pl.col("label") == pl.col("truth")).sum(), pl.len())
-    right, of = joined.collect().row(0)
+    right, of = collect(joined).row(0)
     return Accuracy(who=who, on=on, right=right, of=of)
 
 
@@ -209,7 +208,7 @@ def last_night(watched: Watched) -> Night:
 
 def runs_of_labels(task: LabellingTask, lake: Lake, watched: Watched) -> Runs:
     kinds = {run.run_id: run.kind for run in watched.runs if run.dag.endswith(_LABEL_DAG)}
-    named = lake.scan("labels", task.name).group_by("run").len().collect()
+    named = collect(lake.scan("labels", task.name).group_by("run").len())
     rows: Counter[str] = Counter()
     for run, count in named.iter_rows():
         rows[kinds.get(run, "unlisted")] += count

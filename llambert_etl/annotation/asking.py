@@ -29,8 +29,8 @@ def answer(
     kill, loses that batch and no other. Raise DataError, before the next batch, where the task's budget is used up, and
     ConfigError where a batch file is out.
     """
-    # What a server has answered is paid for, so it is committed at once.
-    age = COMMIT_SECONDS if work.task.annotator.server is None else 0.0
+    # What is paid for is committed at once.
+    age = 0.0 if work.task.annotator.remote else COMMIT_SECONDS
     with stop_signal() as stop:
         committed, left = clock(), work.documents
         while not (left := work.next_ones(left)).is_empty():

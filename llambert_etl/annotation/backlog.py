@@ -17,14 +17,13 @@ from llambert_etl.corpus.documents import as_of, draw
 from llambert_etl.corpus.documents import sample as take_sample
 from llambert_etl.corpus.forgotten import Forgotten
 from llambert_etl.errors import ConfigError, DataError, TransientError
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, collect
 from llambert_etl.llm import Annotator, HalfAnsweredError, HalfRefusedError, Reply
 from llambert_etl.llm.parsing import PARSER_VERSION
 from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, AnnotationStatus
-from llambert_etl.store.faults import store_faults
 
 logger = logging.getLogger(__name__)
 
@@ -55,11 +54,11 @@ class Backlog:
         self.question = {"prompt_hash": prompt_hash, "model": annotator.model, "revision": annotator.revision}
         self._run, self.step, self._wanted = run, step, task.sample_size(asked=sample)
         self._started = datetime.datetime.now(datetime.UTC)
-        self._documents_version = lake.version("documents")
-        with store_faults(f"documents {task.name} {partition}"):
-            if chosen is None:
-                chosen = take_sample(as_of(lake, task.name, partition), self._wanted, task.annotator.seed)
-        self._sample = chosen
+        documents = lake.snapshot("documents")
+        if chosen is None:
+            chosen = take_sample(as_of(documents, task.name, partition), self._wanted, task.annotator.seed)
+        self._sample, self._read = chosen, documents.versions
+        # Of annotations never a snapshot: what another run answers meanwhile is not asked again.
         self._looked = lake.version("annotations")
         unanswered = self.unanswered(self._sample)
         self.documents = unanswered if retry_failed else unanswered.filter(~self._have_failed_for_good())
@@ -92,8 +91,7 @@ class Backlog:
 
     def unanswered(self, documents: pl.DataFrame) -> pl.DataFrame:
         """Return the documents that this prompt, model and revision have not answered."""
-        with store_faults(f"annotations {self.task.name}"):
-            answered = self._rows().filter(pl.col("status").is_in(ANSWERED)).select("text_hash").collect()
+        answered = collect(self._rows().filter(pl.col("status").is_in(ANSWERED)).select("text_hash"))
         return documents.join(answered, on="text_hash", how="anti")
 
     def still_open(self, documents: pl.DataFrame) -> pl.DataFrame:
@@ -213,9 +211,8 @@ class Backlog:
 
         `others` counts documents that became neither: `left` for a later run, say.
         """
-        with store_faults(f"annotations {self.task.name}"):
-            mine = self.answered().join(self._sample.lazy().select("text_hash"), on="text_hash", how="semi")
-            labels = mine.filter(pl.col("status") == AnnotationStatus.LABELLED).select("label").collect()["label"]
+        mine = self.answered().join(self._sample.lazy().select("text_hash"), on="text_hash", how="semi")
+        labels = collect(mine.filter(pl.col("status") == AnnotationStatus.LABELLED).select("label"))["label"]
         shares = {label: int((labels == label).sum()) / max(len(labels), 1) for label in self.task.labels}
         return self._manifest({"label_shares": shares, **facts}, others)
 
@@ -227,16 +224,13 @@ class Backlog:
         return rows_about(self.question, self.task.name, self.lake)
 
     def _have_failed_for_good(self) -> pl.Expr:
-        with store_faults(f"annotations {self.task.name}"):
-            found = failed_for_good(self._rows()).collect()
-        return pl.col("text_hash").is_in(found["text_hash"].to_list())
+        return pl.col("text_hash").is_in(collect(failed_for_good(self._rows()))["text_hash"].to_list())
 
     def _spent_before(self) -> dict[str, JsonValue]:
         """Return what earlier tries of this run have spent: its newest commit tells for all of them."""
-        with store_faults(f"annotations {self.task.name} {self.partition}"):
-            asked = self.lake.scan("annotations", self.task.name, self.partition).filter(pl.col("run") == self._run)
-            if asked.head(1).collect().is_empty():
-                return {}  # and not after a look at every commit of a year
+        asked = self.lake.scan("annotations", self.task.name, self.partition).filter(pl.col("run") == self._run)
+        if collect(asked.head(1)).is_empty():
+            return {}  # and not after a look at every commit of a year
         mine = (self.task.name, self.partition, self._run)
         for commit in self.lake.commits("annotations", self.task.name):
             manifest = commit.manifest
@@ -261,7 +255,7 @@ class Backlog:
                 "run": self._run,
                 "rows": {"read": read, **self._account.rows, "reused": self._reused, **others},
                 "reasons": self._account.reasons,
-                "versions_read": {"documents": self._documents_version},
+                "versions_read": self._read,
                 "versions_written": {} if self._version is None else {"annotations": self._version},
                 "config_hash": self.task.config_hash,
                 "tokens": self.spending.tokens_in + self.spending.tokens_out,

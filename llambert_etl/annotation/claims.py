@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from llambert_etl.annotation.sent import Desk, Sent
+from llambert_etl.annotation.sent import Sent, SentNote
 from llambert_etl.errors import ConfigError, LlambertError, TransientError
 from llambert_etl.llm.provider import Provider
 from llambert_etl.settings import Server
@@ -19,53 +19,53 @@ _UPLOAD_SECONDS, _TIMEOUTS = 1800.0, 3
 
 
 def standing(
-    desk: Desk, provider: Provider, server: Server, stop: threading.Event, clock: Callable[[], float]
+    note: SentNote, provider: Provider, server: Server, stop: threading.Event, clock: Callable[[], float]
 ) -> Sent | None:
     """Return the batch that is out, whoever sent it; None where none is.
 
     A claim without a batch is waited for until it has one, and taken away when it has lost its run. Raise
     TransientError when asked to stop meanwhile.
     """
-    claim, since = desk.read(), clock()
+    claim, since = note.read(), clock()
     while claim is not None and claim.batch is None:
         found = provider.find(claim.intent, claim.file)
         if found is not None:
-            after = desk.swap(claim, claim.having(batch=found.id))
+            after = note.swap(claim, claim.having(batch=found.id))
         elif clock() - since > (_TIMEOUTS * server.timeout_seconds if claim.file else _UPLOAD_SECONDS):
-            logger.warning("%s: nothing was sent under this claim, and its run is gone; it is taken away", desk.place)
-            after = desk.swap(claim, None)
+            logger.warning("%s: nothing was sent under this claim, and its run is gone; it is taken away", note.place)
+            after = note.swap(claim, None)
         elif stop.wait(server.batch_poll_seconds):
-            raise TransientError(f"{desk.place}: asked to stop while another run sends a batch; run the step again")
+            raise TransientError(f"{note.place}: asked to stop while another run sends a batch; run the step again")
         else:
-            after = desk.read()
-            logger.info("%s: waiting for the batch that another run has claimed to send", desk.place)
+            after = note.read()
+            logger.info("%s: waiting for the batch that another run has claimed to send", note.place)
         if after != claim:
             claim, since = after, clock()
     return claim
 
 
-def submit(claim: Sent, requests: Path, desk: Desk, provider: Provider) -> Sent | None:
+def submit(claim: Sent, requests: Path, note: SentNote, provider: Provider) -> Sent | None:
     """Send a file of requests under a claim; None where another run claims them too, and was first.
 
     The claim is confirmed between upload and sending: a run that was taken for dead as it uploaded sends nothing.
     """
-    if desk.swap(None, claim) != claim:
+    if note.swap(None, claim) != claim:
         return None
     try:
         file = provider.upload(requests)
     except LlambertError:
-        desk.swap(claim, None)  # nothing of it can be paid
+        note.swap(claim, None)  # nothing of it can be paid
         raise
     sending = claim.having(file=file)
-    if desk.swap(claim, sending) != sending:
+    if note.swap(claim, sending) != sending:
         return None
     try:
         batch = provider.create(file, claim.intent)
     except ConfigError:
-        desk.swap(sending, None)
+        note.swap(sending, None)
         raise
     sent = sending.having(batch=batch.id)
-    if desk.swap(sending, sent) != sent:
+    if note.swap(sending, sent) != sent:
         # Held up here for so long that another run has found the batch and read it, or sends the same documents.
         logger.warning("batch %s: another run has taken these documents over, it is cancelled", batch.id)
         try:

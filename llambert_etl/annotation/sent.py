@@ -36,8 +36,8 @@ class Sent(BaseModel):
         return self.model_copy(update=found)
 
 
-class Desk:
-    """Where the note about one task's question lies. Several runs may sit at it."""
+class SentNote:
+    """Where the note about one task's question lies. Several runs may read and write it."""
 
     def __init__(self, work: Backlog, settings: Settings) -> None:
         self._lake, self._settings, self._key = work.lake, settings, _key(work)
@@ -58,7 +58,7 @@ class Desk:
 
 def refuse_sent(work: Backlog) -> None:
     """Raise ConfigError where a batch is out: its documents are paid, and would be paid again if asked about now."""
-    if work.task.annotator.server is None:
+    if not work.task.annotator.remote:
         return
     sent = _parse(work.lake.read_note(_key(work), folder=_FOLDER))
     if sent is not None:

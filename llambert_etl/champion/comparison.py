@@ -12,11 +12,11 @@ from scipy.stats import binomtest, bootstrap
 from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.documents import among, verified
 from llambert_etl.encoder.inference import Encoder
-from llambert_etl.encoder.metrics import Evaluation, evaluate
-from llambert_etl.lake import Lake
+from llambert_etl.encoder.measurement import Measurement, measure
+from llambert_etl.encoder.metrics import Evaluation
+from llambert_etl.lake import Lake, collect
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.schemas import DocumentStatus
-from llambert_etl.store.faults import store_faults
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ _PAIRS = 8
 _RESAMPLES = 1_000
 
 Classes = npt.NDArray[np.int64]
-Measure = Callable[[Classes, Classes], float]
+Statistic = Callable[[Classes, Classes], float]
 
 
 def compare(
@@ -41,20 +41,17 @@ def compare(
 ) -> dict[str, object]:
     """Return what gold says of both, how sure their difference is, and how many served labels the candidate changes."""
     names = task.label_names
-    truth = np.asarray([names.index(label) for label in gold["label"].to_list()], dtype=np.int64)
     encoder = Encoder.load(registry.download(candidate))
     sides: dict[str, object] = {"champion": None}
-    predicted: dict[str, Classes] = {}
+    measured: dict[str, Measurement] = {}
     for side, version in (("candidate", candidate), ("champion", champion)):
         if version is None or version.labels != names:
             continue
         model = encoder if version is candidate else Encoder.load(registry.download(version))
-        probabilities = model.predict(gold["text"].to_list())
-        predicted[side] = probabilities.argmax(axis=1)
-        sides[side] = _side(version, evaluate(names, truth, probabilities), registry)
-    both = len(predicted) == 2
-    gain = _gain(truth, predicted["candidate"], predicted["champion"], task) if both else None
-    return {**sides, "gold": len(truth), "gain": gain, "changes": _changes(task, encoder, lake, sample)}
+        measured[side] = measure(model, gold, names)
+        sides[side] = _side(version, measured[side].evaluation, registry)
+    gain = _gain(measured["candidate"], measured["champion"], task) if len(measured) == 2 else None
+    return {**sides, "gold": gold.height, "gain": gain, "changes": _changes(task, encoder, lake, sample)}
 
 
 def _side(version: ModelVersion, found: Evaluation, registry: Registry) -> dict[str, object]:
@@ -69,8 +66,9 @@ def _side(version: ModelVersion, found: Evaluation, registry: Registry) -> dict[
     }
 
 
-def _gain(truth: Classes, candidate: Classes, champion: Classes, task: LabellingTask) -> dict[str, object]:
+def _gain(of_candidate: Measurement, of_champion: Measurement, task: LabellingTask) -> dict[str, object]:
     """Return each difference with its 95 % interval over gold rows, and McNemar's exact p."""
+    truth, candidate, champion = of_candidate.truth, of_candidate.predicted, of_champion.predicted
     classes = len(task.labels)
 
     def macro_f1(true: Classes, found: Classes) -> float:
@@ -92,11 +90,11 @@ def _gain(truth: Classes, candidate: Classes, champion: Classes, task: Labelling
     }
 
 
-def _difference(measure: Measure, rows: tuple[Classes, Classes, Classes], seed: int) -> list[float]:
-    """Return the candidate's measure less the champion's, and the ends of its interval."""
+def _difference(statistic: Statistic, rows: tuple[Classes, Classes, Classes], seed: int) -> list[float]:
+    """Return the candidate's statistic less the champion's, and the ends of its interval."""
 
     def less(true: Classes, candidate: Classes, champion: Classes) -> float:
-        return measure(true, candidate) - measure(true, champion)
+        return statistic(true, candidate) - statistic(true, champion)
 
     drawn = bootstrap(
         rows, less, paired=True, vectorized=False, n_resamples=_RESAMPLES, method="percentile", rng=seed
@@ -107,24 +105,17 @@ def _difference(measure: Measure, rows: tuple[Classes, Classes, Classes], seed: 
 def _changes(task: LabellingTask, encoder: Encoder, lake: Lake, sample: int) -> dict[str, object]:
     """Count the served labels that the candidate gives otherwise, in a seeded sample, and scale to all of them."""
     names = task.label_names
-    with store_faults("labels"):
-        served = lake.scan("labels", task.name).select("partition", "id", "text_hash", "label")
-        keys = served.select("partition", "id").sort("partition", "id").collect()
-        chosen = keys.sample(min(sample, keys.height), seed=task.encoder.seed)
-        accepted = lake.scan("documents", task.name).filter(pl.col("status") == DocumentStatus.ACCEPTED)
-        texts = accepted.select("partition", "id", "text_hash", "text")
-        rows = (
-            chosen.lazy()
-            .join(among(served, chosen["id"]), on=["partition", "id"])
-            .join(among(texts, chosen["id"]), on=["partition", "id", "text_hash"])
-            .sort("partition", "id")
-            .collect()
-        )
-        verified(rows, "documents")
-    found = [names[best] for best in encoder.predict(rows["text"].to_list()).argmax(axis=1)] if rows.height else []
-    others = rows.select("label", becomes=pl.Series(found, dtype=pl.String)).filter(
-        pl.col("label") != pl.col("becomes")
-    )
+    tables = lake.snapshot("labels", "documents")
+    served = tables.scan("labels", task.name).select("partition", "id", "text_hash", "label")
+    keys = collect(served.select("partition", "id").sort("partition", "id"))
+    chosen = keys.sample(min(sample, keys.height), seed=task.encoder.seed)
+    accepted = tables.scan("documents", task.name).filter(pl.col("status") == DocumentStatus.ACCEPTED)
+    texts = accepted.select("partition", "id", "text_hash", "text")
+    found = chosen.lazy().join(among(served, chosen["id"]), on=["partition", "id"])
+    found = found.join(among(texts, chosen["id"]), on=["partition", "id", "text_hash"]).sort("partition", "id")
+    rows = verified(collect(found), "documents")
+    said = [names[best] for best in encoder.predict(rows["text"].to_list()).argmax(axis=1)] if rows.height else []
+    others = rows.select("label", becomes=pl.Series(said, dtype=pl.String)).filter(pl.col("label") != pl.col("becomes"))
     pairs = others.group_by("label", "becomes").len().sort(["len", "label", "becomes"], descending=[True, False, False])
     logger.info("%d of %d sampled labels would change, of %d", others.height, rows.height, keys.height)
     low, high = _share(others.height, rows.height, whole=rows.height == keys.height)

@@ -16,12 +16,11 @@ import pyarrow as pa
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError, TransientError
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.schemas import TABLES
-from llambert_etl.store.faults import store_faults
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +59,7 @@ class Standing(NamedTuple):
 
 
 def standing(task: str, lake: Lake, registry: Registry) -> Standing:
-    with store_faults("promotions"):
-        entered = lake.scan("promotions", task).sort("number").select("to_version").collect().to_series()
+    entered = collect(lake.scan("promotions", task).sort("number").select("to_version")).to_series()
     return _standing(task, None if entered.is_empty() else entered[-1], registry)
 
 
@@ -94,8 +92,7 @@ class Champion:
     ) -> None:
         self._task, self._partition, self._run, self._dry_run = task, partition, run, dry_run
         self._lake, self._registry = lake, registry
-        with store_faults("promotions"):
-            self._log = lake.scan("promotions", task).sort("number").collect()
+        self._log = collect(lake.scan("promotions", task).sort("number"))
         self._moves = self._log.height
         self.last = None if self._log.is_empty() else _entry(self._log.row(-1, named=True))
         self.standing = _standing(task, self._logged, registry)
@@ -233,24 +230,20 @@ class Champion:
         return True
 
     def _entered(self, row: dict[str, object]) -> bool:
-        with store_faults("promotions"):
-            found = self._lake.scan("promotions", self._task).filter(pl.col("number") == self._moves).collect()
+        found = collect(self._lake.scan("promotions", self._task).filter(pl.col("number") == self._moves))
         return found.row(0, named=True) == row
 
 
 def found_by_hand(lake: Lake, task: str, partition: Partition, run: str) -> bool:
     """Tell whether this run has entered a move by hand: the labels of all partitions are then those of before."""
-    with store_faults("promotions"):
-        log = lake.scan("promotions", task, partition).filter(pl.col("run") == run, pl.col("moved_by") == "by hand")
-        return not log.collect().is_empty()
+    log = lake.scan("promotions", task, partition).filter(pl.col("run") == run, pl.col("moved_by") == "by hand")
+    return not collect(log).is_empty()
 
 
 def highest_version(lake: Lake, task: str) -> int:
     """Return the highest number of a version that the log or a label names; 0 where none is named."""
-    with store_faults("promotions"):
-        moves = lake.scan("promotions", task).select(pl.col("to_version").max()).collect().item()
-    with store_faults("labels"):
-        labels = lake.scan("labels", task).select(pl.col("model_version").max()).collect().item()
+    moves = collect(lake.scan("promotions", task).select(pl.col("to_version").max())).item()
+    labels = collect(lake.scan("labels", task).select(pl.col("model_version").max())).item()
     return max(moves or 0, labels or 0)
 
 

@@ -131,9 +131,6 @@ def open_batch(
     """Read what is left to ask of the task's server. Raise ConfigError where the task asks none."""
     from llambert_etl.llm.served import ServedAnnotator
 
-    task, _, clients = opened
-    if task.annotator.server is None:
-        raise ConfigError(f"task {task.name!r}: batch files are for servers; set annotator.server in its task file")
-    annotator = ServedAnnotator.load(task, task.annotator.server, clients.settings)
+    annotator = ServedAnnotator.load(opened.task, opened.clients.settings)
     work = open_backlog(opened, annotator, run=run, sample=sample, step=step, batched=True, retry_failed=retry_failed)
     return work, annotator

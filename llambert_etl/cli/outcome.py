@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Literal, TextIO
@@ -18,8 +18,8 @@ import typer
 from llambert_etl.cli.terminal import NoReader, visible, write
 from llambert_etl.errors import ConfigError, LlambertError, TransientError
 from llambert_etl.signals import handling
-from llambert_etl.store.faults import store_faults
-from llambert_etl.store.space import no_room, takes_no_more
+from llambert_etl.store.space import no_room, takes_no_more, unusable
+from llambert_etl.wording import unquoted
 
 _TERMINATION_LOG = Path("/dev/termination-log")
 _TERMINATION_BYTES = 4096
@@ -85,7 +85,7 @@ def progress(what: str, every_seconds: float = 10.0) -> Callable[[int, int], Non
 def conclude(command: Callable[[], object], prints: TextIO | None = None) -> int:
     """Run a command; return its exit code. What libraries print goes to stderr: stdout is for results."""
     try:
-        with handling(_leave, signal.SIGTERM), contextlib.redirect_stdout(prints or sys.stderr), store_faults("lake"):
+        with handling(_leave, signal.SIGTERM), contextlib.redirect_stdout(prints or sys.stderr):
             command()
     except SystemExit as stop:
         if prints is sys.stdout and stop.code != TransientError.exit_code:  # rich, on a help that nobody reads
@@ -93,7 +93,7 @@ def conclude(command: Callable[[], object], prints: TextIO | None = None) -> int
         return _failed("asked to stop before the end; run it again", TransientError.exit_code)
     except typer.Exit as stop:
         return stop.exit_code
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         return _failed("interrupted", 130)
     except typer.BadParameter as error:
         return _failed(error.format_message(), ConfigError.exit_code)  # names the option, which str() leaves out
@@ -103,16 +103,29 @@ def conclude(command: Callable[[], object], prints: TextIO | None = None) -> int
         return gone.exit_code
     except LlambertError as error:
         return _failed(str(error), error.exit_code)
-    except Exception as error:
+    except BaseException as error:  # what a library in Rust panics with is no Exception
         return _unexpected(error)
     return 0
 
 
-def _unexpected(error: Exception) -> int:
+def _unexpected(error: BaseException) -> int:
+    """Tell a failure of this machine; all else is ours, and its traceback says where, without a value of anybody's."""
+    machine = unusable(error) if isinstance(error, OSError) else None
     if takes_no_more(error):
-        return _failed(str(no_room(None, error)), TransientError.exit_code)
-    print("\n".join(map(visible, traceback.format_exc().splitlines())), file=sys.stderr)
+        machine = no_room(None, error)
+    if machine is not None:
+        return _failed(str(machine), machine.exit_code)
+    print("\n".join(map(visible, "\n".join(_story(error)).splitlines())), file=sys.stderr)
     return _failed("this is a bug in llambert, not in your data or settings; see the traceback above", _BUG)
+
+
+def _story(error: BaseException) -> Iterator[str]:
+    chain: list[BaseException | None] = [error]
+    while (last := chain[-1]) is not None:
+        before = last.__cause__ or (None if last.__suppress_context__ else last.__context__)
+        chain.append(None if before in chain else before)  # some end in a circle
+    for each in filter(None, reversed(chain)):
+        yield from ("Traceback (most recent call last):", *traceback.format_tb(each.__traceback__), unquoted(each))
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -71,7 +71,7 @@ def annotate(
 
     found, day, clients = opened = open_step(task, partition, expect, ahead)
     size = to_ask(found, strategy, sample)  # a wrong strategy is refused before the model is opened
-    if found.annotator.batch:
+    if found.annotator.in_batches:
         from llambert_etl.steps.batch import annotate_in_batches
 
         work, served = open_batch(opened, run=run, sample=size, retry_failed=retry_failed)
@@ -114,7 +114,7 @@ def estimate(
     size = to_ask(found, strategy, sample)
     annotator = open_annotator(found, clients.settings)
     work = open_backlog(opened, annotator, run=run, sample=size, step="estimate", batched=False)
-    later = Spending.load(found, clients.settings, batched=found.annotator.batch)
+    later = Spending.load(found, clients.settings, batched=found.annotator.in_batches)
     done(estimate(work, annotator, render(found, clients.settings.include), probe=probe, later=later))
 
 

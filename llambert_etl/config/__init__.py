@@ -1,18 +1,19 @@
 """What a user writes: task files, checked as they are read."""
 
-from llambert_etl.config.annotator import Annotator, Recorded
+from llambert_etl.config.annotator import Llm
 from llambert_etl.config.fields import LabelName, ModelId, Revision, Share, Strategy, StudyKind
 from llambert_etl.config.files import TaskFiles, find_task, load_task, load_tasks
-from llambert_etl.config.task import Encoder, Example, LabellingTask, Source, fingerprint
+from llambert_etl.config.sources import FileSource, Source
+from llambert_etl.config.task import Encoder, Example, LabellingTask, fingerprint
 
 __all__ = [
-    "Annotator",
     "Encoder",
     "Example",
+    "FileSource",
     "LabelName",
     "LabellingTask",
+    "Llm",
     "ModelId",
-    "Recorded",
     "Revision",
     "Share",
     "Source",

@@ -1,32 +1,36 @@
-"""Annotator: which LLM answers about the sample, from where, and what that may cost."""
+"""Annotator: which LLM answers about the sample, from where, and what that may cost.
 
-import re
+Each kind is a class and a line of the table at the end.
+"""
+
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from llambert_etl.config.fields import (
-    COMMIT,
-    HUB_MODEL,
-    RULES,
     SERVED_MODEL,
     SERVED_REVISION,
+    HubModel,
     IncludePath,
+    ModelId,
     Part,
+    Revision,
     ServerName,
 )
+from llambert_etl.config.kinds import Kinds, key_of
+
+# Fields that only some kinds have. A file may say nothing by them whatever its kind, and its hash has always held them.
+_NOTHING_SAID: Final[dict[str, object]] = {"server": None, "recorded": None, "leave_out": [], "batch": False}
+_OF_SERVERS: Final = {
+    "leave_out": "leave_out: only a server is sent these fields; set server, or remove leave_out",
+    "batch": "batch: only a server takes batch files; set server, or remove batch",
+}
 
 
 def _above_zero(value: float) -> float:
     if value <= 0:
         raise ValueError("must be above 0; to spend without a cap, leave it out; to ask nobody, do not annotate")
-    return value
-
-
-def _matching(value: str, pattern: str) -> str:
-    if not re.fullmatch(pattern, value):
-        raise ValueError(RULES[pattern])
     return value
 
 
@@ -58,64 +62,121 @@ class Budget(Part):
         return value
 
 
-class Annotator(Part):
-    """The LLM. `score` reads P(label) in one forward pass; `generate` lets it write and parses, as the paper did.
+class Llm(Part):
+    """What every kind of annotator says. The class variables are what others need to know of a kind."""
 
-    `parse` accepts a reply that is a label and nothing else (`exact`), or one that names a single label (`mention`).
-    `quantization` packs the weights into 8 or 4 bits, which changes answers. With `recorded` nobody is asked. With
-    `server` one of the deployment's servers is asked: `model` is its own name for the model, and `revision`, by default
-    the server's name, sets apart answers that must not be mixed.
-    """
+    loads_model: ClassVar[bool] = False
+    # Over the network: what it answers is paid for, and how it joins turns is not known here.
+    remote: ClassVar[bool] = False
+    # False where the replies are there already, and were given to one prompt.
+    asks: ClassVar[bool] = True
 
-    server: ServerName | None = Field(default=None, description="the name in `LLAMBERT_SERVERS__<NAME>__URL`")
-    model: str = Field(description="its id on the hub, organisation/name; with `server`, the server's name for it")
-    revision: str = Field(
-        default="",
-        validate_default=True,
-        description="a commit of 40 digits, needed without `server`; with it a word, the server's name where left out",
-    )
+    model: str = Field(description="its id on the hub, organisation/name")
+    revision: str = Field(description="a commit of 40 digits")
     sample: int = Field(gt=0, description="documents to annotate, as of a partition")
     extra: int = Field(default=0, ge=0, description="more of them, for the strategies `llm+extra` and `combined`")
     method: Literal["score", "generate"] = Field(
-        default="score", description="how labels are had; `server` and `recorded` need `generate`"
+        default="score", description="how labels are had; all but a model that is loaded need `generate`"
     )
     max_new_tokens: int = Field(default=10, gt=0, le=256, description="tokens of an answer, for `generate`")
     parse: Literal["mention", "exact"] = Field(default="mention", description="which replies count as a label")
     quantization: Literal["int8", "nf4"] | None = Field(default=None, description="whole weights where left out")
-    recorded: Recorded | None = Field(default=None, description="replies that were given before")
+    budget: Budget | None = Field(default=None, description="no cap where left out")
+    seed: int = Field(default=42, description="chooses the sample")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fields_of_other_kinds(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        others = {name for name in _NOTHING_SAID.keys() & value.keys() if name not in cls.model_fields}
+        for name in sorted(others):
+            if value[name] != _NOTHING_SAID[name]:
+                one_of_two = f"{key_of(cls, LLMS)} and {name}: replies come from one of the two; remove the other"
+                raise ValueError(_OF_SERVERS.get(name, one_of_two))
+        return {name: each for name, each in value.items() if name not in others}
+
+    @model_validator(mode="after")
+    def _replies_are_parsed(self) -> Self:
+        if self.method == "score" and not self.loads_model:
+            raise ValueError(f"{key_of(type(self), LLMS)}: replies are parsed, so set method: generate")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return {**_NOTHING_SAID, **handler(self)}
+
+    @property
+    def in_batches(self) -> bool:
+        """Whether it is asked by batch files."""
+        return False
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """What its model does not take of a request."""
+        return frozenset()
+
+
+class LocalLlm(Llm):
+    """A model that the step loads.
+
+    `score` reads P(label) in one forward pass; `generate` lets it write and parses, as the paper did. `parse` accepts a
+    reply that is a label and nothing else (`exact`), or one that names a single label (`mention`). `quantization` packs
+    the weights into 8 or 4 bits, which changes answers.
+    """
+
+    loads_model = True
+
+    model: ModelId = Field(description="its id on the hub, organisation/name")
+    revision: Revision = Field(description="a commit of 40 digits")
+
+
+class RecordedLlm(Llm):
+    """With `recorded`: replies that a model has given before. Nobody is asked."""
+
+    asks = False
+
+    model: HubModel = Field(description="which gave them: its id on the hub, organisation/name")
+    revision: Revision = Field(description="a commit of 40 digits")
+    recorded: Recorded = Field(description="the file that holds them")
+
+
+class ServedLlm(Llm):
+    """With `server`: a model that one of the deployment's servers is asked for.
+
+    `revision`, by default the server's name, sets apart answers that must not be mixed.
+    """
+
+    remote = True
+
+    server: ServerName = Field(description="the name in `LLAMBERT_SERVERS__<NAME>__URL`")
+    model: str = Field(pattern=SERVED_MODEL, description="the server's name for it")
+    revision: str = Field(default="", pattern=SERVED_REVISION, description="a word, the server's name where left out")
     leave_out: list[Literal["seed", "logprobs", "temperature", "system"]] = Field(
         default_factory=list,
         description="what the server's model does not take; without `temperature` answers are drawn, and `system` puts "
         "the system's words before the first question",
     )
     batch: bool = Field(default=False, description="ask by the server's batch files: cheaper, within a day")
-    budget: Budget | None = Field(default=None, description="no cap where left out")
-    seed: int = Field(default=42, description="chooses the sample")
-
-    @field_validator("model")
-    @classmethod
-    def _known_where_it_is_asked(cls, value: str, info: ValidationInfo) -> str:
-        return _matching(value, SERVED_MODEL if info.data.get("server") else HUB_MODEL)
-
-    @field_validator("revision")
-    @classmethod
-    def _fixed(cls, value: str, info: ValidationInfo) -> str:
-        server = info.data.get("server")
-        return _matching(value or server, SERVED_REVISION) if server else _matching(value, COMMIT)
 
     @model_validator(mode="after")
-    def _replies_are_parsed(self) -> Self:
-        for name, set_ in (("recorded", self.recorded), ("server", self.server)):
-            if set_ is not None and self.method == "score":
-                raise ValueError(f"{name}: replies are parsed, so set method: generate")
-        if self.recorded is not None and self.server is not None:
-            raise ValueError("recorded and server: replies come from one of the two; remove the other")
-        if self.leave_out and self.server is None:
-            raise ValueError("leave_out: only a server is sent these fields; set server, or remove leave_out")
-        if self.batch and self.server is None:
-            raise ValueError("batch: only a server takes batch files; set server, or remove batch")
+    def _named_by_its_server(self) -> Self:
+        if not self.revision:
+            object.__setattr__(self, "revision", self.server)
         return self
 
     @property
-    def loads_model(self) -> bool:
-        return self.server is None and self.recorded is None
+    def in_batches(self) -> bool:
+        return self.batch
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        return frozenset(self.leave_out)
+
+
+LLMS: Final[dict[str, type[Llm]]] = {
+    "model": LocalLlm,
+    "server": ServedLlm,
+    "recorded": RecordedLlm,
+}
+AnyLlm = Annotated[Llm, Kinds(LLMS)]

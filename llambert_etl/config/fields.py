@@ -1,5 +1,6 @@
 """The kinds of value that the parts of a task file share."""
 
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated, Final, Literal
 
@@ -15,12 +16,14 @@ from pydantic import (
     field_validator,
 )
 
+# Ends what tells the kinds of a value apart, and is no part of its place: no text of a task file holds it.
+TAG: Final = "\0"
 NO_SWITCH: Final = "must not be true or false, which yes, no, on and off are too unless they stand in quotes"
 HUB_MODEL = r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$"
 COMMIT = r"^[0-9a-f]{40}$"
 # A server names its models as it likes: `gpt-4-0613`, `llama3:70b`, a hub id.
 SERVED_MODEL = r"^[A-Za-z0-9][\w.:/-]{0,199}$"
-SERVED_REVISION = r"^[\w.:-]{1,100}$"
+SERVED_REVISION = r"^[\w.:-]{0,100}$"
 TABLE_PATH = r"^([A-Za-z_][A-Za-z0-9_]{0,62}\.)?[A-Za-z_][A-Za-z0-9_]{0,62}$"
 COLUMN = r'^[^"\x00-\x1f]{1,63}$'
 _SERVER = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
@@ -43,13 +46,23 @@ RULES = {
     _CHANNEL: "must be the name of a channel of the deployment, in lower-case letters, digits, _ and -",
 }
 
+
+@dataclass(frozen=True)
+class Names:
+    """Marks a field whose value is the name of something that a deployment has or lacks."""
+
+    of: Literal["connection", "server", "model", "channel"]
+
+
 TaskName = Annotated[str, Field(pattern=_TASK)]
 LabelName = Annotated[str, Field(pattern=_LABEL)]
-ModelId = Annotated[str, Field(pattern=HUB_MODEL)]
-ServerName = Annotated[str, Field(pattern=_SERVER)]
+HubModel = Annotated[str, Field(pattern=HUB_MODEL)]
+# One that a step opens.
+ModelId = Annotated[HubModel, Names("model")]
+ServerName = Annotated[str, Field(pattern=_SERVER), Names("server")]
 Revision = Annotated[str, Field(pattern=COMMIT, description="a commit, never a branch: a branch moves")]
 Template = Annotated[str, Field(pattern=_TEMPLATE, description="a file of include/prompts")]
-Channel = Annotated[str, Field(pattern=_CHANNEL)]
+Channel = Annotated[str, Field(pattern=_CHANNEL), Names("channel")]
 # What the random generators take.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -63,8 +76,8 @@ def _no_switch(value: object) -> object:
 
 Share = Annotated[float, Field(ge=0.0, le=1.0), BeforeValidator(_no_switch)]
 # What all labels must reach, or label -> what that one must. The tags choose which faults are told.
-ONE: Final = "one for all"
-EACH: Final = "one for each"
+ONE: Final = f"one for all{TAG}"
+EACH: Final = f"one for each{TAG}"
 Floors = Annotated[
     Annotated[Share, Tag(ONE)] | Annotated[dict[LabelName, Share], Tag(EACH)],
     Discriminator(lambda value: EACH if isinstance(value, dict) else ONE),

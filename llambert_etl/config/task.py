@@ -5,10 +5,10 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, model_validator
 
-from llambert_etl.config.annotator import Annotator
-from llambert_etl.config.connections import FILES, TABLE, Exports, TableSource, holds_secret
+from llambert_etl.config.annotator import AnyLlm
+from llambert_etl.config.exports import Exports
 from llambert_etl.config.fields import (
     Channel,
     Floors,
@@ -23,39 +23,8 @@ from llambert_etl.config.fields import (
     TaskName,
     Template,
 )
+from llambert_etl.config.sources import AnySource
 from llambert_etl.errors import ConfigError
-
-
-class Source(Part):
-    """Where documents come from. `{partition}` in `uri` becomes the day."""
-
-    uri: str = Field(
-        description="`s3://…`, `hf://datasets/…` or an absolute path, with `{partition}`; `*` and `?` match names"
-    )
-    id: str = Field(description="field or column of the id")
-    text: str = Field(description="field or column of the text")
-    max_chars: int = Field(default=100_000, gt=0, description="a longer text is refused as `text_too_long`")
-
-    @model_validator(mode="after")
-    def _one_day_at_a_time(self) -> Self:
-        if holds_secret(self.uri):
-            raise ValueError(
-                "uri must not be a database's, nor hold a password: set it as LLAMBERT_CONNECTIONS__<name> and write "
-                "source: {connection: <name>, table: ..., day: ..., id: ..., text: ...}"
-            )
-        if "{partition}" not in self.uri:
-            raise ValueError("uri must contain {partition}, so that a day can be ingested again by itself")
-        return self
-
-
-def _kind_of_source(value: object) -> str:
-    table = isinstance(value, TableSource) or (isinstance(value, Mapping) and "connection" in value)
-    return TABLE if table else FILES
-
-
-AnySource = Annotated[
-    Annotated[Source, Tag(FILES)] | Annotated[TableSource, Tag(TABLE)], Discriminator(_kind_of_source)
-]
 
 
 class Example(Part):
@@ -176,7 +145,9 @@ class Retrain(Part):
     """When a new candidate is trained, and whether somebody must approve of it."""
 
     weekday: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = Field(
-        default="sunday", description="the ingest of this day of the week starts one, if there are new documents"
+        default="sunday",
+        description="the ingest of this day of the week starts one, if there are new documents; each later one does "
+        "until a retrain has come to a decision",
     )
     or_new_documents: int = Field(default=50_000, gt=0, description="so many since the last one start one on any day")
     approval: bool = Field(default=False, description="a promotion waits for somebody's approval in Airflow")
@@ -191,7 +162,7 @@ class LabellingTask(Part):
     source: AnySource = Field(description="files, or a table")
     labels: dict[LabelName, str] = Field(description="label -> what it means, in the order of the model's outputs")
     prompt: Prompt = Field(description="what the LLM is asked")
-    annotator: Annotator = Field(description="the LLM")
+    annotator: AnyLlm = Field(description="the LLM")
     encoder: Encoder = Field(description="the small model, and how it learns")
     gold: IncludePath | None = Field(
         default=None, description="a file below include/ that every retrain imports: .parquet, .csv or .jsonl"

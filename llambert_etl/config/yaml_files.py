@@ -2,20 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from llambert_etl.config.connections import FILES, TABLE, without_secrets
-from llambert_etl.config.fields import EACH, ONE
+from llambert_etl.config.connections import without_secrets
+from llambert_etl.config.fields import TAG
+from llambert_etl.config.kinds import models_in
 from llambert_etl.config.words import choices, did_you_mean, in_our_words, syntax
 from llambert_etl.errors import ConfigError
 
 MAX_FILE_BYTES = 1_000_000
-# What tells the kinds of a value apart is no part of its place.
-_TAGS = (FILES, TABLE, ONE, EACH)
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -74,7 +73,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 def _faults(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
     for fault in error.errors(include_url=False):
-        where = ".".join(str(part) for part in fault["loc"] if part not in _TAGS)
+        where = ".".join(str(part) for part in fault["loc"] if not _is_tag(part))
         yield f"{where}: {_fault(fault, model)}" if where else _fault(fault, model)
 
 
@@ -91,17 +90,14 @@ def _fields_at(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
     """Return the names of the fields of the part of a model that a fault's place leads to."""
     models = [model]
     for part in place:
-        if part not in _TAGS and not isinstance(part, int):
+        if _is_tag(part):
+            models = [each for each in models if part == each.__name__ + TAG] or models
+        elif not isinstance(part, int):
             models = [
-                inner
-                for each in models
-                if part in each.model_fields
-                for inner in _models_in(each.model_fields[part].annotation)
+                inner for each in models if part in each.model_fields for inner in models_in(each.model_fields[part])
             ]
     return list(dict.fromkeys(name for each in models for name in each.model_fields))
 
 
-def _models_in(annotation: object) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [found for inner in get_args(annotation) for found in _models_in(inner)]
+def _is_tag(part: int | str) -> bool:
+    return str(part).endswith(TAG)

@@ -10,7 +10,7 @@ import polars as pl
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.tries import MAX_TRIES, blames_the_document
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Tables, collect, count
 from llambert_etl.schemas import TABLES, AnnotationStatus
 
 ANSWERED = (AnnotationStatus.LABELLED.value, AnnotationStatus.UNPARSED.value)
@@ -22,7 +22,7 @@ def question(task: LabellingTask, prompt_hash: str) -> dict[str, str]:
     return {"prompt_hash": prompt_hash, "model": task.annotator.model, "revision": task.annotator.revision}
 
 
-def rows_about(asked: Mapping[str, str], task: str, lake: Lake) -> pl.LazyFrame:
+def rows_about(asked: Mapping[str, str], task: str, lake: Tables) -> pl.LazyFrame:
     """Return the rows of `annotations` about one question, those too that do not count."""
     return lake.scan("annotations", task).filter(*(pl.col(name) == value for name, value in asked.items()))
 
@@ -39,12 +39,12 @@ def decided(rows: pl.LazyFrame) -> pl.LazyFrame:
     return rows.sort(order).unique(_KEY, keep="first", maintain_order=True)
 
 
-def answers(task: LabellingTask, lake: Lake, prompt_hash: str) -> pl.LazyFrame:
+def answers(task: LabellingTask, lake: Tables, prompt_hash: str) -> pl.LazyFrame:
     """Return one row for each text that was asked about, whatever became of it."""
     return decided(rows_about(question(task, prompt_hash), task.name, lake))
 
 
-def labelled_answers(task: LabellingTask, lake: Lake, prompt_hash: str) -> pl.LazyFrame:
+def labelled_answers(task: LabellingTask, lake: Tables, prompt_hash: str) -> pl.LazyFrame:
     """Return the rows with a label, one for each text."""
     return answers(task, lake, prompt_hash).filter(pl.col("status") == AnnotationStatus.LABELLED)
 
@@ -63,12 +63,12 @@ def failed_for_good(rows: pl.LazyFrame) -> pl.LazyFrame:
     return tries.filter(pl.col("tries") >= MAX_TRIES).select(_KEY).join(answered, on=_KEY, how="anti", nulls_equal=True)
 
 
-def outcomes(task: str, lake: Lake) -> dict[str, int]:
+def outcomes(task: str, lake: Tables) -> dict[str, int]:
     """Count what became of all of a task's questions, the most frequent first."""
     rows = lake.scan("annotations", task)
-    counted = dict(decided(rows).group_by("status").len().sort("len", descending=True).collect().iter_rows())
-    for_good = failed_for_good(rows).select(pl.len()).collect().item()
+    by_status = decided(rows).group_by("status").len().sort("len", descending=True)
+    counted, for_good = dict(collect(by_status).iter_rows()), count(failed_for_good(rows))
     if for_good:
         failed = AnnotationStatus.FAILED.value
         counted |= {failed: counted[failed] - for_good, f"{failed} for good": for_good}
-    return {str(status): count for status, count in counted.items() if count}
+    return {str(status): times for status, times in counted.items() if times}

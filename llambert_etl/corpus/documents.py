@@ -5,10 +5,9 @@ import hashlib
 import polars as pl
 
 from llambert_etl.errors import ConfigError, DataError
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, Tables, collect
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import DocumentStatus, TableName
-from llambert_etl.store.faults import store_faults
 
 
 def hash_text(text: str) -> str:
@@ -38,7 +37,7 @@ def ingested(lake: Lake, task: str, partition: Partition) -> int:
     return key
 
 
-def as_of(lake: Lake, task: str, upto: Partition) -> pl.LazyFrame:
+def as_of(lake: Tables, task: str, upto: Partition) -> pl.LazyFrame:
     """Return accepted documents of partitions <= `upto`: id, partition, text, text_hash.
 
     The same id in a later partition is a newer revision and wins.
@@ -48,11 +47,10 @@ def as_of(lake: Lake, task: str, upto: Partition) -> pl.LazyFrame:
     return accepted.select("id", "partition", "text", "text_hash").join(latest, on=["id", "partition"])
 
 
-def any_text(lake: Lake, task: str) -> str:
+def any_text(lake: Tables, task: str) -> str:
     """Return the text of some accepted document. Raise DataError where there is none."""
-    with store_faults("documents"):
-        accepted = lake.scan("documents", task).filter(pl.col("status") == DocumentStatus.ACCEPTED)
-        found = accepted.select("text").head(1).collect()
+    accepted = lake.scan("documents", task).filter(pl.col("status") == DocumentStatus.ACCEPTED)
+    found = collect(accepted.select("text").head(1))
     if found.is_empty():
         raise DataError(f"{task}: no document in the lake yet; give a text with --text, or run `llambert ingest` first")
     return str(found.item())
@@ -79,9 +77,9 @@ def sample(documents: pl.LazyFrame, n: int, seed: int | str) -> pl.DataFrame:
     A larger sample contains every smaller one, and where a document stands in the corpus does not matter.
     """
     distinct = documents.select("id", "text_hash").sort("id").unique("text_hash", keep="first", maintain_order=True)
-    ranked = draw(distinct.collect(), n, seed)
+    ranked = draw(collect(distinct), n, seed)
     # Texts are read for the chosen rows only, so memory follows the sample and not the corpus.
-    texts = among(documents, ranked["id"]).select("id", "partition", "text").collect()
+    texts = collect(among(documents, ranked["id"]).select("id", "partition", "text"))
     return verified(ranked.join(texts, on="id", maintain_order="left"), "documents")
 
 

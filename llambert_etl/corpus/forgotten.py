@@ -5,10 +5,9 @@ import uuid
 from collections.abc import Iterable
 
 from llambert_etl.errors import TransientError
-from llambert_etl.lake import Lake, StagedFiles
+from llambert_etl.lake import Lake, StagedFiles, collect
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, TableName
-from llambert_etl.store.faults import store_faults
 
 
 class Forgotten:
@@ -46,8 +45,7 @@ def forgotten_since(table: TableName, task: str, partition: Partition, staged: S
     noted = Forgotten(lake, task)
     if not noted:
         return 0
-    with store_faults(f"{table} {task} {partition}"):
-        ids = lake.scan_staged(table, task, partition, staged).select("id").collect()["id"]
+    ids = collect(lake.scan_staged(table, task, partition, staged).select("id"))["id"]
     return len(noted.among(ids))
 
 
@@ -56,8 +54,7 @@ def brought_back(table: TableName, task: str, lake: Lake) -> list[str]:
     noted = Forgotten(lake, task)
     if not noted or "id" not in TABLES[table].schema.names:
         return []
-    with store_faults(f"{table} {task}"):
-        ids = lake.scan(table, task).select("id").unique().collect()["id"]
+    ids = collect(lake.scan(table, task).select("id").unique())["id"]
     return sorted(noted.among(ids))
 
 

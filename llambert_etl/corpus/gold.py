@@ -8,14 +8,13 @@ from llambert_etl.config import LabellingTask, fingerprint
 from llambert_etl.corpus.documents import verified
 from llambert_etl.corpus.rare import count_of_each, shares_of
 from llambert_etl.errors import ConfigError
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, Tables, collect
 from llambert_etl.partition import Partition
-from llambert_etl.store.faults import store_faults
 
 TEST_SHARE = 0.5
 
 
-def gold_as_of(task: LabellingTask, lake: Lake, upto: Partition) -> pl.DataFrame:
+def gold_as_of(task: LabellingTask, lake: Tables, upto: Partition) -> pl.DataFrame:
     """Return gold as of a partition: id, text, text_hash, label, split. The latest import of an id wins.
 
     Raise ConfigError where there is no test split, or where labels are not the task's: before any GPU time is spent.
@@ -28,10 +27,9 @@ def gold_as_of(task: LabellingTask, lake: Lake, upto: Partition) -> pl.DataFrame
     return latest
 
 
-def known_gold(task: LabellingTask, lake: Lake, upto: Partition) -> pl.DataFrame:
+def known_gold(task: LabellingTask, lake: Tables, upto: Partition) -> pl.DataFrame:
     """Return what `gold_as_of` returns, or no rows where there is no gold."""
-    with store_faults("gold"):
-        rows = lake.scan("gold", task.name, upto=upto).collect()
+    rows = collect(lake.scan("gold", task.name, upto=upto))
     latest = _latest(rows).select("id", "text", "text_hash", "label", "split").sort("id")
     verified(latest, "gold")
     foreign = sorted(set(latest["label"].to_list()) - set(task.labels))
@@ -42,13 +40,12 @@ def known_gold(task: LabellingTask, lake: Lake, upto: Partition) -> pl.DataFrame
     return latest
 
 
-def gold_shares(task: LabellingTask, lake: Lake) -> dict[str, float]:
+def gold_shares(task: LabellingTask, lake: Tables) -> dict[str, float]:
     """Return the share of each label among all gold; empty where there is none.
 
     Whatever its day: people judge days long past, and what they found is what is known of the labels of any.
     """
-    with store_faults("gold"):
-        rows = lake.scan("gold", task.name).select("id", "partition", "label").collect()
+    rows = collect(lake.scan("gold", task.name).select("id", "partition", "label"))
     return shares_of(count_of_each(task, _latest(rows)["label"]))
 
 

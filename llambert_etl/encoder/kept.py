@@ -8,7 +8,7 @@ from pathlib import Path
 from llambert_etl.errors import DataError, TransientError
 from llambert_etl.lake import Lake
 from llambert_etl.store.copies import mismatch, sha256
-from llambert_etl.store.folders import Folder, old_folders
+from llambert_etl.store.folders import Folder, drop_old_folders
 
 logger = logging.getLogger(__name__)
 
@@ -23,10 +23,7 @@ def checkpoints_of(lake: Lake, task: str, run_key: str) -> Folder:
 
 def drop_old(lake: Lake, before: datetime.datetime) -> int:
     """Delete those to which nothing was written since a moment; return how many trainings they are of."""
-    old = old_folders(lake.storage, _ROOT, before)
-    for folder in old:
-        folder.delete()
-    return len(old)
+    return drop_old_folders(lake.storage, _ROOT, before)
 
 
 class Kept:

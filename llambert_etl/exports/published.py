@@ -1,7 +1,7 @@
 """What an export holds: the labels of a partition with their texts, as they were published last."""
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 import polars as pl
@@ -9,13 +9,13 @@ import pyarrow as pa
 
 from llambert_etl.corpus.documents import in_shard
 from llambert_etl.errors import DataError
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, count, stream
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import DocumentStatus
-from llambert_etl.store.faults import store_faults
 
 # `held`: the place has these labels already. `newer`: it has newer ones, which are never replaced by older.
-Outcome = Literal["exported", "held", "newer"]
+Arrival = Literal["exported", "held", "newer"]
+Batches = Iterable[pa.RecordBatch]
 
 # `text` is null where the document has changed since it was labelled: the label run that follows exports it again.
 SCHEMA = pa.schema(
@@ -67,29 +67,24 @@ def find_published(lake: Lake, task: str, partition: Partition) -> Published | N
     )
 
 
-def read_rows(lake: Lake, published: Published, at_once: int = _AT_ONCE) -> Iterator[pa.RecordBatch]:
+def published_rows(lake: Lake, published: Published, at_once: int = _AT_ONCE) -> Iterator[pa.RecordBatch]:
     """Yield the rows, in no order; memory is about `at_once` labels and the texts that polars reads ahead.
 
     Raise DataError where they are not as many as were published: nothing half is exported.
     """
     task, partition = published.task, published.partition
-    labels = lake.scan("labels", task, partition, version=published.table_version).select(
-        *_KEY, "label", "confidence", "model_name", "model_version"
-    )
-    documents = (
-        lake.scan("documents", task, partition, version=lake.version("documents"))
-        .filter(pl.col("status") == DocumentStatus.ACCEPTED)
-        .select(*_KEY, "text")
-    )
+    tables = lake.snapshot("documents", at={"labels": published.table_version})
+    labels = tables.scan("labels", task, partition).select(*_KEY, "label", "confidence", "model_name", "model_version")
+    documents = tables.scan("documents", task, partition).filter(pl.col("status") == DocumentStatus.ACCEPTED)
     read, shards = 0, 1 + published.rows // at_once
-    with store_faults(f"labels {task} {partition}"):
-        for shard in range(shards):
-            mine = in_shard(shard, shards)
-            # The join holds labels, and texts stream past them.
-            rows = labels.filter(mine).join(documents.filter(mine), on=_KEY, how="left", build_side="force_left")
-            for frame in rows.collect_batches(chunk_size=_CHUNK_ROWS):
-                read += frame.height
-                yield from _batches(frame, published)
+    for shard in range(shards):
+        mine = labels.filter(in_shard(shard, shards))
+        texts = documents.filter(in_shard(shard, shards)).select(*_KEY, "text")
+        # The join holds labels, and texts stream past them.
+        rows = mine.join(texts, on=_KEY, how="left", build_side="force_left")
+        for frame in stream(rows, count(mine), _CHUNK_ROWS):
+            read += frame.height
+            yield from _batches(frame, published)
     if read != published.rows:
         raise DataError(
             f"labels {task} {partition}: {read} rows read, {published.rows} were published; nothing was exported: see "

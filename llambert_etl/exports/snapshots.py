@@ -4,20 +4,18 @@ import datetime
 import hashlib
 import tempfile
 import uuid
-from collections.abc import Iterable
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from llambert_etl.exports.published import SCHEMA, Outcome, Published
+from llambert_etl.config.exports import Parquet
+from llambert_etl.exports.published import SCHEMA, Arrival, Batches, Published
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
 from llambert_etl.store.atomic import edit_file
-from llambert_etl.store.faults import store_faults
-from llambert_etl.store.folders import Folder, old_folders
+from llambert_etl.store.folders import Folder, drop_old_folders
 from llambert_etl.store.space import room_in
 
 _ROOT = "exports"
@@ -64,12 +62,12 @@ class Latest(BaseModel):
 
 
 def read_latest(lake: Lake, task: str) -> Latest:
-    with store_faults(f"{lake.uri}/{_key(task)}"):
-        found = lake.storage.read(_key(task))
-    return _parse(task, found)
+    return _parse(task, lake.storage.read(_key(task)))
 
 
-def write_snapshot(lake: Lake, published: Published, batches: Iterable[pa.RecordBatch], settings: Settings) -> Outcome:
+def write_snapshot(
+    place: Parquet, published: Published, batches: Batches, *, run: str, lake: Lake, settings: Settings
+) -> Arrival:
     """Write the partition's file, then name it in `latest.json`: a reader who follows that never sees half."""
     task = published.task
     held = read_latest(lake, task).of(published.partition)
@@ -94,20 +92,15 @@ def write_snapshot(lake: Lake, published: Published, batches: Iterable[pa.Record
 
 def drop_old_snapshots(lake: Lake, before: datetime.datetime) -> int:
     """Delete folders that `latest.json` has not named since a moment; return how many."""
-    with store_faults(f"{lake.uri}/{_ROOT}"):
-        found = lake.storage.list(_ROOT)
-    dropped = 0
-    for task in {info.path.rpartition(f"/{_ROOT}/")[2].partition("/")[0] for info in found}:
+    found, dropped = lake.storage.below(_ROOT), 0
+    for task in {key.partition("/")[0] for key in found}:
         # Read first: what is named no more from then on was touched then, and so is too young to be listed as old.
         named = {file.folder for file in read_latest(lake, task).files}
-        for folder in old_folders(lake.storage, f"{_ROOT}/{task}", before):
-            if folder.name not in named:
-                folder.delete()
-                dropped += 1
+        dropped += drop_old_folders(lake.storage, f"{_ROOT}/{task}", before, named.__contains__)
     return dropped
 
 
-def _write(lake: Lake, published: Published, batches: Iterable[pa.RecordBatch], settings: Settings) -> File:
+def _write(lake: Lake, published: Published, batches: Batches, settings: Settings) -> File:
     settings.state.mkdir(parents=True, exist_ok=True)
     with room_in(settings.state), tempfile.TemporaryDirectory(dir=settings.state) as scratch:
         local = Path(scratch, _FILE)

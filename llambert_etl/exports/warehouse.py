@@ -1,12 +1,11 @@
 """Exports to a table of a SQL warehouse: one transaction a partition, in which it also notes what it holds."""
 
-from collections.abc import Iterable
-
 import pyarrow as pa
 
-from llambert_etl.config.connections import Warehouse
+from llambert_etl.config.exports import Warehouse
 from llambert_etl.errors import ConfigError
-from llambert_etl.exports.published import SCHEMA, Outcome, Published
+from llambert_etl.exports.published import SCHEMA, Arrival, Batches, Published
+from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
 from llambert_etl.store.postgres import Session, connect, quoted, quoted_table
 
@@ -18,8 +17,8 @@ _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 
 
 def write_warehouse(
-    warehouse: Warehouse, published: Published, batches: Iterable[pa.RecordBatch], *, run: str, settings: Settings
-) -> Outcome:
+    warehouse: Warehouse, published: Published, batches: Batches, *, run: str, lake: Lake, settings: Settings
+) -> Arrival:
     """Make the table hold exactly these rows of the partition, or leave it as it is: nothing between is ever seen.
 
     A publish that the table holds already, or an older one, changes nothing. The table and its books are made where

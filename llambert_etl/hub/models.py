@@ -1,6 +1,8 @@
 """Models of the hub: mirrored into the lake with their hashes, and found again by whoever opens one."""
 
+import datetime
 import logging
+import os
 import re
 from collections import deque
 from collections.abc import Mapping
@@ -10,8 +12,7 @@ from typing import NamedTuple
 from llambert_etl.errors import ConfigError
 from llambert_etl.hub.client import Check, Commit, Hub, HubFile
 from llambert_etl.settings import Settings
-from llambert_etl.store.copies import cached, mismatch
-from llambert_etl.store.faults import store_faults
+from llambert_etl.store.copies import cached, drop_unused, mismatch
 from llambert_etl.store.folders import Folder
 from llambert_etl.store.storage import Storage
 
@@ -54,10 +55,8 @@ def pull(model: str, revision: str, *, storage: Storage, settings: Settings) -> 
 
 def mirrored(storage: Storage) -> list[Mirrored]:
     """Return the models whose mirror in the lake is whole."""
-    with store_faults(f"{storage.uri}/{_ROOT}"):
-        places = sorted({info.path.rpartition("/")[0] for info in storage.list(_ROOT)})
     found = []
-    for place in places:
+    for place in sorted({info.path.rpartition("/")[0] for info in storage.list(_ROOT)}):
         _, organisation, name, revision = place.rsplit("/", 3)
         folder = _folder(storage, f"{organisation}/{name}", revision)
         if (hashes := folder.hashes()) is not None:
@@ -86,11 +85,17 @@ def find_model(model: str, revision: str, settings: Settings) -> Path:
     return cached(local, hashes, lambda copy: mirror.get(copy, hashes), f"{model} at {revision}", mend)
 
 
+def drop_copies(settings: Settings, before: datetime.datetime) -> int:
+    """Remove the copies on this machine that nobody has opened since a moment; return how many."""
+    return drop_unused(settings.state / _ROOT, "*/*/*", before)
+
+
 def _from_hub(local: Path, model: str, revision: str, settings: Settings) -> Path:
     """Make `local` whole. The hub is asked only for what is not there, or no longer what it was."""
     kept = _folder(Storage(str(settings.state), {}), model, revision)
     hashes = kept.hashes()
     if hashes is not None and mismatch(local, hashes) is None:
+        os.utime(local)  # it is in use
         return local
     _fill(kept, model, revision, settings)
     return local

@@ -8,11 +8,10 @@ from pathlib import Path
 import polars as pl
 
 from llambert_etl.errors import DataError
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, collect
 from llambert_etl.registry import ModelVersion, task_name
 from llambert_etl.store.copies import cached
-from llambert_etl.store.faults import store_faults
-from llambert_etl.store.folders import Folder, old_folders
+from llambert_etl.store.folders import Folder, drop_old_folders
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +43,7 @@ def fetch(lake: Lake, version: ModelVersion, cache: Path) -> Path:
 
 def drop_unused(lake: Lake, before: datetime.datetime) -> int:
     """Delete copies that no plan has asked for since a moment and that no row of `labels` names; return how many."""
-    unused = [folder for folder in old_folders(lake.storage, _ROOT, before) if not _named(lake, *folder.name)]
-    for folder in unused:
-        folder.delete()
-    return len(unused)
+    return drop_old_folders(lake.storage, _ROOT, before, lambda place: _named(lake, *place))
 
 
 def _folder(lake: Lake, version: ModelVersion) -> Folder:
@@ -58,8 +54,7 @@ def _named(lake: Lake, model: str, version: str) -> bool:
     """Tell whether a row of `labels` names this version, or whether it is none of ours."""
     if not version.isdigit():
         return True
-    with store_faults("labels"):
-        rows = lake.scan("labels", task_name(model)).filter(
-            (pl.col("model_name") == model) & (pl.col("model_version") == int(version))
-        )
-        return rows.head(1).collect().height > 0
+    rows = lake.scan("labels", task_name(model)).filter(
+        (pl.col("model_name") == model) & (pl.col("model_version") == int(version))
+    )
+    return collect(rows.head(1)).height > 0

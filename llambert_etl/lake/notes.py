@@ -6,7 +6,6 @@ from fnmatch import fnmatch
 from typing import Literal
 
 from llambert_etl.partition import Partition
-from llambert_etl.store.faults import store_faults
 from llambert_etl.store.storage import Storage, safe_key
 
 NoteFolder = Literal["_staging", "_batches", "_forgotten"]
@@ -21,42 +20,36 @@ class Notes:
 
     def write_note(self, key: str, content: str, *, folder: NoteFolder = "_staging") -> None:
         """Write a small file. What lies in `_staging` is dropped when it is old, what lies elsewhere is kept."""
-        with store_faults(f"{self.uri}/{folder}/{key}"):
-            self.storage.write(safe_key(folder, key), [content.encode()])
+        self.storage.write(safe_key(folder, key), [content.encode()])
 
     def read_note(
         self, key: str, *, folder: NoteFolder = "_staging", max_age: datetime.timedelta | None = None
     ) -> str | None:
         """Return a note, or None where there is none, or none that was written since `max_age` ago."""
         path = safe_key(folder, key)
-        with store_faults(f"{self.uri}/{path}"):
-            written = self.storage.written(path) if max_age else None
-            if max_age and (written is None or self.storage.now() - written > max_age):
-                return None
-            found = self.storage.read(path)
+        written = self.storage.written(path) if max_age else None
+        if max_age and (written is None or self.storage.now() - written > max_age):
+            return None
+        found = self.storage.read(path)
         return None if found is None else found.decode()
 
     def note_names(self, folder: NoteFolder, prefix: str) -> set[str]:
         """Return the names of the notes that lie in `prefix` of a folder."""
-        with store_faults(f"{self.uri}/{folder}/{prefix}"):
-            return {info.base_name for info in self.storage.list(safe_key(folder, prefix))}
+        return {info.base_name for info in self.storage.list(safe_key(folder, prefix))}
 
     def read_notes(self, name: str) -> Iterator[str]:
         """Yield the staging notes of a name, such as `shard-*.json`."""
-        with store_faults(f"{self.uri}/_staging"):
-            keys = [key for key, info in self.storage.below("_staging").items() if fnmatch(info.base_name, name)]
-            found = (self.storage.read(f"_staging/{key}") for key in keys)
-            yield from (note.decode() for note in found if note is not None)
+        keys = [key for key, info in self.storage.below("_staging").items() if fnmatch(info.base_name, name)]
+        found = (self.storage.read(f"_staging/{key}") for key in keys)
+        yield from (note.decode() for note in found if note is not None)
 
     def write_report(self, task: str, partition: Partition, name: str, html: str) -> str:
         """Keep a page and return its address."""
         key = safe_key("_reports", task, str(partition), name)
-        with store_faults(f"{self.uri}/{key}"):
-            self.storage.write(key, [html.encode()])
+        self.storage.write(key, [html.encode()])
         return f"{self.uri}/{key}"
 
     def read_report(self, task: str, partition: Partition, name: str) -> str | None:
         key = safe_key("_reports", task, str(partition), name)
-        with store_faults(f"{self.uri}/{key}"):
-            found = self.storage.read(key)
+        found = self.storage.read(key)
         return None if found is None else found.decode()

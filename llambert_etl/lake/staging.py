@@ -14,6 +14,7 @@ from llambert_etl.errors import DataError
 from llambert_etl.lake.definitions import PARTITION_COLUMNS
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, TableName
+from llambert_etl.store.faults import store_faults
 from llambert_etl.store.storage import Storage, safe_key
 
 # A file is closed at this size: large enough to scan well, small enough to upload again.
@@ -63,7 +64,10 @@ def check_schema(table: TableName, rows: pa.Table) -> None:
 def write_parquet(
     storage: Storage, table: TableName, task: str, partition: Partition, chunks: Iterable[pa.Table], name: str
 ) -> tuple[StagedFile, ...]:
-    """Stream chunks into Parquet files below the partition's folder; memory is one chunk."""
+    """Stream chunks into Parquet files below the partition's folder; memory is one chunk.
+
+    What whoever gives the chunks raises passes as it is.
+    """
     staged: list[StagedFile] = []
     writer: _Part | None = None
     for chunk in chunks:
@@ -111,20 +115,24 @@ class _Part:
         self._key = safe_key(f"task={task}", f"partition={partition}", part)
         self._storage = storage
         self._path = safe_key(table, self._key)
-        self._sink = storage.create(self._path)
+        self._where = f"{storage.uri}/{table}"
         indexed = [field.name for field in self._schema if field.name not in _UNINDEXED]
-        self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd", write_statistics=indexed)
+        with store_faults(self._where):
+            self._sink = storage.create(self._path)
+            self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd", write_statistics=indexed)
         self.bytes = 0
 
     def write(self, chunk: pa.Table) -> None:
-        self._writer.write_table(chunk.select(self._schema.names))
-        self.bytes = self._sink.tell()
+        with store_faults(self._where):
+            self._writer.write_table(chunk.select(self._schema.names))
+            self.bytes = self._sink.tell()
 
     def finish(self) -> StagedFile:
-        self._writer.close()
-        self._sink.close()
-        with self._storage.open(self._path) as stream:
-            footer = pq.read_metadata(stream)
+        with store_faults(self._where):
+            self._writer.close()
+            self._sink.close()
+            with self._storage.open(self._path) as stream:
+                footer = pq.read_metadata(stream)
         return StagedFile(
             key=self._key, bytes=self._storage.size(self._path), rows=footer.num_rows, statistics=_statistics(footer)
         )

@@ -1,6 +1,7 @@
 """Lake: reads, and the verbs that write. Each verb is keyed, so that a replay adds nothing."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 import polars as pl
 import pyarrow as pa
@@ -12,8 +13,9 @@ from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.lake import commits
 from llambert_etl.lake.commits import Commit, fence_of, horizon, key_number, properties_of, read_commits, was_committed
 from llambert_etl.lake.definitions import PARTITION_COLUMNS, add_columns, check_columns, create
-from llambert_etl.lake.keys import absent_rows
+from llambert_etl.lake.keys import HeldKeys
 from llambert_etl.lake.notes import Notes
+from llambert_etl.lake.reading import Snapshot, count, stream
 from llambert_etl.lake.staging import StagedFiles, add_action, check_schema, missing, write_parquet
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -38,6 +40,7 @@ class Lake(Notes):
         self._polars_options = for_polars(self._options)
         super().__init__(Storage(uri, self._options))
         self._seen: dict[TableName, int] = {}
+        self._held: dict[tuple[TableName, str, Partition], HeldKeys] = {}
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Lake":
@@ -88,15 +91,17 @@ class Lake(Notes):
         upto: Partition | None = None,
         version: int | None = None,
     ) -> pl.LazyFrame:
-        """Return the rows of one task: of one partition, of the partitions up to `upto`, or all."""
-        with store_faults(self.table_uri(table)):
-            frame = pl.scan_delta(self.open(table, version), storage_options=self._polars_options)
-        frame = frame.filter(pl.col("task") == task)
-        if partition is not None:
-            frame = frame.filter(pl.col("partition") == str(partition))
-        if upto is not None:
-            frame = frame.filter(pl.col("partition") <= str(upto))
-        return frame
+        """Return the rows of one task as a snapshot does that is opened now, for `collect`, `count` or `stream`."""
+        at = {} if version is None else {table: version}
+        return self.snapshot(table, at=at).scan(table, task, partition, upto=upto)
+
+    def snapshot(self, *tables: TableName, at: Mapping[TableName, int] = MappingProxyType({})) -> Snapshot:
+        """Open tables for all that one step reads of them: as they are now, or at the versions `at`."""
+        opened = {}
+        for table in dict.fromkeys([*tables, *at]):
+            with store_faults(self.table_uri(table)):
+                opened[table] = self.open(table, at.get(table))
+        return Snapshot(opened, self._polars_options)
 
     def scan_staged(self, table: TableName, task: str, partition: Partition, staged: StagedFiles) -> pl.LazyFrame:
         """Return staged rows as readers would see them after the commit."""
@@ -115,10 +120,7 @@ class Lake(Notes):
             return self.open(table).version()
 
     def partitions(self, table: TableName, task: str) -> list[Partition]:
-        """Return the partitions in which the task has rows, oldest first."""
-        with store_faults(self.table_uri(table)):
-            found = self.open(table).partitions()
-        return sorted(Partition(entry["partition"]) for entry in found if entry["task"] == task)
+        return self.snapshot(table).partitions(table, task)
 
     def commit_key(self, table: TableName, task: str, partition: Partition) -> int | None:
         """Return the fingerprint of the commit key that last replaced this partition: its content's identity."""
@@ -152,8 +154,7 @@ class Lake(Notes):
     ) -> StagedFiles:
         """Write chunks to Parquet files that no reader sees yet. Raise DataError on any but the declared schema."""
         replaces = self.commit_key(table, task, partition)
-        with store_faults(self.table_uri(table)):
-            files = write_parquet(self.storage, table, task, partition, chunks, name)
+        files = write_parquet(self.storage, table, task, partition, chunks, name)
         return StagedFiles(files=files, replaces=replaces)
 
     def missing(self, table: TableName, staged: StagedFiles) -> list[str]:
@@ -215,11 +216,12 @@ class Lake(Notes):
         A manifest that depends on which rows are added is made of them, again at each attempt.
         """
         check_schema(table, rows)
-        fence = f"append/{task}"
+        fence, place = f"append/{task}", (table, task, partition)
+        held = self._held.setdefault(place, HeldKeys(TABLES[table], task, partition))
         with store_faults(f"{self.table_uri(table)} {task} {partition}"):
             for _ in range(_ATTEMPTS):
                 delta = self.open(table)
-                absent = self._absent(table, task, partition, rows, delta)
+                absent = held.absent(rows, delta, self.table_uri(table), self._polars_options)
                 made = manifest if isinstance(manifest, Manifest) else manifest(absent)
                 if absent.num_rows == 0:
                     return Commit(delta.version(), made, replayed=True)
@@ -258,7 +260,7 @@ class Lake(Notes):
             for _ in range(_ATTEMPTS):
                 delta = self.open(table)
                 rows = change(self.scan(table, task, partition, version=delta.version()))
-                chunks = (_declared(table, frame) for frame in rows.collect_batches(chunk_size=_CHUNK_ROWS))
+                chunks = (_declared(table, frame) for frame in stream(rows, count(rows), _CHUNK_ROWS))
                 files = write_parquet(self.storage, table, task, partition, chunks, "rewritten")
                 held = delta.transaction_version(replace) if commit_key is None else key_number(commit_key)
                 fences = [Transaction(append, (delta.transaction_version(append) or 0) + 1)]
@@ -292,10 +294,6 @@ class Lake(Notes):
         self.storage.write(f"{table}/{_HEAD}", [str(version).encode()])
         self._seen[table] = max(version, self._seen[table])
         return Commit(version, manifest, replayed=False)
-
-    def _absent(self, table: TableName, task: str, partition: Partition, rows: pa.Table, delta: DeltaTable) -> pa.Table:
-        held = pl.scan_delta(delta, storage_options=self._polars_options).filter(pl.col("task") == task)
-        return absent_rows(TABLES[table], rows, held, partition)
 
     def _write(
         self,

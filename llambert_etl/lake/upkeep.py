@@ -4,6 +4,7 @@ import datetime
 import math
 import uuid
 from collections.abc import Collection
+from typing import Literal
 
 import polars as pl
 import pyarrow.fs as pafs
@@ -65,18 +66,22 @@ def drop_notes(lake: Lake, before: datetime.datetime) -> int:
 
     To be called before files are deleted: no note may name a file that is gone.
     """
-    with store_faults(f"{lake.uri}/_staging"):
-        notes = lake.storage.list("_staging")
-        runs = tuple(_folder(info) for info in notes if info.base_name == "plan.json" and info.mtime < before)
-        old = [info for info in notes if info.mtime < before or info.path.startswith(runs)]
-        # A run without its plan is none: cut off half-way, what is left of it does not count.
-        return sum(lake.storage.delete(info) for info in sorted(old, key=lambda info: info.base_name != "plan.json"))
+    notes = lake.storage.list("_staging")
+    runs = tuple(_folder(info) for info in notes if info.base_name == "plan.json" and info.mtime < before)
+    old = [info for info in notes if info.mtime < before or info.path.startswith(runs)]
+    # A run without its plan is none: cut off half-way, what is left of it does not count.
+    return sum(lake.storage.delete(info) for info in sorted(old, key=lambda info: info.base_name != "plan.json"))
+
+
+def drop_files(lake: Lake, folder: Literal["_reports", "_studies"], before: datetime.datetime) -> int:
+    """Delete the files of a folder that were written before a moment; return how many."""
+    with store_faults(f"{lake.uri}/{folder}"):
+        return sum(lake.storage.delete(info) for info in lake.storage.list(folder) if info.mtime < before)
 
 
 def oldest_kept(lake: Lake, days: int) -> datetime.datetime:
     """Return the moment before which things are old by the store's clock and by this machine's: one may be wrong."""
-    with store_faults(lake.uri):
-        now = min(lake.storage.now(), datetime.datetime.now(datetime.UTC))
+    now = min(lake.storage.now(), datetime.datetime.now(datetime.UTC))
     return now - datetime.timedelta(days=days)
 
 

@@ -18,7 +18,7 @@ class Turn(NamedTuple):
 def asked(task: LabellingTask, include: Path, text: str) -> list[Turn]:
     """Return the turns of a chat, which the model's own format then joins, or the one text of a completion."""
     prompt = render(task, include)
-    shown = without_marks(text, CONTROL if task.annotator.server else TURN_MARKS)
+    shown = without_marks(text, CONTROL if task.annotator.remote else TURN_MARKS)
     if isinstance(prompt, Completion):
         line = in_one_line(shown) if prompt.of_lines else shown
         return [Turn("text", prompt.content.replace(DOCUMENT, line))]

@@ -73,7 +73,7 @@ class Questions:
     def body(self, text: str, without: frozenset[str] = frozenset()) -> dict[str, JsonValue]:
         """Return the request about one document, `without` fields that the server has refused."""
         plain = without_marks(text, CONTROL)
-        annotator, left_out = self.task.annotator, without.union(self.task.annotator.leave_out)
+        annotator, left_out = self.task.annotator, without | self.task.annotator.left_out
         turns = _without_system(self.prompt.messages) if "system" in left_out else self.prompt.messages
         body: dict[str, JsonValue] = {
             "model": annotator.model,

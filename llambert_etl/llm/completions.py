@@ -57,7 +57,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Completion:
+class Known:
     """An answer that is understood; its choices are in the order of their numbers."""
 
     choices: list[Choice]
@@ -74,7 +74,7 @@ class Unknown:
     shape: str
 
 
-def read_completion(content: bytes) -> Completion | Unknown | None:
+def read_completion(content: bytes) -> Known | Unknown | None:
     """Return what a server answered; None where it is no answer: HTML, half a JSON, or one with nothing in it."""
     found = read_json(content)
     if not found:
@@ -86,7 +86,7 @@ def read_completion(content: bytes) -> Completion | Unknown | None:
         raw = sound(content[: 4 * _KEPT_CHARACTERS].decode("utf-8", "replace"))[:_KEPT_CHARACTERS]
         return Unknown(raw, found.get("usage") if isinstance(found, dict) else None, _shape(found, error))
     who = " ".join(filter(None, (_name(answer.model), _name(answer.system_fingerprint))))
-    return Completion(choices, answer.usage, who or None)
+    return Known(choices, answer.usage, who or None)
 
 
 def read_json(content: bytes) -> JsonValue:

@@ -13,6 +13,8 @@ from llambert_etl.schemas import AnnotationStatus
 
 # Goes into every annotation: change it with any change of what `parse` returns.
 PARSER_VERSION = "4"
+# Why there is no label in a reply that was read; other reasons are not the parser's.
+NO_LABEL = ("empty", "cut_off", "ambiguous", "not_a_label")
 
 # "not positive" holds one label and means another.
 _NEGATIONS = frozenset(

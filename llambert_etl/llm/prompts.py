@@ -88,7 +88,7 @@ def prompt_hash(task: LabellingTask, include: Path) -> str:
     parse = {"parse": annotator.parse} if annotator.parse == "exact" else {}
     quantization = {"quantization": annotator.quantization} if annotator.quantization else {}
     # The others change no answer.
-    left_out = sorted({"temperature", "system"}.intersection(annotator.leave_out))
+    left_out = sorted({"temperature", "system"} & annotator.left_out)
     return fingerprint(
         {
             **({"leave_out": left_out} if left_out else {}),

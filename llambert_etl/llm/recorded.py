@@ -4,10 +4,12 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import polars as pl
 
-from llambert_etl.config import LabellingTask, Recorded
+from llambert_etl.config import LabellingTask
+from llambert_etl.config.annotator import Recorded, RecordedLlm
 from llambert_etl.corpus.documents import hash_text
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.llm import Reply
@@ -34,8 +36,9 @@ class RecordedAnnotator:
         self.model, self.revision = task.annotator.model, task.annotator.revision
 
     @classmethod
-    def load(cls, task: LabellingTask, recorded: Recorded, settings: Settings) -> "RecordedAnnotator":
+    def load(cls, task: LabellingTask, settings: Settings) -> "RecordedAnnotator":
         """Read the file. Raise ConfigError where it or a column is absent, DataError for a row that cannot be used."""
+        recorded = cast(RecordedLlm, task.annotator).recorded
         path = settings.include / recorded.file
         return cls(task, _by_text(path, _read(path, recorded), recorded))
 

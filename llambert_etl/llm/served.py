@@ -8,9 +8,11 @@ from collections.abc import Sequence
 import httpx
 
 from llambert_etl.config import LabellingTask
+from llambert_etl.config.annotator import ServedLlm
+from llambert_etl.errors import ConfigError
 from llambert_etl.llm import HalfAnsweredError, HalfRefusedError, Reply
 from llambert_etl.llm.chat import Questions
-from llambert_etl.llm.served_batch import Batch, Manners
+from llambert_etl.llm.served_batch import Manners, Requests
 from llambert_etl.llm.server import headers
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Server, Settings
@@ -31,11 +33,13 @@ class ServedAnnotator:
         self._manners = Manners()
 
     @classmethod
-    def load(cls, task: LabellingTask, name: str, settings: Settings) -> "ServedAnnotator":
+    def load(cls, task: LabellingTask, settings: Settings) -> "ServedAnnotator":
         """Check what needs no server: raise ConfigError for an unknown name and for a template without turns."""
-        server = settings.server(name)
-        questions = Questions.load(task, settings.include, server)
-        return cls(task, name, server, questions)
+        llm = task.annotator
+        if not isinstance(llm, ServedLlm):
+            raise ConfigError(f"task {task.name!r}: batch files are for servers; set annotator.server in its task file")
+        server = settings.server(llm.server)
+        return cls(task, llm.server, server, Questions.load(task, settings.include, server))
 
     def annotate(self, texts: Sequence[str]) -> list[Reply]:
         """Return one reply for each text, in order.
@@ -53,26 +57,26 @@ class ServedAnnotator:
             limits=httpx.Limits(max_connections=self.server.concurrency),
             follow_redirects=False,  # they could lead anywhere
         ) as client:
-            batch = Batch(client, self.name, self.server, self.questions, self._manners)
-            replies = await asyncio.gather(*(batch.ask(text) for text in texts))
-            if batch.declined == len(texts) > 0:
-                await batch.ask_plainly(texts)
-        if batch.retries:
-            seen = ", ".join(f"{count} {reason}" for reason, count in sorted(batch.retries.items()))
+            requests = Requests(client, self.name, self.server, self.questions, self._manners)
+            replies = await asyncio.gather(*(requests.ask(text) for text in texts))
+            if requests.declined == len(texts) > 0:
+                await requests.ask_plainly(texts)
+        if requests.retries:
+            seen = ", ".join(f"{count} {reason}" for reason, count in sorted(requests.retries.items()))
             logger.warning("server %s: asked again after %s", self.name, seen)
         reasons = Counter(reply.reason for reply in replies if reply.status == AnnotationStatus.FAILED)
         seen = ", ".join(sorted(map(str, reasons)))
-        if batch.refused is not None:
+        if requests.refused is not None:
             if reasons.total() == len(texts):
-                raise batch.refused
+                raise requests.refused
             message = (
-                f"{batch.refused}; {reasons.total()} of {len(texts)} documents are left, the other answers are kept"
+                f"{requests.refused}; {reasons.total()} of {len(texts)} documents are left, the other answers are kept"
             )
-            raise HalfRefusedError(message, replies) from batch.refused
-        if batch.silent or batch.unanswered == len(texts) > 0:
+            raise HalfRefusedError(message, replies) from requests.refused
+        if requests.silent or requests.unanswered == len(texts) > 0:
             message = (
-                f"server {self.name!r}: no answer about {batch.unanswered} of {len(texts)} documents ({seen}); run the "
-                "step again when it is up, what it answered before is kept"
+                f"server {self.name!r}: no answer about {requests.unanswered} of {len(texts)} documents ({seen}); run "
+                "the step again when it is up, what it answered before is kept"
             )
             raise HalfAnsweredError(message, replies)
         return replies

@@ -46,7 +46,7 @@ class _Sent(NamedTuple):
     wait: float
 
 
-class Batch:
+class Requests:
     """One call's requests. A server that is silent for longer than our patience is given up for all of them.
 
     One that refuses us is asked about no more documents; requests under way are waited for, since they are paid.

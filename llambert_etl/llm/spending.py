@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from llambert_etl.config import Annotator, LabellingTask
+from llambert_etl.config import LabellingTask, Llm
 from llambert_etl.errors import ConfigError
 from llambert_etl.llm import Reply
 from llambert_etl.settings import Price, Settings
@@ -15,7 +15,7 @@ _MILLION = 1_000_000
 class Spending:
     """Tokens and USD of this try and of the run's earlier ones. A model without a price costs nothing that we know."""
 
-    def __init__(self, annotator: Annotator, price: Price | None = None, *, batched: bool = False) -> None:
+    def __init__(self, annotator: Llm, price: Price | None = None, *, batched: bool = False) -> None:
         self._budget, self._price = annotator.budget, price
         self._share = price.batch_share if price is not None and batched else 1.0
         self.tokens_in = self.tokens_out = 0

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from llambert_etl.compute.device import best_precision
-from llambert_etl.config import Annotator
+from llambert_etl.config import Llm
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.hub.models import find_model
 from llambert_etl.llm.placement import described, spread
@@ -32,7 +32,7 @@ class LanguageModel(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
 
 
-def open_model(annotator: Annotator, settings: Settings) -> LanguageModel:
+def open_model(annotator: Llm, settings: Settings) -> LanguageModel:
     """Load the model in evaluation mode, in the best precision of the device. No code beside the weights ever runs.
 
     Its layers fill all GPUs, then memory; those that have no room there are read from disk at each pass. Raise

@@ -1,39 +1,48 @@
-"""Runs a step as a pod: the argv of the local process, and what the deployment's settings grant it.
-
-A task file has no say in any of this: whoever writes YAML must not choose an image, an account or a resource.
-"""
+"""Runs a step as a pod: started once, found again by a retry, and judged by what its container says of its end."""
 
 import contextlib
+import datetime
 import json
-from collections.abc import Sequence
-from typing import Any
+import time
+from typing import Any, NoReturn, cast
 
+import tenacity
+from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import (
+    KubernetesApiException,
+    PodLaunchFailedException,
+)
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-from airflow.providers.cncf.kubernetes.utils.container import get_container_termination_message
+from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLaunchTimeoutException
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException
-from kubernetes.client import models as k8s  # type: ignore[import-untyped]
+from kubernetes.client import ApiException  # type: ignore[import-untyped]
+from kubernetes.client import models as k8s
 from pydantic import JsonValue
+from urllib3.exceptions import HTTPError
 
-from llambert_etl.orchestration.commands import EXECUTABLE, partition_of, rendered
+from llambert_etl.errors import TransientError
+from llambert_etl.orchestration.commands import partition_of, rendered
 from llambert_etl.orchestration.links import LINKS
-from llambert_etl.orchestration.retry import raise_for
-from llambert_etl.settings import Kubernetes
+from llambert_etl.orchestration.pod_end import ended, failure_of, gone, message_of, not_ended, refused
 
-SECRETS_PATH = "/run/secrets/llambert"
-SCRATCH_PATH = "/tmp"  # noqa: S108 - a volume of the pod, the only place that it can write files to
-SHARED_MEMORY_PATH = "/dev/shm"  # noqa: S108 - where the processes of a training on several GPUs meet
+STORE_KEY = "llambert_pod"
 
-_USER = 10001
-_GRACE_SECONDS = 60
-_SHARED_MEMORY = "1Gi"
+_POLL_SECONDS = 2
+_LOG_SECONDS = 30  # between two looks at the log of a pod for which the triggerer waits
+# A control plane that is upgraded is away for minutes. The pod does not mind.
+_NO_CONTACT_SECONDS = 900
+_LOST = (ApiException, HTTPError, KubernetesApiException)
 
 
 class PodStep(KubernetesPodOperator):
-    """Run `llambert *arguments` in a pod and return its manifest.
+    """Run `llambert *arguments` once in a pod, whatever becomes of the worker, and return its manifest.
 
     The step leaves its manifest, or the reason why it failed, in the container's termination message (4 KiB at most).
     That needs no sidecar, no second image and no right to run commands in pods.
+
+    Which pod it is stands in the task state store before it is made. A retry that finds it there, running or done, goes
+    on with it or takes its result. Only what the container says of its end counts, never how watching it ended.
     """
 
     operator_extra_links = LINKS
@@ -49,19 +58,177 @@ class PodStep(KubernetesPodOperator):
     def execute(self, context: Context) -> None:
         self.arguments = rendered(self.arguments)
         self.partition = partition_of(self.arguments)
-        try:
-            super().execute(context)
-        except AirflowException as error:
-            exit_code = _exit_code(self.remote_pod, self.base_container_name)
-            if exit_code:
-                raise_for(exit_code, self._message() or str(error))
-            raise
-        manifest = self._account(self._message())
-        # Asking the operator to push would add the sidecar, so the manifest is pushed by hand.
-        context["ti"].xcom_push(key="return_value", value=manifest)
+        pod = self.pod = self._attached(context) or self._started(context)
+        self._heed_kill()
+        if self.deferrable and not ended(pod):
+            self._wait_elsewhere(context, pod)
+        self._follow(context, pod)
 
-    def _message(self) -> str:
-        return str(get_container_termination_message(self.remote_pod, self.base_container_name) or "").strip()
+    def finish(self, context: Context, event: dict[str, Any]) -> None:
+        """Go on where the triggerer has stopped to wait."""
+        self.partition = partition_of(rendered(self.arguments))
+        pod = self.pod = self._attached(context)
+        if pod is None:
+            raise gone(event["name"])
+        if event["status"] == "timeout" and not ended(pod):
+            # A pod that got its node meanwhile still has its time.
+            if pod.status.phase == "Pending" or self._deadline(context) <= datetime.datetime.now(datetime.UTC):
+                self._give_up(context, pod)
+            self._wait_elsewhere(context, pod)
+        self._follow(context, pod, event.get("last_log_time"))
+
+    def _started(self, context: Context) -> k8s.V1Pod:
+        pod = self.pod = self.build_pod_request_obj(context)
+        store, stored = context["task_state_store"], self._stored(pod, context)
+        store.set(STORE_KEY, stored)
+        made = self._created(pod)
+        store.set(STORE_KEY, {**stored, "uid": made.metadata.uid})
+        self.log.info("Started pod %s: %s", made.metadata.name, " ".join([*self.cmds, *self.arguments]))
+        return made
+
+    def _created(self, pod: k8s.V1Pod) -> k8s.V1Pod:
+        try:
+            return self.pod_manager.create_pod(pod)
+        except ApiException as error:
+            # Its name is ours alone: it was made, and the answer was lost.
+            if error.status == 409 and (made := self._read(pod.metadata.name, pod.metadata.namespace)):
+                return made
+            raise refused(error) from error
+        except HTTPError as error:
+            raise TransientError(f"pod {pod.metadata.name!r}: no contact with the cluster to start it") from error
+
+    def _attached(self, context: Context) -> k8s.V1Pod | None:
+        """Return the pod that this task has started, unless it is gone or the task was cleared since."""
+        stored = context["task_state_store"].get(STORE_KEY)
+        if not isinstance(stored, dict) or (pod := self._read(str(stored["name"]), str(stored["namespace"]))) is None:
+            return None
+        labels = self._get_ti_pod_labels(context, include_try_number=False).items()
+        if stored.get("uid", pod.metadata.uid) != pod.metadata.uid or not labels <= (pod.metadata.labels or {}).items():
+            self.log.warning("Pod %s is another one of that name; it is left alone", pod.metadata.name)
+            return None
+        if stored["max_tries"] != self._stored(pod, context)["max_tries"]:
+            self.log.info("The task was cleared: deleting pod %s of the try before", pod.metadata.name)
+            self._delete(pod)
+            return None
+        if pod.metadata.deletion_timestamp and not (ended(pod) and failure_of(pod) is None):
+            return None
+        self.log.info("Going on with pod %s, which is %s", pod.metadata.name, pod.status.phase)
+        return pod
+
+    def _stored(self, pod: k8s.V1Pod, context: Context) -> dict[str, JsonValue]:
+        # Airflow grants more tries to a task that is cleared, and to none that it tries again.
+        return {
+            "name": pod.metadata.name,
+            "namespace": pod.metadata.namespace,
+            "max_tries": context["ti"].max_tries,
+        }
+
+    def _wait_elsewhere(self, context: Context, pod: k8s.V1Pod) -> NoReturn:
+        """Have the triggerer wait. It looks up the connection by itself: the trigger's row gets no secret of it."""
+        now, deadline = datetime.datetime.now(datetime.UTC), self._deadline(context)
+        trigger = KubernetesPodTrigger(
+            pod_name=pod.metadata.name,
+            pod_namespace=pod.metadata.namespace,
+            trigger_start_time=now,
+            base_container_name=self.base_container_name,
+            kubernetes_conn_id=self.kubernetes_conn_id,
+            poll_interval=_POLL_SECONDS,
+            schedule_timeout=self.schedule_timeout_seconds,
+            startup_timeout=self.startup_timeout_seconds,
+            startup_check_interval=self.startup_check_interval_seconds,
+            termination_grace_period=self.termination_grace_period,
+            logging_interval=_LOG_SECONDS,
+            trigger_kwargs={"_execution_deadline": int(deadline.timestamp())},
+        )
+        # The trigger has to end first, or nobody would look at the pod.
+        self.defer(trigger=trigger, method_name="finish", timeout=deadline - now + datetime.timedelta(minutes=5))
+        raise AssertionError("deferring raises")
+
+    def _deadline(self, context: Context) -> datetime.datetime:
+        return cast(datetime.datetime, context["ti"].start_date) + cast(datetime.timedelta, self.execution_timeout)
+
+    def _follow(self, context: Context, pod: k8s.V1Pod, since: Any = None) -> None:
+        """Wait until the pod has ended, with its log, and account for its end."""
+        pod = self._seen(pod)
+        if ended(pod):
+            with contextlib.suppress(*_LOST):
+                self._write_logs(pod, since_time=since)
+        while not ended(pod):
+            self._watch(context, pod)
+            self._heed_kill()
+            pod = self._seen(pod)
+        if failure := failure_of(pod):
+            self._settle(context, pod)
+            raise failure
+        # Asking the operator to push would add the sidecar, so the manifest is pushed by hand.
+        context["ti"].xcom_push(key="return_value", value=self._account(message_of(pod)))
+        self._settle(context, pod)
+
+    def _watch(self, context: Context, pod: k8s.V1Pod) -> None:
+        """Write the pod's log until it ends, or until watching does."""
+        try:
+            self.await_pod_start(pod)
+            self.await_pod_completion(pod)
+        except (PodLaunchTimeoutException, PodLaunchFailedException):
+            if (now := self._seen(pod)).status.phase == "Pending":
+                self._give_up(context, now)
+        except (AirflowException, *_LOST) as error:
+            self._heed_kill()
+            self.log.warning("Watching pod %s was interrupted: %s", pod.metadata.name, error)
+            time.sleep(_POLL_SECONDS)
+
+    def _give_up(self, context: Context, pod: k8s.V1Pod) -> NoReturn:
+        failure = not_ended(pod, self._warnings(pod))
+        self._settle(context, pod)
+        raise failure
+
+    def _seen(self, pod: k8s.V1Pod) -> k8s.V1Pod:
+        if (now := self._read(pod.metadata.name, pod.metadata.namespace)) is None:
+            self._heed_kill()
+            raise gone(pod.metadata.name)
+        return now
+
+    def _read(self, name: str, namespace: str) -> k8s.V1Pod | None:
+        """Return the pod as it is now; None where it is gone. The cluster's API may be away for a while."""
+        wanted = k8s.V1Pod(metadata=k8s.V1ObjectMeta(name=name, namespace=namespace))
+        patient = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(lambda error: _away(error) and not self._killed),
+            stop=tenacity.stop_after_delay(_NO_CONTACT_SECONDS),
+            wait=tenacity.wait_fixed(_POLL_SECONDS),
+            reraise=True,
+        )
+        try:
+            return patient(self.pod_manager.read_pod, wanted)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise TransientError(
+                f"pod {name!r}: the cluster refuses to show it: {error.status} {error.reason}"
+            ) from error
+        except _LOST as error:
+            raise TransientError(f"pod {name!r}: no contact with the cluster; the next try goes on with it") from error
+
+    def _warnings(self, pod: k8s.V1Pod) -> list[str]:
+        with contextlib.suppress(*_LOST):
+            return [each.message for each in self.pod_manager.read_pod_events(pod).items if each.type == "Warning"]
+        return []
+
+    def _heed_kill(self) -> None:
+        """Go no further after `on_kill`, which Airflow calls in the middle of anything and then goes on."""
+        if self._killed and self.pod:
+            self._delete(self.pod)
+            raise TransientError(f"pod {self.pod.metadata.name!r}: deleted, for its task was asked to stop")
+
+    def _settle(self, context: Context, pod: k8s.V1Pod) -> None:
+        """The pod has said all it can, and a later try is not to find it."""
+        self._delete(pod)
+        context["task_state_store"].delete(STORE_KEY)
+
+    def _delete(self, pod: k8s.V1Pod) -> None:
+        try:
+            self.pod_manager.delete_pod(pod)
+        except _LOST as error:
+            self.log.warning("Pod %s was not deleted: %s", pod.metadata.name, error)
 
     def _account(self, message: str) -> dict[str, JsonValue] | None:
         with contextlib.suppress(json.JSONDecodeError):
@@ -73,91 +240,5 @@ class PodStep(KubernetesPodOperator):
         return None
 
 
-def pod_arguments(settings: Kubernetes) -> dict[str, Any]:
-    """Return what KubernetesPodOperator needs besides the step's own arguments."""
-    return {
-        "image": settings.image,
-        "namespace": settings.namespace,
-        "cmds": [EXECUTABLE],
-        "service_account_name": settings.service_account,
-        "automount_service_account_token": False,
-        "security_context": _pod_security(),
-        "container_security_context": _container_security(),
-        "container_resources": _resources(settings),
-        "node_selector": settings.node_selector,
-        "tolerations": [k8s.V1Toleration(**_snake_case(toleration)) for toleration in settings.tolerations],
-        "volumes": _volumes(settings),
-        "volume_mounts": [
-            k8s.V1VolumeMount(name="scratch", mount_path=SCRATCH_PATH),
-            k8s.V1VolumeMount(name="memory", mount_path=SHARED_MEMORY_PATH),
-            k8s.V1VolumeMount(name="secrets", mount_path=SECRETS_PATH, read_only=True),
-        ],
-        "env_from": [k8s.V1EnvFromSource(config_map_ref=k8s.V1ConfigMapEnvSource(name=settings.config_map))],
-        "env_vars": _environment(),
-        "termination_message_policy": "FallbackToLogsOnError",
-        "termination_grace_period": _GRACE_SECONDS,
-        "startup_timeout_seconds": 900,  # a node with a GPU may have to be started, and the image be pulled
-        "do_xcom_push": False,
-        "deferrable": False,
-        "log_pod_spec_on_failure": False,
-        "log_events_on_failure": True,
-    }
-
-
-def _environment() -> dict[str, str]:
-    return {
-        "LLAMBERT_SECRETS_DIR": SECRETS_PATH,
-        "LLAMBERT_STATE": f"{SCRATCH_PATH}/state",
-        "HOME": SCRATCH_PATH,
-        "HF_HUB_OFFLINE": "1",
-    }
-
-
-def _volumes(settings: Kubernetes) -> list[k8s.V1Volume]:
-    return [
-        k8s.V1Volume(name="scratch", empty_dir=k8s.V1EmptyDirVolumeSource(size_limit=settings.scratch)),
-        # NCCL wants more than the 64 MiB that a container has by default. What lies there counts as the pod's memory.
-        k8s.V1Volume(name="memory", empty_dir=k8s.V1EmptyDirVolumeSource(medium="Memory", size_limit=_SHARED_MEMORY)),
-        k8s.V1Volume(name="secrets", secret=k8s.V1SecretVolumeSource(secret_name=settings.secret, default_mode=0o440)),
-    ]
-
-
-def _resources(settings: Kubernetes) -> k8s.V1ResourceRequirements:
-    amounts = {"cpu": settings.cpu, "memory": settings.memory}
-    if settings.gpus:
-        amounts[settings.gpu_resource] = str(settings.gpus)
-    return k8s.V1ResourceRequirements(requests=dict(amounts), limits=dict(amounts))
-
-
-def _pod_security() -> k8s.V1PodSecurityContext:
-    return k8s.V1PodSecurityContext(
-        run_as_non_root=True,
-        run_as_user=_USER,
-        run_as_group=_USER,
-        fs_group=_USER,
-        seccomp_profile=k8s.V1SeccompProfile(type="RuntimeDefault"),
-    )
-
-
-def _container_security() -> k8s.V1SecurityContext:
-    return k8s.V1SecurityContext(
-        allow_privilege_escalation=False,
-        privileged=False,
-        read_only_root_filesystem=True,
-        capabilities=k8s.V1Capabilities(drop=["ALL"]),
-    )
-
-
-def _snake_case(toleration: dict[str, str]) -> dict[str, object]:
-    """Accept a toleration as Kubernetes spells it; only its seconds are a number."""
-    fields: dict[str, object] = {name: value for name, value in toleration.items() if name != "tolerationSeconds"}
-    if "tolerationSeconds" in toleration:
-        fields["toleration_seconds"] = int(toleration["tolerationSeconds"])
-    return fields
-
-
-def _exit_code(pod: k8s.V1Pod | None, container: str) -> int | None:
-    """Return the exit code of the step's container, whatever a cluster has put beside it; None where it never ended."""
-    statuses: Sequence[k8s.V1ContainerStatus] = (pod.status.container_statuses if pod and pod.status else None) or []
-    ended = [each.state.terminated for each in statuses if each.name == container and each.state]
-    return ended[0].exit_code if ended and ended[0] else None
+def _away(error: BaseException) -> bool:
+    return isinstance(error, _LOST) and not (isinstance(error, ApiException) and error.status in (401, 403, 404))

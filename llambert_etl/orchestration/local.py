@@ -18,7 +18,7 @@ from llambert_etl.errors import ConfigError
 from llambert_etl.orchestration.commands import EXECUTABLE, partition_of, rendered
 from llambert_etl.orchestration.links import LINKS
 from llambert_etl.orchestration.process import StepProcess
-from llambert_etl.orchestration.retry import raise_for
+from llambert_etl.orchestration.retry import error_for
 
 STORE_KEY = "llambert_process"
 
@@ -73,7 +73,7 @@ class LocalStep(BaseOperator):
         store.delete(STORE_KEY)
         process.remove()
         if exit_code != 0:
-            raise_for(137 if exit_code is None else exit_code, reason or "no output")
+            raise error_for(137 if exit_code is None else exit_code, reason or "no output")
         return self._account(manifest)
 
     def on_kill(self) -> None:

@@ -1,7 +1,6 @@
 """What a failed step means to Airflow: the step's exit code decides whether trying again helps."""
 
 import datetime
-from typing import NoReturn
 
 from airflow.sdk import Context, RetryDecision, RetryPolicy
 
@@ -34,10 +33,8 @@ class StepCrashedError(Exception):
     """The step ended with an exit code that is none of ours: a bug, or a signal (128 + its number)."""
 
 
-def raise_for(exit_code: int, message: str) -> NoReturn:
-    """Raise the error that a step's exit code stands for."""
+def error_for(exit_code: int, message: str) -> Exception:
+    """Return the error that a step's exit code stands for."""
     kinds: tuple[type[LlambertError], ...] = (TransientError, DataError, ConfigError)
-    for kind in kinds:
-        if exit_code == kind.exit_code:
-            raise kind(message)
-    raise StepCrashedError(f"exit code {exit_code}: {message}")
+    named = {kind.exit_code: kind for kind in kinds}
+    return named[exit_code](message) if exit_code in named else StepCrashedError(f"exit code {exit_code}: {message}")

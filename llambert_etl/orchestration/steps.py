@@ -9,9 +9,10 @@ from airflow.sdk.definitions.mappedoperator import MappedOperator
 from pydantic import JsonValue
 
 from llambert_etl.config import LabellingTask
+from llambert_etl.config.pods import StepName
 from llambert_etl.orchestration.local import LocalStep
 from llambert_etl.orchestration.retry import RETRIES, ExitCodePolicy
-from llambert_etl.settings import Kubernetes, Settings
+from llambert_etl.settings import Settings
 
 GPU_POOL = "gpu"
 REGISTRY_POOL = "registry"
@@ -55,30 +56,31 @@ class Steps(NamedTuple):
         local = LocalStep.partial(task_id=task_id, map_index_template=named, **self._local(), **options)
         return local.expand(arguments=arguments)
 
-    def long(self, task_id: str, arguments: list[str], **options: Any) -> BaseOperator:
+    def long(self, step: StepName, arguments: list[str], **options: Any) -> BaseOperator:
         """A step that takes hours and loads no model: a pod without a GPU where there is a cluster."""
-        operator, own = self._apart(task_id, self.settings.kubernetes.without_gpus)
-        return operator(arguments=arguments, **own, **options)
+        operator, own = self._apart(step, device=False)
+        return operator(task_id=step, arguments=arguments, **{**own, **options})
 
-    def heavy(self, task_id: str, arguments: list[str], **options: Any) -> BaseOperator:
+    def heavy(self, step: StepName, arguments: list[str], **options: Any) -> BaseOperator:
         """A step that loads a model."""
-        operator, own = self._apart(task_id, self.settings.kubernetes, pool=GPU_POOL)
-        return operator(arguments=arguments, **own, **options)
+        operator, own = self._apart(step)
+        return operator(task_id=step, arguments=arguments, pool=GPU_POOL, **{**own, **options})
 
     def mapped(self, task_id: str, arguments: XComArg) -> MappedOperator:
-        """A heavy step for each argv that an earlier task returns."""
-        operator, options = self._apart(task_id, self.settings.kubernetes, pool=GPU_POOL)
+        """Label one shard for each argv that an earlier task returns."""
+        operator, own = self._apart("label")
         named = "{{ task.arguments[-2:] | join(' ') }}"
-        return operator.partial(map_index_template=named, **options).expand(arguments=arguments)
+        shard = operator.partial(task_id=task_id, pool=GPU_POOL, map_index_template=named, **own)
+        return shard.expand(arguments=arguments)
 
-    def _apart(self, task_id: str, kubernetes: Kubernetes, **own: str) -> tuple[type[BaseOperator], dict[str, Any]]:
-        options = {"task_id": task_id, "execution_timeout": _LONG, **own}
+    def _apart(self, step: StepName, *, device: bool = True) -> tuple[type[BaseOperator], dict[str, Any]]:
         if self.settings.compute == "local":
-            return LocalStep, {**options, **self._local()}
+            return LocalStep, {"execution_timeout": _LONG, **self._local()}
         # Only a deployment with a cluster pays for importing its client.
-        from llambert_etl.orchestration.kubernetes import PodStep, pod_arguments
+        from llambert_etl.orchestration.kubernetes import PodStep
+        from llambert_etl.orchestration.pod_spec import pod_arguments
 
-        return PodStep, {**options, **self._links(), **pod_arguments(kubernetes)}
+        return PodStep, {**self._links(), **pod_arguments(self.settings.kubernetes, step, device=device)}
 
     def _local(self) -> dict[str, str]:
         return {"state": str(self.settings.state), **self._links()}

@@ -6,6 +6,7 @@ from typing import Literal
 
 import polars as pl
 
+from llambert_etl.lake import collect, count
 from llambert_etl.schemas import TABLES, AnnotationStatus, DocumentStatus, TableName
 
 Kind = Literal["documents", "annotations", "labels"]
@@ -162,11 +163,10 @@ def profile_labels(
     counts, examples = _count_faults(staged, faults)
     _count_duplicates(staged, "id", counts, examples)
     _compare_ids(staged.select("id", "text_hash"), accepted.select("id", "text_hash"), counts, examples)
-    versions = staged.select(pl.struct("model_name", "model_version").n_unique(), pl.len().alias("rows")).collect()
-    number, total = versions.row(0)
+    versions = staged.select(pl.struct("model_name", "model_version").n_unique(), pl.len().alias("rows"))
+    number, total = collect(versions).row(0)
     label_counts = count_labels(staged, labels)
-    arrived = accepted.select(pl.len()).collect().item() + refused
-    measures = {**counts, "labelled": total, "model_versions": number, "arrived": arrived}
+    measures = {**counts, "labelled": total, "model_versions": number, "arrived": count(accepted) + refused}
     _add_shares(measures, label_counts)
     rows = _with_confidence_gap(
         _sample(staged, "id", "text_hash", "model_name", "label", "confidence", "probabilities")
@@ -186,7 +186,7 @@ def declared_columns(table: TableName) -> dict[str, str]:
 
 
 def _columns(frame: pl.LazyFrame) -> dict[str, str]:
-    return {name: str(kind) for name, kind in frame.collect_schema().items()}
+    return {name: str(kind) for name, kind in collect(frame.head(0)).schema.items()}
 
 
 def _as_declared(table: TableName, columns: dict[str, str]) -> bool:
@@ -236,13 +236,13 @@ def _count_faults(frame: pl.LazyFrame, faults: Mapping[str, pl.Expr]) -> tuple[d
         pl.col("id").filter(fault).sort().head(_EXAMPLES).implode().alias(f"ids of {name}")
         for name, fault in sure.items()
     ]
-    row = frame.select(*counted, *ids).collect(engine="streaming").row(0, named=True)
+    row = collect(frame.select(*counted, *ids), engine="streaming").row(0, named=True)
     counts: dict[str, float] = {name: row[name] for name in faults}
     return counts, {name: row[f"ids of {name}"] for name in faults if row[name]}
 
 
 def _count_duplicates(frame: pl.LazyFrame, key: str, counts: dict[str, float], examples: dict[str, list[str]]) -> None:
-    repeated = frame.group_by(key).len().filter(pl.col("len") > 1).collect(engine="streaming")
+    repeated = collect(frame.group_by(key).len().filter(pl.col("len") > 1), engine="streaming")
     counts["duplicate"] = int((repeated["len"] - 1).sum())
     if repeated.height:
         examples["duplicate"] = repeated[key].sort().head(_EXAMPLES).to_list()
@@ -257,21 +257,21 @@ def _compare_ids(
         "other_text": staged.join(accepted, on="id").filter(pl.col("text_hash").ne_missing(pl.col("text_hash_right"))),
     }
     for name, rows in differences.items():
-        ids = rows.select("id").unique().collect(engine="streaming")["id"]
+        ids = collect(rows.select("id").unique(), engine="streaming")["id"]
         counts[name] = ids.len()
         if ids.len():
             examples[name] = ids.sort().head(_EXAMPLES).to_list()
 
 
 def _tally(frame: pl.LazyFrame, column: str) -> dict[str, int]:
-    counted = frame.group_by(pl.col(column).fill_null("none")).len().sort(column).collect(engine="streaming")
-    return dict(counted.iter_rows())
+    counted = frame.group_by(pl.col(column).fill_null("none")).len().sort(column)
+    return dict(collect(counted, engine="streaming").iter_rows())
 
 
 def _refused_files(rejected: pl.LazyFrame) -> pl.DataFrame:
     """Return the files that were refused, whole or from a row on, with the reason and how many rows that cost."""
     rows = rejected.filter(pl.col("reason").str.starts_with("file_"))
-    return rows.group_by("source", "reason").len().sort("source", "reason").collect(engine="streaming")
+    return collect(rows.group_by("source", "reason").len().sort("source", "reason"), engine="streaming")
 
 
 def _name_files(files: pl.DataFrame) -> str:
@@ -294,9 +294,5 @@ def _add_shares(measures: dict[str, float], counts: Mapping[str, int]) -> None:
 
 def _sample(frame: pl.LazyFrame, *columns: str | pl.Expr) -> pl.DataFrame:
     """Return the rows with the smallest hash of their id: the same rows each time, in no order of arrival."""
-    return (
-        frame.select(*columns, pl.col("id").hash(_SAMPLE_SEED).alias("_rank"))
-        .bottom_k(SAMPLE_ROWS, by="_rank")
-        .drop("_rank")
-        .collect(engine="streaming")
-    )
+    ranked = frame.select(*columns, pl.col("id").hash(_SAMPLE_SEED).alias("_rank"))
+    return collect(ranked.bottom_k(SAMPLE_ROWS, by="_rank").drop("_rank"), engine="streaming")

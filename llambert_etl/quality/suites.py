@@ -1,12 +1,12 @@
 """Suites: the expectations of each gate, built from the task's gates. Plain data, so nothing heavy is imported."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import Final, Literal
 
 from llambert_etl.config import LabellingTask
-from llambert_etl.quality.profile import Profile, declared_columns, shares
+from llambert_etl.quality.profile import Kind, Profile, declared_columns, shares
 
 # A share of few rows says little: with 100, a class of 5 % is missing by chance in 6 days of a thousand.
 MIN_ROWS_FOR_SHARES = 100
@@ -43,11 +43,10 @@ def build_suite(
     suite = _table_shape(profile)
     if not profile.measures:
         return suite, {"all but columns and types": "the columns are not the declared ones"}
-    if profile.kind == "documents":
-        return suite + _documents(task, profile), _skipped_documents(profile)
+    expected = [each for rule in RULES[profile.kind] for each in rule(task, profile, gold)]
     if profile.kind == "annotations":
-        return suite + _annotations(task, gold), {}
-    return suite + _labels(task, profile, gold), _skipped_labels(profile)
+        return suite + expected, {}
+    return suite + expected, (_skipped_documents if profile.kind == "documents" else _skipped_labels)(profile)
 
 
 def _table_shape(profile: Profile) -> list[Expectation]:
@@ -73,7 +72,7 @@ def _table_shape(profile: Profile) -> list[Expectation]:
     ]
 
 
-def _documents(task: LabellingTask, profile: Profile) -> list[Expectation]:
+def _documents(task: LabellingTask, profile: Profile, _: Mapping[str, float]) -> list[Expectation]:
     suite = [
         _at_most("rejected share", "rejected_share", task.gates.max_rejected, "max_rejected"),
         _refused_files(task.gates.max_refused_files),
@@ -124,7 +123,7 @@ def _skipped_documents(profile: Profile) -> dict[str, str]:
     return {"volume beside recent partitions": "there is no earlier partition with documents"}
 
 
-def _annotations(task: LabellingTask, gold: Mapping[str, float]) -> list[Expectation]:
+def _annotations(task: LabellingTask, _: Profile, gold: Mapping[str, float]) -> list[Expectation]:
     return [
         _at_least("labelled documents", "labelled", 1),
         _at_most("unparsed and failed share", "unusable_share", task.gates.max_unparsed, "max_unparsed"),
@@ -251,3 +250,12 @@ def number(value: float) -> str:
     if value == int(value) and (isinstance(value, int) or abs(value) >= 2):
         return f"{int(value)}"
     return f"{value:.2f}" if round(value, 2) == value else f"{value:.4g}"
+
+
+Rule = Callable[[LabellingTask, Profile, Mapping[str, float]], list[Expectation]]
+# What each gate expects; a rule of its own is a line here.
+RULES: Final[dict[Kind, list[Rule]]] = {
+    "documents": [_documents],
+    "annotations": [_annotations],
+    "labels": [_labels],
+}

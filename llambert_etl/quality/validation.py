@@ -25,7 +25,7 @@ class Outcome:
     observed: str
     expected: str
     passed: bool
-    severity: str
+    severity: str = "critical"
 
     @property
     def stops(self) -> bool:

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Tables, collect
 from llambert_etl.partition import Partition
-from llambert_etl.store.faults import store_faults
 
 # What a reviewer answers who cannot say: with its slash it can never be a label of a task.
 UNCLEAR = "mixed/unclear"
@@ -84,10 +83,9 @@ class Reviewed:
         return next((said for said, count in counted if 2 * count > len(self.answers)), None)
 
 
-def reviewed_as_of(lake: Lake, task: str, upto: Partition) -> dict[Key, Reviewed]:
+def reviewed_as_of(lake: Tables, task: str, upto: Partition) -> dict[Key, Reviewed]:
     """Return what was asked and answered in partitions <= `upto`. A later question or answer wins over an earlier."""
-    with store_faults("reviews"):
-        rows = lake.scan("reviews", task, upto=upto).collect().sort("partition", "annotator", "stratum")
+    rows = collect(lake.scan("reviews", task, upto=upto)).sort("partition", "annotator", "stratum")
     answers: dict[Key, dict[str, Answer]] = defaultdict(dict)
     for row in rows.filter(pl.col("annotator").is_not_null()).iter_rows(named=True):
         answers[_key(row)][row["annotator"]] = Answer(

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
-from llambert_etl.sources.rows import Missing, Reason, Record
+from llambert_etl.sources.records import Missing, Reason, Record
 
 # Part of the identity of what was ingested: a new version ingests unchanged files again.
 CLEANER_VERSION = "1"

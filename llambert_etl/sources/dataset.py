@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from llambert_etl.hub.client import Check, Commit, Hub, HubFile
 from llambert_etl.settings import Settings
 from llambert_etl.sources.location import Location
-from llambert_etl.sources.rows import SourceObject
+from llambert_etl.sources.records import SourceObject
 from llambert_etl.store.space import room_in
 
 

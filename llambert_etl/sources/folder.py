@@ -8,10 +8,10 @@ from pathlib import Path
 
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.sources.location import Location, file_prefixes, is_pattern, matches_name
-from llambert_etl.sources.rows import SourceObject
+from llambert_etl.sources.records import SourceObject
 
 
-class Folder:
+class LandingFolder:
     """Files below the allow-listed folders; a link that leads out of them, or nowhere, is refused."""
 
     def __init__(self, sources: Sequence[str]) -> None:
@@ -60,7 +60,7 @@ class Folder:
             _refuse_broken_link(base, error)
             if isinstance(error, FileNotFoundError | NotADirectoryError):
                 return
-            raise
+            raise TransientError(f"folder {str(base)!r} cannot be listed: {error.strerror}; run it again") from error
         for name in names:
             if matches_name(name, parts[0]):
                 yield from self._walk(base / name, parts[1:])

@@ -5,7 +5,7 @@ import shutil
 import uuid
 from pathlib import Path
 
-from llambert_etl.config import LabellingTask, Source
+from llambert_etl.config import FileSource, LabellingTask
 from llambert_etl.errors import ConfigError
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
@@ -34,8 +34,8 @@ def put(file: Path, task: LabellingTask, partition: Partition, settings: Setting
 
 
 def _pattern(task: LabellingTask, partition: Partition, settings: Settings) -> Location:
-    if not isinstance(task.source, Source):
-        raise ConfigError(f"task {task.name!r}: its documents come from a table, which takes no files")
+    if not isinstance(task.source, FileSource):
+        raise ConfigError(f"task {task.name!r}: its documents do not come from files, so it takes none")
     pattern = allowed_location(task.source.uri.replace("{partition}", partition), settings.sources)
     if pattern.scheme != "s3":
         raise ConfigError(f"task {task.name!r}: its documents come from the hub, which takes no files from here")

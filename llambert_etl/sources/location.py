@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal, Self
 
-from llambert_etl.config.connections import TableSource
+from llambert_etl.config.sources import TableSource
 from llambert_etl.errors import ConfigError
 
 MAX_KEY_CHARS = 1_024

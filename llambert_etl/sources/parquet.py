@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from llambert_etl.config import Source
 from llambert_etl.errors import DataError
 from llambert_etl.sources.clean import MAX_ID_CHARS
-from llambert_etl.sources.rows import Limits, Reason, Record, Refusal, UnreadableError
+from llambert_etl.sources.drop import Rows
+from llambert_etl.sources.records import Limits, Reason, Record, Refusal, UnreadableError
 from llambert_etl.wording import listed
 
 _BATCH_ROWS = 2_048
@@ -37,7 +38,7 @@ class _Way(NamedTuple):
         yield from self.file.iter_batches(self.batch_rows, row_groups=[group], columns=self.columns, use_threads=False)
 
 
-def read_parquet(raw: io.RawIOBase, name: str, size: int, source: Source, limits: Limits) -> Iterator[Record | Refusal]:
+def read_parquet(raw: io.RawIOBase, name: str, size: int, source: Source, limits: Limits) -> Rows:
     """Yield the rows of the row groups before the first damaged one, then a refusal for each row from there on.
 
     Raise DataError when a column is missing or of a kind that is no id or no text.

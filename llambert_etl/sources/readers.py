@@ -8,12 +8,11 @@ from collections.abc import Iterator
 
 from llambert_etl.config import Source
 from llambert_etl.errors import DataError
+from llambert_etl.sources.drop import Rows
 from llambert_etl.sources.parquet import read_parquet
-from llambert_etl.sources.rows import Limits, Missing, Reason, Record, Refusal, UnreadableError
+from llambert_etl.sources.records import Limits, Missing, Reason, Record, Refusal, UnreadableError
 from llambert_etl.sources.streams import Line, split_lines, text_pieces
 from llambert_etl.wording import heading
-
-Rows = Iterator[Record | Refusal]
 
 SUFFIXES = (*(kind + packed for kind in (".jsonl", ".ndjson", ".csv") for packed in ("", ".gz", ".zst")), ".parquet")
 

@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 from llambert_etl.errors import ConfigError, LlambertError, TransientError
 from llambert_etl.settings import Settings
 from llambert_etl.sources.location import Location
-from llambert_etl.sources.rows import SourceObject
+from llambert_etl.sources.records import SourceObject
 from llambert_etl.store.s3 import s3_client
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import zstandard
 
-from llambert_etl.sources.rows import Limits, Reason, UnreadableError
+from llambert_etl.sources.records import Limits, Reason, UnreadableError
 
 PIECE = 256 * 1024
 # One zstd block of 4 bytes may unpack to 128 KiB, and its object interface has no bound on output: 512 bytes in

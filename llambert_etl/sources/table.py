@@ -3,12 +3,13 @@
 import re
 from collections.abc import Iterator, Mapping
 
-from llambert_etl.config.connections import TableSource
+from llambert_etl.config.sources import TableSource
 from llambert_etl.errors import DataError
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
+from llambert_etl.sources.drop import Drop
 from llambert_etl.sources.location import allowed_table
-from llambert_etl.sources.rows import Record
+from llambert_etl.sources.records import Record
 from llambert_etl.store.postgres import Column, Session, connect, quoted, quoted_table
 from llambert_etl.wording import listed
 
@@ -19,8 +20,8 @@ _WHOLE = re.compile(r"numeric\(\d+,0\)")
 _DAYS = {"date", "timestamp", "timestamptz"}
 
 
-class TableDrop:
-    """One partition of a table. Unlike files it has no versions to compare: what it holds is known once it is read."""
+class TableDrop(Drop):
+    """One partition of a table."""
 
     def __init__(self, source: TableSource, partition: Partition, settings: Settings) -> None:
         self.location = allowed_table(source, settings.sources)

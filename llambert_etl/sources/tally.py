@@ -3,24 +3,20 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from itertools import islice
 
 import pyarrow as pa
 from pydantic import JsonValue
 
-from llambert_etl.config import LabellingTask, Source, fingerprint
+from llambert_etl.config import LabellingTask, fingerprint
 from llambert_etl.corpus.documents import hash_text
 from llambert_etl.corpus.forgotten import Forgotten
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, DocumentStatus
 from llambert_etl.sources.clean import CLEANER_VERSION, SeenIds, clean
-from llambert_etl.sources.location import is_safe_key
-from llambert_etl.sources.objects import Drop
-from llambert_etl.sources.readers import read_rows
-from llambert_etl.sources.rows import Limits, Missing, Reason, Record, Refusal, SourceObject, printable
-from llambert_etl.sources.table import TableDrop
+from llambert_etl.sources.drop import Drop
+from llambert_etl.sources.records import Missing, Reason, Record, Refusal, printable
 from llambert_etl.wording import MAX_NAME_CHARS
 
 _CHUNK_ROWS = 20_000
@@ -78,40 +74,35 @@ class Tally:
             "accepted_before": before.rows["accepted"] if before is not None else None,
         }
 
-    def chunks(self, drop: Drop | TableDrop) -> Iterator[pa.Table]:
+    def chunks(self, drop: Drop) -> Iterator[pa.Table]:
         """Yield tables bounded in rows and bytes."""
         schema = TABLES["documents"].schema
         held: list[Row] = []
         size = 0
         for row in self._rows(drop):
             held.append(row)
-            size += len(row.get("text") or "")
+            size += len((row.get("text") or "").encode())
             if len(held) >= _CHUNK_ROWS or size >= _CHUNK_BYTES:
                 yield pa.Table.from_pylist(held, schema=schema)
                 held, size = [], 0
         if held:
             yield pa.Table.from_pylist(held, schema=schema)
 
-    def _rows(self, drop: Drop | TableDrop) -> Iterator[Row]:
+    def _rows(self, drop: Drop) -> Iterator[Row]:
         for source, found in self._read(drop):
             row = self._row(source, found)
             self._rows_hash.update(repr((row["id"], row["text_hash"], row.get("reason"))).encode())
             yield {**self._fixed, "source": source, **row}
 
-    def _read(self, drop: Drop | TableDrop) -> Iterator[tuple[str, Record | Refusal]]:
+    def _read(self, drop: Drop) -> Iterator[tuple[str, Record | Refusal]]:
         """Yield what the drop holds, each with the file or the table that holds it."""
-        match drop, self._source:
-            case Drop() as files, Source() as source:
-                for item in files.objects:
-                    self.files += 1
-                    self._bytes += item.size
-                    self.sources.add(printable(item.uri))
-                    for found in _read(files, item, source):
-                        yield printable(item.uri), found
-            case TableDrop() as table, _:
-                self.sources.add(table.location)
-                for found in table.rows():
-                    yield table.location, found
+        for piece in drop.pieces:
+            self.sources.add(piece.name)
+            if piece.size is not None:
+                self.files += 1
+                self._bytes += piece.size
+            for found in piece.rows():
+                yield piece.name, found
 
     def _row(self, source: str, found: Record | Refusal) -> Row:
         if isinstance(found, Refusal):
@@ -165,12 +156,3 @@ class _AbsentFields:
     def found(self) -> dict[str, list[str]]:
         names = sorted(self._seen)[:_MAX_FIELDS]
         return {field: names for field in sorted(self._left)} if self._any else {}
-
-
-def _read(drop: Drop, item: SourceObject, source: Source) -> Iterator[Record | Refusal]:
-    key = item.uri.partition("://")[2].partition("/")[2] if "://" in item.uri else item.uri.removeprefix("/")
-    if not is_safe_key(key):
-        yield Refusal("line 1", Reason.FILE_UNSAFE_NAME)
-        return
-    with closing(drop.open(item)) as raw:
-        yield from read_rows(raw, item.uri, item.size, source, Limits())

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from llambert_etl.annotation.again import read_again
 from llambert_etl.annotation.asking import answer
 from llambert_etl.annotation.backlog import Backlog
 from llambert_etl.config import LabellingTask
@@ -29,6 +30,7 @@ def annotate(
 ) -> Manifest:
     """Ask about every sampled text that this prompt, model and revision have not answered; commit batch by batch.
 
+    Before that, what an older parser found no label in is read again.
     A failed answer is kept as such and asked again by later runs, until the document has failed for good; then only
     with `retry_failed`. What another run answers meanwhile is not asked. On SIGTERM the batch in flight is finished and
     committed, then TransientError is raised; a second SIGTERM, or a kill, loses that batch and no other. Raise
@@ -45,5 +47,6 @@ def annotate(
         sample=sample,
         retry_failed=retry_failed,
     )
+    again = read_again(work)
     answer(work, annotator, progress, clock)
-    return work.finish()
+    return work.finish(again)

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import polars as pl
 
+from llambert_etl.annotation.again import read_again
 from llambert_etl.annotation.asking import stop_signal
 from llambert_etl.annotation.backlog import Backlog
 from llambert_etl.annotation.claims import standing, submit
-from llambert_etl.annotation.sent import Desk, Sent, refuse_sent
+from llambert_etl.annotation.sent import Sent, SentNote, refuse_sent
 from llambert_etl.annotation.tries import is_answered, without_blame
 from llambert_etl.corpus.documents import as_of
 from llambert_etl.errors import ConfigError, DataError, LlambertError, TransientError
+from llambert_etl.lake import collect
 from llambert_etl.llm.batch_files import Answered, read_results, refuse_foreign, request_line
 from llambert_etl.llm.chat import failed
 from llambert_etl.llm.provider import Batch, Provider
@@ -23,7 +25,6 @@ from llambert_etl.llm.served import ServedAnnotator
 from llambert_etl.llm.server import check_access
 from llambert_etl.manifest import Manifest
 from llambert_etl.settings import Settings
-from llambert_etl.store.faults import store_faults
 from llambert_etl.store.space import room_in
 
 logger = logging.getLogger(__name__)
@@ -47,21 +48,21 @@ def annotate_in_batches(
     continued by the next, and two at once wait for the same batch. What a batch that expired did not come to is sent
     again.
     """
-    desk, tried = Desk(work, settings), set[str]()
+    note, tried, again = SentNote(work, settings), set[str](), read_again(work)
     with stop_signal() as stop, Provider.open(annotator.name, annotator.server) as provider:
         while True:
-            sent = standing(desk, provider, annotator.server, stop, clock)
+            sent = standing(note, provider, annotator.server, stop, clock)
             if sent is None:
                 waiting = work.still_open(work.documents).filter(~pl.col("text_hash").is_in(list(tried)))
                 if waiting.is_empty():
-                    return work.finish()
+                    return work.finish(again)
                 work.check_budget()
-                sent = _send(waiting, work, annotator, desk, provider)
+                sent = _send(waiting, work, annotator, note, provider)
             if sent is None or sent.batch is None:
                 continue
             logger.info("annotate %s: waiting for batch %s", work.task.name, sent.batch)
             batch = provider.wait(sent.batch, stop)
-            tried |= _settle(sent, batch, work, annotator, desk, provider)
+            tried |= _settle(sent, batch, work, annotator, note, provider)
             progress(work.done, work.documents.height)
 
 
@@ -93,9 +94,8 @@ def read_batch(work: Backlog, annotator: ServedAnnotator, file: Path) -> Manifes
         raise ConfigError(f"{file}: cannot be read: {error}; fetch the output file of the batch again") from error
     if not answers:
         raise DataError(f"{file}: no results in it; fetch the output file of the batch again")
-    with store_faults(f"documents {work.task.name} {work.partition}"):
-        corpus = as_of(work.lake, work.task.name, work.partition).filter(pl.col("text_hash").is_in(list(answers)))
-        known = corpus.select("id", "text_hash").sort("id").collect().unique("text_hash", maintain_order=True)
+    corpus = as_of(work.lake, work.task.name, work.partition).filter(pl.col("text_hash").is_in(list(answers)))
+    known = collect(corpus.select("id", "text_hash").sort("id")).unique("text_hash", maintain_order=True)
     refuse_foreign(answers, set(known["text_hash"]))
     asked = pl.concat([known, work.documents.select("id", "text_hash")]).unique("text_hash", maintain_order=True)
     _keep(asked, answers, work)
@@ -103,14 +103,14 @@ def read_batch(work: Backlog, annotator: ServedAnnotator, file: Path) -> Manifes
 
 
 def _send(
-    waiting: pl.DataFrame, work: Backlog, annotator: ServedAnnotator, desk: Desk, provider: Provider
+    waiting: pl.DataFrame, work: Backlog, annotator: ServedAnnotator, note: SentNote, provider: Provider
 ) -> Sent | None:
     """Claim documents, send them and return what was sent; None where another run has the claim."""
     with tempfile.TemporaryDirectory() as folder:
         requests = Path(folder) / "requests.jsonl"
         chosen = _write(waiting, requests, work, annotator)
         claim = Sent.claim(dict(chosen.select("text_hash", "id").iter_rows()))
-        sent = submit(claim, requests, desk, provider)
+        sent = submit(claim, requests, note, provider)
     if sent is not None:
         logger.info("annotate %s: sent batch %s about %s documents", work.task.name, sent.batch, chosen.height)
     return sent
@@ -132,27 +132,27 @@ def _write(documents: pl.DataFrame, path: Path, work: Backlog, annotator: Served
 
 
 def _settle(
-    sent: Sent, batch: Batch, work: Backlog, annotator: ServedAnnotator, desk: Desk, provider: Provider
+    sent: Sent, batch: Batch, work: Backlog, annotator: ServedAnnotator, note: SentNote, provider: Provider
 ) -> set[str]:
-    """Keep the results of a batch that is over, in one commit, and clear the desk. Return the texts that it came to.
+    """Keep the results of a batch that is over, in one commit, and clear the note. Return the texts that it came to.
 
     Raise TransientError where there are fewer of them than the provider says, or none; ConfigError after that where
     they say that another batch would fare no better.
     """
     if batch.status == "failed":
-        desk.swap(sent, None)
+        note.swap(sent, None)
         raise ConfigError(
             f"server {annotator.name!r}: refused batch {batch.id} as a whole ({batch.fault}), nothing of it is paid; "
             "see whether the account may send so many requests about this model, or take a smaller sample"
         )
-    answers = _results(sent, batch, annotator, desk, provider)
+    answers = _results(sent, batch, annotator, note, provider)
     asked = pl.DataFrame({"id": list(sent.documents.values()), "text_hash": list(sent.documents)})
     if batch.status == "expired":
         answers = {key: answer for key, answer in answers.items() if answer.reply.reason != _EXPIRED}
         asked = asked.filter(pl.col("text_hash").is_in(list(answers)))
     missing = _CANCELLED if batch.status == "cancelled" else _MISSING
     well = _keep(asked, answers, work, missing, annotator)
-    desk.swap(sent, None)
+    note.swap(sent, None)
     for answered in answers.values():
         check_access(annotator.name, 400, str(answered.reply.reason))
     if not well and batch.status != "cancelled":
@@ -171,7 +171,7 @@ def _in_vain(batch: Batch, answers: Mapping[str, Answered], annotator: ServedAnn
 
 
 def _results(
-    sent: Sent, batch: Batch, annotator: ServedAnnotator, desk: Desk, provider: Provider
+    sent: Sent, batch: Batch, annotator: ServedAnnotator, note: SentNote, provider: Provider
 ) -> dict[str, Answered]:
     with tempfile.TemporaryDirectory() as folder:
         results = provider.download(batch, Path(folder))
@@ -181,7 +181,7 @@ def _results(
         except DataError as error:
             raise DataError(
                 f"batch {batch.id}: {error}; fetch its files, mend them and take them by `llambert batch read`, then "
-                f"remove {desk.place}"
+                f"remove {note.place}"
             ) from error
     if len(answers) < batch.answered:
         raise TransientError(

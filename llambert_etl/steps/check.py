@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+from dataclasses import asdict
 
 import polars as pl
 
@@ -19,7 +20,7 @@ from llambert_etl.corpus.gold import gold_shares
 from llambert_etl.corpus.rare import tell_rarest
 from llambert_etl.errors import DataError
 from llambert_etl.labelling.plan import merge, read_plan, read_shards, record_check
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, Snapshot, collect, count
 from llambert_etl.manifest import Manifest
 from llambert_etl.pages import report_name
 from llambert_etl.partition import Partition
@@ -38,7 +39,6 @@ from llambert_etl.quality import (
     validate,
 )
 from llambert_etl.schemas import DocumentStatus
-from llambert_etl.store.faults import store_faults
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +52,9 @@ def check_documents(task: LabellingTask, partition: Partition, *, run: str, lake
     """Hold the gate after `ingest`: what the partition's documents are like, beside those of the days before."""
     started = datetime.datetime.now(datetime.UTC)
     ingested(lake, task.name, partition)
-    versions = {"documents": lake.version("documents")}
-    with store_faults(f"documents {task.name} {partition}"):
-        profile = _documents(task, partition, lake)
-    return _hold("documents", task, partition, run, lake, profile).finished(started, versions_read=versions)
+    tables = lake.snapshot("documents")
+    profile = _documents(task, partition, tables)
+    return _hold("documents", task, partition, run, lake, tables, profile).finished(started)
 
 
 def check_annotations(
@@ -63,13 +62,11 @@ def check_annotations(
 ) -> Manifest:
     """Hold the gate after `annotate`, over the sample that was asked with `prompt_hash`; give the size it was given."""
     started = datetime.datetime.now(datetime.UTC)
-    versions = {"documents": lake.version("documents"), "annotations": lake.version("annotations")}
-    versions["gold"] = lake.version("gold")
-    with store_faults(f"annotations {task.name} {partition}"):
-        profile = _annotations(task, partition, lake, prompt_hash, task.sample_size(asked=sample_size))
+    tables = lake.snapshot("documents", "annotations", "gold")
+    profile = _annotations(task, partition, tables, prompt_hash, task.sample_size(asked=sample_size))
     if profile.label_counts:
         tell_rarest(f"annotations {task.name} {partition}", profile.label_counts, _RARE_HELPS)
-    return _hold("annotations", task, partition, run, lake, profile).finished(started, versions_read=versions)
+    return _hold("annotations", task, partition, run, lake, tables, profile).finished(started)
 
 
 def check_labels(task: LabellingTask, partition: Partition, *, run: str, lake: Lake, prompt_hash: str) -> Manifest:
@@ -101,22 +98,29 @@ def check_staged(
 ) -> Manifest:
     """Hold the staged rows against the documents of the version that was planned."""
     started = datetime.datetime.now(datetime.UTC)
-    versions = {"documents": documents_version, "labels": lake.version("labels"), "gold": lake.version("gold")}
-    with store_faults(f"labels {task.name} {partition}"):
-        documents = lake.scan("documents", task.name, partition, version=documents_version)
-        reference = _reference(task, partition, lake, staged, prompt_hash)
-        accepted = documents.filter(pl.col("status") == DocumentStatus.ACCEPTED)
-        refused = documents.filter(pl.col("status") == DocumentStatus.REJECTED).select(pl.len()).collect().item()
-        profile = profile_labels(staged, accepted, task.label_names, reference, refused)
-    return _hold("labels", task, partition, run, lake, profile).finished(started, versions_read=versions)
+    tables = lake.snapshot("labels", "annotations", "gold", at={"documents": documents_version})
+    documents = tables.scan("documents", task.name, partition)
+    reference = _reference(task, partition, tables, staged, prompt_hash)
+    accepted = documents.filter(pl.col("status") == DocumentStatus.ACCEPTED)
+    refused = count(documents.filter(pl.col("status") == DocumentStatus.REJECTED))
+    profile = profile_labels(staged, accepted, task.label_names, reference, refused)
+    return _hold("labels", task, partition, run, lake, tables, profile).finished(started)
 
 
-def _hold(kind: Kind, task: LabellingTask, partition: Partition, run: str, lake: Lake, profile: Profile) -> Manifest:
+def _hold(
+    kind: Kind,
+    task: LabellingTask,
+    partition: Partition,
+    run: str,
+    lake: Lake,
+    tables: Snapshot,
+    profile: Profile,
+) -> Manifest:
     """Return a manifest whose facts hold the profile, every outcome and the report's address.
 
     Raise DataError, after the report is written, where an expectation fails.
     """
-    gold = {} if kind == "documents" else gold_shares(task, lake)
+    gold = {} if kind == "documents" else gold_shares(task, tables)
     suite, skipped = build_suite(task, profile, gold)
     validation = validate(f"{task.name} {kind}", profile, suite)
     page = render(task, partition, run, profile, validation, skipped)
@@ -134,59 +138,53 @@ def _hold(kind: Kind, task: LabellingTask, partition: Partition, run: str, lake:
             "config_hash": task.config_hash,
             "rows": {"read": sum(profile.outcomes.values()), **profile.outcomes},
             "reasons": profile.reasons,
+            "versions_read": tables.versions,
             "facts": _facts(kind, profile, validation, skipped, report),
         }
     )
 
 
-def _documents(task: LabellingTask, partition: Partition, lake: Lake) -> Profile:
-    earlier = [str(day) for day in lake.partitions("documents", task.name) if day < partition][-_RECENT:]
-    volumes = (
-        lake.scan("documents", task.name)
-        .filter(pl.col("partition").is_in(earlier), pl.col("status") == DocumentStatus.ACCEPTED)
-        .group_by("partition")
-        .len()
-        .collect(engine="streaming")
+def _documents(task: LabellingTask, partition: Partition, tables: Snapshot) -> Profile:
+    earlier = [str(day) for day in tables.partitions("documents", task.name) if day < partition][-_RECENT:]
+    recent = tables.scan("documents", task.name).filter(
+        pl.col("partition").is_in(earlier), pl.col("status") == DocumentStatus.ACCEPTED
     )
-    return profile_documents(lake.scan("documents", task.name, partition), volumes["len"].to_list())
+    volumes = collect(recent.group_by("partition").len(), engine="streaming")
+    return profile_documents(tables.scan("documents", task.name, partition), volumes["len"].to_list())
 
 
-def _annotations(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: str, size: int) -> Profile:
-    chosen = sample(as_of(lake, task.name, partition), size, task.annotator.seed)
-    rows = rows_about(question(task, prompt_hash), task.name, lake)
+def _annotations(task: LabellingTask, partition: Partition, tables: Snapshot, prompt_hash: str, size: int) -> Profile:
+    chosen = sample(as_of(tables, task.name, partition), size, task.annotator.seed)
+    rows = rows_about(question(task, prompt_hash), task.name, tables)
     asked = rows.join(chosen.lazy().select("text_hash"), on="text_hash", how="semi")
     return profile_annotations(
         decided(asked),
         chosen.height,
         task.label_names,
-        twice=_count(answered_twice(asked)),
-        for_good=_count(failed_for_good(asked)),
+        twice=count(answered_twice(asked)),
+        for_good=count(failed_for_good(asked)),
     )
 
 
-def _count(rows: pl.LazyFrame) -> int:
-    return int(rows.select(pl.len()).collect().item())
-
-
 def _reference(
-    task: LabellingTask, partition: Partition, lake: Lake, staged: pl.LazyFrame, prompt_hash: str
+    task: LabellingTask, partition: Partition, tables: Snapshot, staged: pl.LazyFrame, prompt_hash: str
 ) -> Reference | None:
     """Choose what the staged label shares are compared with: the first of these that has enough rows.
 
     The same model version on other partitions, so that a change is the data's and not the model's; what this partition
     serves now; what the encoder learnt from.
     """
-    version = staged.select("model_version").head(1).collect()
+    version = collect(staged.select("model_version").head(1))
     if version.is_empty():
         return None
-    days = [day for day in lake.partitions("labels", task.name) if day != partition][-_RECENT:]
-    published = lake.scan("labels", task.name)
+    days = [day for day in tables.partitions("labels", task.name) if day != partition][-_RECENT:]
+    published = tables.scan("labels", task.name)
     others = published.filter(pl.col("partition").is_in([str(day) for day in days]))
     number = version.item()
-    learnt = labelled_answers(task, lake, prompt_hash)
+    learnt = labelled_answers(task, tables, prompt_hash)
     candidates = [
         (f"model version {number} on other partitions", others.filter(pl.col("model_version") == number)),
-        (f"labels now served for {partition}", lake.scan("labels", task.name, partition)),
+        (f"labels now served for {partition}", tables.scan("labels", task.name, partition)),
         ("the LLM's labels", learnt),
     ]
     for source, rows in candidates:
@@ -209,16 +207,7 @@ def _facts(
             "label_shares": profile.label_shares,
             "reference": {"source": reference.source, "counts": dict(reference.counts)} if reference else None,
         },
-        "expectations": [
-            {
-                "name": outcome.name,
-                "observed": outcome.observed,
-                "expected": outcome.expected,
-                "passed": outcome.passed,
-                "severity": outcome.severity,
-            }
-            for outcome in validation.outcomes
-        ],
+        "expectations": [asdict(outcome) for outcome in validation.outcomes],
         "skipped": skipped,
     }
 

@@ -2,27 +2,23 @@
 
 import shutil
 import uuid
-from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from llambert_etl.champion.moves import ensure_labels, standing
 from llambert_etl.config import LabellingTask, TaskFiles, load_tasks
-from llambert_etl.config.connections import TableSource, Warehouse
+from llambert_etl.config.kinds import names_in
 from llambert_etl.errors import ConfigError, LlambertError
 from llambert_etl.lake import Lake
 from llambert_etl.llm.server import ping
 from llambert_etl.registry import Registry
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
-from llambert_etl.store.faults import store_faults
+from llambert_etl.store.atomic import WRITERS, race
 from llambert_etl.store.postgres import connect
-from llambert_etl.store.s3 import LOST, s3_client
+from llambert_etl.store.space import unusable
 
-_WRITERS = 8
 _MIN_FREE_BYTES = 5 * 1024**3
 
 
@@ -73,10 +69,12 @@ def without_settings(fault: ConfigError, present: Collection[str]) -> list[Findi
 
 def _look(what: str, look: Callable[[], Finding]) -> Finding:
     try:
-        with store_faults(what):
-            return look()
-    except LlambertError as error:
-        return Finding(what, False, str(error), "mend what the line says, then run doctor again")
+        return look()
+    except (LlambertError, OSError) as error:
+        said = unusable(error) if isinstance(error, OSError) else error
+        if said is None:
+            raise
+        return Finding(what, False, str(said), "mend what the line says, then run doctor again")
 
 
 def _task_files(found: TaskFiles, settings: Settings) -> Finding:
@@ -110,28 +108,9 @@ def _one_writer_wins(settings: Settings) -> Finding:
     )
     if not settings.lake.startswith("s3://"):
         return Finding(what, True, "a local folder")
-    bucket, _, prefix = settings.lake.removeprefix("s3://").partition("/")
-    key, client = f"{prefix.strip('/')}/_staging/doctor/{uuid.uuid4().hex}".lstrip("/"), s3_client(settings)
-
-    def race(round: str, condition: Mapping[str, str]) -> list[str]:
-        def put(writer: int) -> str | None:
-            try:
-                body = f"{round} {writer}".encode()
-                return client.put_object(Bucket=bucket, Key=key, Body=body, **condition)["ETag"]  # type: ignore[arg-type]
-            except ClientError as error:
-                if error.response["Error"]["Code"] not in LOST:
-                    raise OSError(str(error)) from error
-                return None
-            except BotoCoreError as error:
-                raise OSError(str(error)) from error
-
-        with ThreadPoolExecutor(_WRITERS) as pool:
-            return [etag for etag in pool.map(put, range(_WRITERS)) if etag]
-
-    creators = race("create", {"IfNoneMatch": "*"})
-    changers = race("change", {"IfMatch": creators[0]}) if creators else []
-    seen = f"{len(creators)} of {_WRITERS} racing writers let through to create a file, {len(changers)} to change it"
-    return Finding(what, len(creators) == len(changers) == 1, seen, mend)
+    creators, changers = race(f"_staging/doctor/{uuid.uuid4().hex}", settings)
+    seen = f"{creators} of {WRITERS} racing writers let through to create a file, {changers} to change it"
+    return Finding(what, creators == changers == 1, seen, mend)
 
 
 def _registry(settings: Settings) -> Finding:
@@ -170,14 +149,12 @@ def _models(settings: Settings) -> Finding:
 
 def _named_by_tasks(tasks: Collection[LabellingTask], settings: Settings) -> list[_Look]:
     """Return a look at each server, connection and channel that task files name, and at no others."""
-    places = [place for task in tasks for place in (task.source, *task.export)]
-    servers = {task.annotator.server for task in tasks if task.annotator.server}
-    connections = {place.connection for place in places if isinstance(place, TableSource | Warehouse)}
-    channels = {task.alerts for task in tasks if task.alerts}
+    named = {(of, name) for task in tasks for _, of, name in names_in(task)}
+    looks = {"server": _server, "connection": _connection, "channel": _channel}
     return [
-        *((f"server {name}", partial(_server, name, settings)) for name in sorted(servers)),
-        *((f"connection {name}", partial(_connection, name, settings)) for name in sorted(connections)),
-        *((f"channel {name}", partial(_channel, name, settings)) for name in sorted(channels)),
+        (f"{of} {name}", partial(look, name, settings))
+        for of, look in looks.items()
+        for name in sorted(name for kind, name in named if kind == of)
     ]
 
 

@@ -37,7 +37,7 @@ def estimate(
         "documents": left.height,
         "tokens_in": tokens_in,
         "tokens_out": tokens_out,
-        "seconds": None if each is None or work.task.annotator.batch else round(each * left.height, 1),
+        "seconds": None if each is None or work.task.annotator.in_batches else round(each * left.height, 1),
         "usd": None if usd is None else round(usd, 4),
         "within_budget": later.used_up(tokens_in, tokens_out) is None,
         "from": "length" if asked.is_empty() else f"{asked.height} documents",

@@ -8,13 +8,12 @@ import polars as pl
 from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.answers import decided
 from llambert_etl.errors import DataError
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.pages import report_name
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion
 from llambert_etl.schemas import TableName
-from llambert_etl.store.faults import store_faults
 
 Row = dict[str, Any]
 
@@ -66,16 +65,14 @@ def explain(task: LabellingTask, document: str, *, lake: Lake, partition: Partit
 
 def _said(lake: Lake, task: LabellingTask, same_text: pl.Expr) -> list[Row]:
     """Return the answer that counts to each question about a text."""
-    with store_faults("annotations"):
-        rows = decided(lake.scan("annotations", task.name).filter(same_text)).collect()
+    rows = collect(decided(lake.scan("annotations", task.name).filter(same_text)))
     return rows.sort("partition", maintain_order=True).to_dicts()
 
 
 def _rows(
     lake: Lake, table: TableName, task: LabellingTask, partition: Partition | None, condition: pl.Expr
 ) -> list[Row]:
-    with store_faults(table):
-        return lake.scan(table, task.name, partition).filter(condition).collect().sort("partition").to_dicts()
+    return collect(lake.scan(table, task.name, partition).filter(condition)).sort("partition").to_dicts()
 
 
 def _published(lake: Lake, task: LabellingTask, day: Partition) -> Manifest | None:

@@ -5,9 +5,8 @@ import logging
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError
-from llambert_etl.exports.published import Outcome, find_published, read_rows
-from llambert_etl.exports.snapshots import write_snapshot
-from llambert_etl.exports.warehouse import write_warehouse
+from llambert_etl.exports.places import WRITERS
+from llambert_etl.exports.published import Arrival, find_published, published_rows
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -30,18 +29,14 @@ def export(task: LabellingTask, partition: Partition, *, run: str, lake: Lake, s
     published = find_published(lake, task.name, partition)
     if published is None:
         return manifest.finished(started, facts={"skip": NO_LABELS})
-    outcomes: dict[str, Outcome] = {}
+    arrivals = dict[str, Arrival]()
     for place in task.export:
-        if place == "parquet":
-            outcomes[place] = write_snapshot(lake, published, read_rows(lake, published), settings)
-        else:
-            name = f"{place.connection}/{place.table}"
-            rows = read_rows(lake, published)
-            outcomes[name] = write_warehouse(place, published, rows, run=run, settings=settings)
-    exported = published.rows if "exported" in outcomes.values() else 0
+        rows, write = published_rows(lake, published), WRITERS[type(place)]
+        arrivals[place.name] = write(place, published, rows, run=run, lake=lake, settings=settings)
+    exported = published.rows if "exported" in arrivals.values() else 0
     return manifest.finished(
         started,
         rows={"read": published.rows, "exported": exported, "held": published.rows - exported},
         versions_read={"labels": published.version},
-        facts={"skip": None, "exports": dict(outcomes), "model_version": published.model_version},
+        facts={"skip": None, "exports": dict(arrivals), "model_version": published.model_version},
     )

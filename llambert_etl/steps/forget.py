@@ -8,12 +8,11 @@ import polars as pl
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.forgotten import Forgotten
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import DocumentStatus, TableName
-from llambert_etl.sources.rows import Reason
-from llambert_etl.store.faults import store_faults
+from llambert_etl.sources.records import Reason
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +41,7 @@ def forget(task: LabellingTask, ids: Sequence[str], *, run: str, lake: Lake, dry
     """
     if not dry_run:
         Forgotten(lake, task.name).add(ids)
+    # No snapshot: what others have written until a table is rewritten is to go too.
     gone = _rows_of(task, ids, lake)
     removed = []
     for table in _TABLES:
@@ -56,18 +56,16 @@ def forget(task: LabellingTask, ids: Sequence[str], *, run: str, lake: Lake, dry
 def _rows_of(task: LabellingTask, ids: Sequence[str], lake: Lake) -> Mapping[TableName, pl.Expr]:
     """Return for each table which of its rows are these documents'."""
     mine = pl.col("id").is_in(list(ids))
-    with store_faults(f"documents {task.name}"):
-        documents = lake.scan("documents", task.name).filter(pl.col("text_hash").is_not_null())
-        hashes = documents.filter(mine).select("text_hash").unique().collect()["text_hash"]
-        shared = documents.filter(~mine, pl.col("text_hash").is_in(hashes.implode())).select("text_hash").unique()
-        alone = hashes.filter(~hashes.is_in(shared.collect()["text_hash"].implode()))
+    documents = lake.scan("documents", task.name).filter(pl.col("text_hash").is_not_null())
+    hashes = collect(documents.filter(mine).select("text_hash").unique())["text_hash"]
+    shared = documents.filter(~mine, pl.col("text_hash").is_in(hashes.implode())).select("text_hash").unique()
+    alone = hashes.filter(~hashes.is_in(collect(shared)["text_hash"].implode()))
     asked = mine | pl.col("text_hash").is_in(alone.implode())
     return {"documents": mine, "labels": mine, "gold": mine, "reviews": mine, "annotations": asked}
 
 
 def _counted(table: TableName, task: LabellingTask, gone: pl.Expr, lake: Lake) -> list[tuple[Partition, int]]:
-    with store_faults(f"{table} {task.name}"):
-        found = lake.scan(table, task.name).filter(gone).group_by("partition").len().sort("partition").collect()
+    found = collect(lake.scan(table, task.name).filter(gone).group_by("partition").len().sort("partition"))
     return [(Partition(day), rows) for day, rows in found.iter_rows()]
 
 
@@ -93,8 +91,7 @@ def _rewrite(
     lake: Lake,
 ) -> None:
     before = lake.last_commit(table, task.name, partition)
-    with store_faults(f"{table} {task.name} {partition}"):
-        rows = lake.scan(table, task.name, partition).filter(gone).collect()
+    rows = collect(lake.scan(table, task.name, partition).filter(gone))
     if before is None or before.manifest is None:
         manifest = Manifest(
             step="forget",

@@ -19,15 +19,14 @@ from llambert_etl.corpus.forgotten import Forgotten, refuse_forgotten
 from llambert_etl.corpus.gold import refuse_other_source, split_of
 from llambert_etl.corpus.rare import tell_gold
 from llambert_etl.errors import ConfigError, DataError
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, Snapshot, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
 from llambert_etl.sources.clean import CLEANER_VERSION, clean
-from llambert_etl.sources.objects import list_drop
-from llambert_etl.sources.rows import MISSING, Reason, Record
-from llambert_etl.store.faults import store_faults
+from llambert_etl.sources.files import Listing
+from llambert_etl.sources.records import MISSING, Reason, Record
 from llambert_etl.wording import heading, short, shown, told
 
 logger = logging.getLogger(__name__)
@@ -62,10 +61,11 @@ def import_gold(
     parsed = _parse(content, name)
     found = [row for row in parsed if row.get("id") not in forgotten]
     rows = _Rows(task, name).checked(found)
-    versions = {}
+    versions: dict[str, int] = {}
     if any(row["text"] is None for row in rows):
-        versions["documents"] = lake.version("documents")
-        _add_texts(rows, task, name, partition, lake)
+        documents = lake.snapshot("documents")
+        versions = documents.versions
+        _add_texts(rows, task, name, partition, documents)
     staged = lake.stage("gold", task.name, partition, [_table(rows, task, partition, run)], name="gold")
     manifest = Manifest(
         step=_STEP,
@@ -115,11 +115,11 @@ def _imported(task: LabellingTask, lake: Lake, partition: Partition, key: str) -
 def _content(file: Path | str, settings: Settings) -> bytes:
     """Read a file that the caller names on this machine, or an object that the allow-list permits."""
     if isinstance(file, str) and "://" in file:
-        drop = list_drop(file, settings)
-        if len(drop.objects) != 1:
-            raise ConfigError(f"gold {file!r}: found {len(drop.objects)} objects there, expected one; mend the address")
-        _check_size(file, drop.objects[0].size)
-        with drop.open(drop.objects[0]) as raw:
+        found = Listing(file, settings)
+        if len(found.objects) != 1:
+            raise ConfigError(f"gold {file!r}: found {len(found.objects)} files there, expected one; mend the address")
+        _check_size(file, found.objects[0].size)
+        with found.open(found.objects[0]) as raw:
             return raw.read()
     try:
         _check_size(str(file), Path(file).stat().st_size)
@@ -273,10 +273,9 @@ def _moment(given: object, where: str) -> datetime.datetime | None:
     raise DataError(f"{where}: labelled_at {shown(given)} has no time zone; write 2026-11-10T09:30:00Z")
 
 
-def _add_texts(rows: list[GoldRow], task: LabellingTask, name: str, partition: Partition, lake: Lake) -> None:
+def _add_texts(rows: list[GoldRow], task: LabellingTask, name: str, partition: Partition, lake: Snapshot) -> None:
     wanted = pl.Series("id", [row["id"] for row in rows if row["text"] is None], dtype=pl.String)
-    with store_faults("documents"):
-        found = among(as_of(lake, task.name, partition), wanted).select("id", "text", "text_hash").collect()
+    found = collect(among(as_of(lake, task.name, partition), wanted).select("id", "text", "text_hash"))
     texts = dict(verified(found, "documents").select("id", "text").iter_rows())
     for number, row in enumerate(rows, 1):
         if row["text"] is None:

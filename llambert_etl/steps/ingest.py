@@ -4,23 +4,18 @@ import datetime
 import logging
 
 import polars as pl
-from pydantic import JsonValue
 
-from llambert_etl.config import LabellingTask, Source, fingerprint
-from llambert_etl.config.connections import TableSource
+from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.forgotten import Forgotten, refuse_forgotten
 from llambert_etl.errors import DataError
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import DocumentStatus
 from llambert_etl.settings import Settings
-from llambert_etl.sources.clean import CLEANER_VERSION
-from llambert_etl.sources.objects import Drop, find_drop
-from llambert_etl.sources.rows import printable
-from llambert_etl.sources.table import TableDrop
+from llambert_etl.sources.drop import Drop
+from llambert_etl.sources.drops import open_drop
 from llambert_etl.sources.tally import Tally
-from llambert_etl.store.faults import store_faults
 
 logger = logging.getLogger(__name__)
 
@@ -69,9 +64,8 @@ def ingest_partition(
     it is read.
     """
     started = datetime.datetime.now(datetime.UTC)
-    drop = _open(task.source, partition, settings)
-    empty = _why_empty(task, partition, drop)
-    key = drop_key(task, drop) if isinstance(drop, Drop) else None
+    drop = open_drop(task.source, partition, settings)
+    empty, key = _why_empty(task, partition, drop), drop.key
     last = lake.last_commit("documents", task.name, partition)
     before = last.manifest if last is not None else None
     if key and last is not None and before is not None and lake.holds("documents", task.name, partition, key):
@@ -79,8 +73,7 @@ def ingest_partition(
     logger.info("ingest %s %s: %s", task.name, partition, drop.location)
     tally = Tally(task, partition, run, Forgotten(lake, task.name))
     staged = lake.stage("documents", task.name, partition, tally.chunks(drop), name="documents")
-    if isinstance(drop, Drop):
-        drop.verify_unchanged()
+    drop.verify_unchanged()
     where = f"{task.name} {partition}: {drop.location}"
     _refuse_erasure(where, tally, before)
     _refuse_erasure_by_others(where, tally, before, task, partition, lake)
@@ -119,12 +112,15 @@ def late_partitions(
     days = sorted(ingested)
     if missed:
         days = [day for day in _past_days(before) if ingested and day >= min(ingested)]
-    if isinstance(task.source, TableSource):
-        return [day for day in days if day not in ingested]
-    drops = ((day, find_drop(task.source, day, settings)) for day in days)
-    return [
-        day for day, drop in drops if drop.objects and not lake.holds("documents", task.name, day, drop_key(task, drop))
-    ]
+    return [day for day in days if _has_come(task, day, lake, settings, known=day in ingested)]
+
+
+def _has_come(task: LabellingTask, day: Partition, lake: Lake, settings: Settings, *, known: bool) -> bool:
+    """Tell whether a day, `known` if it was ingested, has what the lake has not, as far as its drop tells unread."""
+    drop = open_drop(task.source, day, settings)
+    if drop.key is None:
+        return not known
+    return bool(drop.pieces) and not lake.holds("documents", task.name, day, drop.key)
 
 
 def _past_days(before: Partition) -> list[Partition]:
@@ -153,15 +149,9 @@ def _replaced(task: LabellingTask, partition: Partition, run: str, lake: Lake) -
     return sorted(replaced)
 
 
-def _open(source: Source | TableSource, partition: Partition, settings: Settings) -> Drop | TableDrop:
-    if isinstance(source, TableSource):
-        return TableDrop(source, partition, settings)
-    return find_drop(source, partition, settings)
-
-
-def _why_empty(task: LabellingTask, partition: Partition, drop: Drop | TableDrop) -> str | None:
+def _why_empty(task: LabellingTask, partition: Partition, drop: Drop) -> str | None:
     """Say why there are no files, where there are none: it may be a quiet day, or an address that nobody writes to."""
-    empty = drop.why_empty() if isinstance(drop, Drop) else None
+    empty = drop.why_empty()
     if empty is not None:
         said = "its folder is not there" if empty == "no_folder" else "nothing in its folder has such a name"
         logger.warning(
@@ -194,9 +184,8 @@ def _refuse_erasure_by_others(
     """Raise DataError where a day had documents, has none now, and no file that gave them is there to say so."""
     if before is None or not before.rows["accepted"] or tally.rows["accepted"]:
         return
-    with store_faults(f"documents {task.name} {partition}"):
-        accepted = lake.scan("documents", task.name, partition).filter(pl.col("status") == DocumentStatus.ACCEPTED)
-        gave = accepted.select(pl.col("source").unique().sort()).collect()["source"].to_list()
+    accepted = lake.scan("documents", task.name, partition).filter(pl.col("status") == DocumentStatus.ACCEPTED)
+    gave = collect(accepted.select(pl.col("source").unique().sort()))["source"].to_list()
     if gave and not tally.sources & set(gave):
         raise DataError(
             f"{where}: {tally.files} files without one document stand where {before.rows['accepted']} documents came "
@@ -216,13 +205,6 @@ def _warn_of_absent_fields(task: LabellingTask, partition: Partition, tally: Tal
             field,
             seen,
         )
-
-
-def drop_key(task: LabellingTask, drop: Drop) -> str:
-    """Identify what ingesting a drop gives: its files, how the task reads them, and how they are cleaned."""
-    source = task.source.model_dump(mode="json")
-    objects: list[JsonValue] = [[printable(item.uri), item.size, item.etag] for item in drop.objects]
-    return fingerprint({"objects": objects, "source": source, "cleaner": CLEANER_VERSION})
 
 
 def _replayed(manifest: Manifest, version: int) -> Manifest:

@@ -14,12 +14,11 @@ from llambert_etl.corpus.documents import in_shard, verified
 from llambert_etl.errors import ConfigError
 from llambert_etl.labelling.plan import Plan, ShardNote, find_shard, read_plan, write_shard
 from llambert_etl.labelling.turns import PATIENCE_SECONDS, turn
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, collect, count, stream
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, DocumentStatus
 from llambert_etl.settings import Settings
-from llambert_etl.store.faults import store_faults
 
 # Documents held in memory at once: a few MB of text, and enough to sort by length.
 CHUNK_ROWS = 4096
@@ -109,32 +108,22 @@ class _Shard:
 
     def tables(self) -> Iterator[pa.Table]:
         """Yield label rows chunk by chunk; memory is a chunk of texts and the shard's probabilities."""
-        with store_faults("documents"):
-            total = self._documents.select(pl.len()).collect().item()
-        self._known = self._labelled_before()
-        with store_faults("documents"):
-            for chunk in self._documents.select("id", "text", "text_hash").collect_batches(chunk_size=CHUNK_ROWS):
-                yield self._rows(verified(chunk, "documents"))
-                self.read += chunk.height
-                self._progress(self.read, total)
+        total, self._known = count(self._documents), self._labelled_before()
+        for chunk in stream(self._documents.select("id", "text", "text_hash"), total, CHUNK_ROWS):
+            yield self._rows(verified(chunk, "documents"))
+            self.read += chunk.height
+            self._progress(self.read, total)
 
     def _labelled_before(self) -> dict[str, list[float]]:
         """Return what this model version has said of the shard's texts, in any partition."""
         same_model = (pl.col("model_name") == self.plan.model.name) & (
             pl.col("model_version") == self.plan.model.version
         )
-        with store_faults("labels"):
-            rows = (
-                self.lake.scan("labels", self.task.name)
-                .filter(same_model)
-                .select("text_hash", "probabilities")
-                .join(self._documents.select("text_hash"), on="text_hash", how="semi")
-                .unique("text_hash")
-                .collect(engine="streaming")
-            )
+        said = self.lake.scan("labels", self.task.name).filter(same_model).select("text_hash", "probabilities")
+        mine = said.join(self._documents.select("text_hash"), on="text_hash", how="semi").unique("text_hash")
         names = self.task.label_names
         known = {}
-        for text_hash, probabilities in rows.iter_rows():
+        for text_hash, probabilities in collect(mine, engine="streaming").iter_rows():
             by_label = {entry["label"]: entry["probability"] for entry in probabilities}
             known[text_hash] = [by_label[name] for name in names]
         return known

@@ -13,13 +13,12 @@ from llambert_etl.corpus.forgotten import Forgotten
 from llambert_etl.errors import TransientError
 from llambert_etl.labelling.models import keep
 from llambert_etl.labelling.plan import Plan, find_plan, write_plan
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, count
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.schemas import DocumentStatus
 from llambert_etl.settings import Settings
-from llambert_etl.store.faults import store_faults
 
 logger = logging.getLogger(__name__)
 
@@ -111,15 +110,10 @@ def _make(
     documents_key = ingested(lake, task.name, partition)
     if pin is None:
         return None
-    documents_version = lake.version("documents")
-    with store_faults("documents"):
-        accepted = (
-            lake.scan("documents", task.name, partition, version=documents_version)
-            .filter(pl.col("status") == DocumentStatus.ACCEPTED)
-            .select(pl.len())
-            .collect()
-            .item()
-        )
+    documents = lake.snapshot("documents")
+    accepted = count(
+        documents.scan("documents", task.name, partition).filter(pl.col("status") == DocumentStatus.ACCEPTED)
+    )
     return Plan(
         task=task.name,
         partition=partition,
@@ -127,7 +121,7 @@ def _make(
         model=pin.version,
         move=pin.move,
         doubt=pin.doubt,
-        documents_version=documents_version,
+        documents_version=documents.versions["documents"],
         documents_key=documents_key,
         labels_key=lake.commit_key("labels", task.name, partition),
         documents=accepted,

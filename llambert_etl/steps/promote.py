@@ -3,15 +3,15 @@
 import datetime
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 
-import numpy as np
 import polars as pl
 
-from llambert_etl.champion.judgement import Score, measured, refusal
 from llambert_etl.champion.moves import Champion, MovedBy, ensure_labels, found_by_hand
+from llambert_etl.champion.scores import score
+from llambert_etl.champion.verdict import judge
 from llambert_etl.config import LabellingTask
-from llambert_etl.corpus.gold import gold_as_of, gold_hash
+from llambert_etl.corpus.gold import gold_as_of
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
@@ -47,37 +47,34 @@ def promote(
     once.
     """
     started = datetime.datetime.now(datetime.UTC)
-    desk = _Desk(task, partition, run, lake, registry, candidate, approved, dry_run)
+    champion = Champion(task.name, partition, run, lake, registry, dry_run=dry_run)
+    decision = _Decision(task, partition, champion, lake, registry, candidate, approved, dry_run)
     if to is not None:
-        facts = desk.rollback(to, today or partition)
+        facts = decision.rollback(to, today or partition)
     elif keep is not None:
-        facts = desk.keep(keep)
+        facts = decision.keep(keep)
     else:
-        facts = desk.decide()
+        facts = decision.decide()
     moved = facts["decision"] in _DECISIONS.values() or found_by_hand(lake, task.name, partition, run)
     facts["bring_back"] = lake.partitions("documents", task.name) if moved and not dry_run else []
     facts["dry_run"] = dry_run
     manifest = Manifest(step="promote", task=task.name, partition=partition, run=run, config_hash=task.config_hash)
-    return manifest.finished(started, facts=facts)
+    return manifest.finished(started, facts=facts, versions_read=decision.read)
 
 
-class _Desk:
+@dataclass
+class _Decision:
     """One decision: who is champion, who comes next, and why."""
 
-    def __init__(
-        self,
-        task: LabellingTask,
-        partition: Partition,
-        run: str,
-        lake: Lake,
-        registry: Registry,
-        number: int | None,
-        approved: str | None,
-        dry_run: bool,
-    ) -> None:
-        self.task, self.partition, self.approved, self.dry_run = task, partition, approved, dry_run
-        self.lake, self.registry, self._number = lake, registry, number
-        self.champion = Champion(task.name, partition, run, lake, registry, dry_run=dry_run)
+    task: LabellingTask
+    partition: Partition
+    champion: Champion
+    lake: Lake
+    registry: Registry
+    number: int | None
+    approved: str | None
+    dry_run: bool
+    read: dict[str, int] = field(default_factory=dict)
 
     def rollback(self, to: int, today: Partition) -> dict[str, object]:
         target = self.registry.version(self.task.name, to)
@@ -111,31 +108,38 @@ class _Desk:
             )
         self._check(candidate)
         before = self.champion.before(candidate)
-        own, other = self._scores(candidate, before)
+        tables = self.lake.snapshot("gold")
+        self.read = tables.versions
+        gold = gold_as_of(self.task, tables, self.partition).filter(pl.col("split") == "test")
+        same = before is not None and before.labels == self.task.label_names
+        other = score(before, gold, self.registry) if before is not None and same else None
+        own = score(candidate, gold, self.registry)
         metrics = {"champion": None if other is None else asdict(other), "candidate": asdict(own)}
         facts: dict[str, object] = {"candidate": candidate.version, "metrics": metrics}
         if self.champion.stands(candidate.version):
             return facts | self._repeated(candidate.version)
-        refusal, keep, reason = self._verdict(candidate, before, own, other)
-        if refusal:
-            self._note(candidate, f"refused: {reason}")
-            self._kept(candidate, reason)
+        verdict = judge(self.task, gold, candidate, own, self.champion, before, other)
+        if verdict.decision == "refused":
+            self._note(candidate, str(verdict))
+            self._kept(candidate, verdict.reason)
             # Not remembered as a decision: a retrain that failed must not count as one.
-            raise DataError(f"{candidate.name} version {candidate.version}: {reason}; the champion stays")
+            raise DataError(f"{candidate.name} version {candidate.version}: {verdict.reason}; the champion stays")
         if self.dry_run:
-            facts["comparison"] = self._compared(candidate, before)
-        if keep:
-            self._note(candidate, f"kept: {reason}")
-            facts |= self._kept(candidate, reason)
+            from llambert_etl.champion.comparison import compare
+
+            facts["comparison"] = compare(self.task, gold, candidate, before, lake=self.lake, registry=self.registry)
+        if verdict.decision == "kept":
+            self._note(candidate, str(verdict))
+            facts |= self._kept(candidate, verdict.reason)
         else:
-            facts |= self._moved(candidate, "promote", reason, metrics)
-            self._note(candidate, f"promoted: {reason}")
+            facts |= self._moved(candidate, "promote", verdict.reason, metrics)
+            self._note(candidate, str(verdict))
         self._remember()
         return facts
 
     def _candidate(self) -> ModelVersion | None:
-        if self._number is not None:
-            return self.registry.version(self.task.name, self._number)
+        if self.number is not None:
+            return self.registry.version(self.task.name, self.number)
         versions = self.registry.versions(self.task.name)
         return next((version for version in versions if version.partition == self.partition), None)
 
@@ -162,61 +166,6 @@ class _Desk:
         if last.by == "promote":
             self._remember()
         return {"decision": _DECISIONS[last.by], "reason": last.reason, "champion": version}
-
-    def _verdict(
-        self, candidate: ModelVersion, before: ModelVersion | None, own: Score, other: Score | None
-    ) -> tuple[bool, bool, str]:
-        """Return (refused, kept, reason)."""
-        gates = self.task.gates
-        if refused := refusal(self.task, own, self._gold()):
-            return True, False, refused
-        last = self.champion.last
-        if self.champion.withdrawn(candidate.version):
-            return False, True, f"{self.champion.standing.doubt}, and only --to {candidate.version} puts it back"
-        if before is None:
-            which = "the first champion" if last is None else f"version {last.to} is there no more"
-            return False, False, f"{which}, gold macro F1 {own.gold_f1_macro:.4f}"
-        if candidate.partition < (as_of := self.champion.as_of(before)):
-            return False, True, f"the champion was trained as of {as_of}; a backfill never goes back"
-        if other is None:
-            return False, False, f"the champion has other labels, {list(before.labels)}"
-        gain = own.gold_f1_macro - other.gold_f1_macro
-        compared = f"gold macro F1 {own.gold_f1_macro:.4f} against {other.gold_f1_macro:.4f}"
-        if gain <= gates.min_gain:
-            return False, True, f"{compared}: not more than {gates.min_gain} better"
-        return False, False, compared
-
-    def _scores(self, candidate: ModelVersion, before: ModelVersion | None) -> tuple[Score, Score | None]:
-        """Measure both on the same gold rows; one that was trained when gold was the same has been measured already.
-
-        There is no champion's score where there is no champion, or where its labels are others.
-        """
-        gold = self._gold()
-        comparable = before is not None and before.labels == self.task.label_names
-        champion = self._score(before, gold) if before is not None and comparable else None
-        return self._score(candidate, gold), champion
-
-    def _compared(self, candidate: ModelVersion, before: ModelVersion | None) -> dict[str, object]:
-        from llambert_etl.champion.comparison import compare
-
-        return compare(self.task, self._gold(), candidate, before, lake=self.lake, registry=self.registry)
-
-    def _gold(self) -> pl.DataFrame:
-        return gold_as_of(self.task, self.lake, self.partition).filter(pl.col("split") == "test")
-
-    def _score(self, version: ModelVersion, gold: pl.DataFrame) -> Score:
-        folder = self.registry.download(version)  # refuses files that are not those of the registration
-        if version.gold_hash == gold_hash(gold) and (known := measured(version)):
-            return known
-        from llambert_etl.encoder.inference import Encoder
-        from llambert_etl.encoder.metrics import evaluate
-
-        encoder = Encoder.load(folder)
-        index = {label: number for number, label in enumerate(self.task.label_names)}
-        truth = np.asarray([index[label] for label in gold["label"].to_list()], dtype=np.int64)
-        found = evaluate(self.task.label_names, truth, encoder.predict(gold["text"].to_list()))
-        logger.info("version %d: gold macro F1 %.4f, accuracy %.4f", version.version, found.macro_f1, found.accuracy)
-        return Score.of(found)
 
     def _check(self, version: ModelVersion) -> None:
         ensure_labels(self.task, version)

@@ -14,17 +14,14 @@ from llambert_etl.corpus.answers import labelled_answers
 from llambert_etl.corpus.documents import as_of, sample
 from llambert_etl.corpus.gold import known_gold
 from llambert_etl.errors import DataError
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, Snapshot, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.reviews.files import Sheet, label_studio_config, label_studio_tasks, new_folder, table
 from llambert_etl.reviews.rows import Stratum, reviewed_as_of
-from llambert_etl.schemas import TABLES, TableName
-from llambert_etl.store.faults import store_faults
+from llambert_etl.schemas import TABLES
 
 logger = logging.getLogger(__name__)
-
-_READ: tuple[TableName, ...] = ("documents", "annotations", "gold", "labels", "reviews")
 
 
 @dataclass(frozen=True)
@@ -48,9 +45,8 @@ def export_review(
     the one that chose what the LLM annotates. Cut off anywhere, the same call finishes it.
     """
     started = datetime.datetime.now(datetime.UTC)
-    versions: dict[str, int] = {name: lake.version(name) for name in _READ}
-    with store_faults("labels"):
-        chosen = _chosen(task, partition, ask, lake, prompt_hash)
+    tables = lake.snapshot("documents", "annotations", "gold", "labels", "reviews")
+    chosen = _chosen(task, partition, ask, tables, prompt_hash)
     if chosen.is_empty():
         raise DataError(
             f"review {task.name} {partition}: nothing to look at in {[str(each) for each in ask.strata]}; "
@@ -63,7 +59,7 @@ def export_review(
         partition=partition,
         run=run,
         rows={"read": chosen.height, **counts},
-        versions_read=versions,
+        versions_read=tables.versions,
         config_hash=task.config_hash,
         facts={"seed": ask.seed, "size": ask.size, "annotators": ask.annotators, "blind": not ask.suggest},
     )
@@ -84,12 +80,12 @@ def export_review(
     return manifest
 
 
-def _chosen(task: LabellingTask, partition: Partition, ask: Ask, lake: Lake, prompt_hash: str) -> pl.DataFrame:
+def _chosen(task: LabellingTask, partition: Partition, ask: Ask, lake: Snapshot, prompt_hash: str) -> pl.DataFrame:
     """Return the documents in an order that says nothing of their strata."""
     labelled = _labelled(task, partition, lake)
     gold = known_gold(task, lake, partition).unique("text_hash", keep="first", maintain_order=True)
     said = labelled.join(gold.lazy().select("text_hash", gold="label"), on="text_hash", how="left")
-    said = said.join(_annotated(task, partition, lake, prompt_hash), on="text_hash", how="left")
+    said = said.join(_annotated(task, lake, prompt_hash), on="text_hash", how="left")
     seen = [key.text_hash for key, each in reviewed_as_of(lake, task.name, partition).items() if each.answers]
     pools = {
         Stratum.RANDOM: said,
@@ -104,7 +100,7 @@ def _chosen(task: LabellingTask, partition: Partition, ask: Ask, lake: Lake, pro
         if stratum != Stratum.RANDOM:
             pool = pool.filter(~pl.col("text_hash").is_in(seen))
         rows = sample(pool, ask.size, f"review:{partition}:{ask.seed}")
-        facts = pool.join(rows.lazy().select("id"), on="id", how="semi").drop("text", "partition").collect()
+        facts = collect(pool.join(rows.lazy().select("id"), on="id", how="semi").drop("text", "partition"))
         drawn.append(
             rows.drop("partition").join(facts, on=["id", "text_hash"]).with_columns(stratum=pl.lit(stratum.value))
         )
@@ -112,14 +108,14 @@ def _chosen(task: LabellingTask, partition: Partition, ask: Ask, lake: Lake, pro
     return pl.concat(drawn).sort("text_hash")
 
 
-def _labelled(task: LabellingTask, partition: Partition, lake: Lake) -> pl.LazyFrame:
+def _labelled(task: LabellingTask, partition: Partition, lake: Snapshot) -> pl.LazyFrame:
     """Return the documents as of the partition whose very text has a label."""
     labels = lake.scan("labels", task.name, upto=partition)
     columns = ["id", "partition", "text_hash", "label", "model_name", "model_version"]
     return as_of(lake, task.name, partition).join(labels.select(columns), on=columns[:3])
 
 
-def _annotated(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: str) -> pl.LazyFrame:
+def _annotated(task: LabellingTask, lake: Snapshot, prompt_hash: str) -> pl.LazyFrame:
     return labelled_answers(task, lake, prompt_hash).select("text_hash", annotation="label")
 
 

@@ -14,7 +14,7 @@ from llambert_etl.corpus.documents import as_of
 from llambert_etl.corpus.forgotten import refuse_forgotten
 from llambert_etl.corpus.gold import known_gold, refuse_other_source, split_of
 from llambert_etl.errors import DataError
-from llambert_etl.lake import Lake, StagedFiles
+from llambert_etl.lake import Lake, StagedFiles, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.pages import render, report_name
 from llambert_etl.partition import Partition, day_before
@@ -22,7 +22,6 @@ from llambert_etl.reviews.agreement import report
 from llambert_etl.reviews.answers import Given, Reply, read_answers
 from llambert_etl.reviews.rows import Key, Reviewed, Stratum, reviewed_as_of
 from llambert_etl.schemas import TABLES
-from llambert_etl.store.faults import store_faults
 from llambert_etl.wording import short, shown
 
 logger = logging.getLogger(__name__)
@@ -118,9 +117,8 @@ class _Matcher:
     def _current(self, ids: set[str]) -> dict[str, str]:
         """Return the text hash of each document as of the partition."""
         wanted = pl.LazyFrame({"id": sorted(ids)}, schema={"id": pl.String})
-        with store_faults("documents"):
-            documents = as_of(self._lake, self._task.name, self._partition)
-            return dict(documents.join(wanted, on="id", how="semi").select("id", "text_hash").collect().iter_rows())
+        documents = as_of(self._lake, self._task.name, self._partition)
+        return dict(collect(documents.join(wanted, on="id", how="semi").select("id", "text_hash")).iter_rows())
 
 
 def _answers(fresh: Sequence[tuple[Key, Given]], task: LabellingTask, partition: Partition, run: str) -> pa.Table:
@@ -152,21 +150,21 @@ class _Gold:
         before = self._lake.commit_key("gold", self._task.name, self._partition)
         reviewed = reviewed_as_of(self._lake, self._task.name, self._partition)
         here = [each for each in reviewed.values() if each.verdict and self._answered_here(each)]
-        rows = list({row["id"]: row for row in self._rows(here)}.values())
+        found = {row["id"]: (change, row) for change, row in self._rows(here)}
+        rows = [row for _, row in found.values()]
         facts = {
             **manifest.facts,
             "exports": sorted(rounds),
             **report([each for each in reviewed.values() if each.partition in rounds]),
-            "gold": dict(Counter(f"{row.pop('change')} {row['split']}" for row in rows)),
+            "gold": dict(Counter(f"{change} {row['split']}" for change, row in found.values())),
         }
         page = render("review.html", task=self._task, partition=self._partition, run=self._run, facts=facts)
         name = report_name("review", self._run)
         facts["report"] = self._lake.write_report(self._task.name, self._partition, name, page)
-        key = fingerprint([_STEP, [[str(value) for value in row.values()] for row in rows]])
+        key = fingerprint([_STEP, [[str(value) for name, value in row.items() if name != "run"] for row in rows]])
         held = self._lake.holds("gold", self._task.name, self._partition, key)
         if not held and (rows or before is not None):
-            full = [{**row, "run": self._run} for row in rows]
-            chunk = pa.Table.from_pylist(full, schema=TABLES["gold"].schema)
+            chunk = pa.Table.from_pylist(rows, schema=TABLES["gold"].schema)
             staged = self._lake.stage("gold", self._task.name, self._partition, [chunk], name="review")
             refuse_forgotten("gold", self._task.name, self._partition, staged, self._lake)
             counts = {"read": len(rows), **Counter(str(row["split"]) for row in rows)}
@@ -185,11 +183,12 @@ class _Gold:
     def _answered_here(self, each: Reviewed) -> bool:
         return any(answer.partition == self._partition for answer in each.answers)
 
-    def _rows(self, agreed: Sequence[Reviewed]) -> Iterator[Row]:
-        """Yield the gold rows. A text that is gold keeps its ids and sides; its label becomes what people say.
+    def _rows(self, agreed: Sequence[Reviewed]) -> Iterator[tuple[str, Row]]:
+        """Yield the gold rows, each with what it changes.
 
-        Only a document of the random share may come to the test side: the others were chosen for being difficult, and a
-        test of those would measure something else.
+        A text that is gold keeps its ids and sides; its label becomes what people say. Only a document of the random
+        share may come to the test side: the others were chosen for being difficult, and a test of those would measure
+        something else.
         """
         gold = known_gold(self._task, self._lake, day_before(self._partition))
         sides = dict(gold.select("id", "split").iter_rows())
@@ -198,20 +197,19 @@ class _Gold:
             known = gold.filter(pl.col("text_hash") == each.key.text_hash).to_dicts()
             for row in known:
                 change = "confirmed" if row["label"] == each.verdict else "corrected"
-                yield self._row(each, row["id"], row["text"], row["split"], change)
+                yield change, self._row(each, row["id"], row["text"], row["split"])
             if not known and each.key.text_hash in texts:
                 fair = Stratum.RANDOM in each.strata
                 side = sides.get(each.key.id) or split_of(each.key.id) if fair else "train"
-                yield self._row(each, each.key.id, texts[each.key.text_hash], side, "new")
+                yield "new", self._row(each, each.key.id, texts[each.key.text_hash], side)
 
     def _texts(self, hashes: set[str]) -> dict[str, str]:
         wanted = pl.LazyFrame({"text_hash": sorted(hashes)}, schema={"text_hash": pl.String})
-        with store_faults("documents"):
-            documents = self._lake.scan("documents", self._task.name, upto=self._partition)
-            found = documents.join(wanted, on="text_hash", how="semi").select("text_hash", "text").collect()
+        documents = self._lake.scan("documents", self._task.name, upto=self._partition)
+        found = collect(documents.join(wanted, on="text_hash", how="semi").select("text_hash", "text"))
         return dict(found.filter(pl.col("text").is_not_null()).iter_rows())
 
-    def _row(self, each: Reviewed, key: str, text: str, split: str, change: str) -> Row:
+    def _row(self, each: Reviewed, key: str, text: str, split: str) -> Row:
         agreeing = [answer for answer in each.answers if answer.answer == each.verdict]
         moments = [answer.labelled_at for answer in agreeing if answer.labelled_at is not None]
         return {
@@ -224,5 +222,5 @@ class _Gold:
             "split": split,
             "annotator": ", ".join(answer.annotator for answer in agreeing),
             "labelled_at": max(moments, default=None),
-            "change": change,
+            "run": self._run,
         }

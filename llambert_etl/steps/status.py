@@ -9,10 +9,11 @@ import polars as pl
 
 from llambert_etl.champion.moves import Standing, standing
 from llambert_etl.config import LabellingTask
+from llambert_etl.config.exports import Parquet
 from llambert_etl.corpus.answers import outcomes
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.exports.snapshots import File, read_latest
-from llambert_etl.lake import Commit, Lake
+from llambert_etl.lake import Commit, Lake, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry
@@ -71,7 +72,7 @@ def status(task: LabellingTask, *, lake: Lake, registry: Registry | None, today:
         # An id in a later partition is a newer revision.
         gold=_counts(lake.scan("gold", task.name).sort("partition").unique("id", keep="last"), "split"),
         labels=_counts(lake.scan("labels", task.name), "label"),
-        snapshots=_snapshots(task, lake, commits["labels"]) if "parquet" in task.export else None,
+        snapshots=_snapshots(task, lake, commits["labels"]) if Parquet() in task.export else None,
         behind=_behind(task, lake, now.version),
         never_ingested=_never_ingested(task, lake),
         ahead=_ahead(task, lake, today),
@@ -83,7 +84,7 @@ def status(task: LabellingTask, *, lake: Lake, registry: Registry | None, today:
 
 
 def _counts(rows: pl.LazyFrame, column: str) -> dict[str, int]:
-    counted = rows.group_by(column).len().sort("len", descending=True).collect()
+    counted = collect(rows.group_by(column).len().sort("len", descending=True))
     return {str(value): count for value, count in counted.iter_rows()}
 
 
@@ -98,9 +99,9 @@ def _snapshots(task: LabellingTask, lake: Lake, publishes: list[Commit]) -> Snap
 
 
 def _behind(task: LabellingTask, lake: Lake, champion: ModelVersion | None) -> list[Partition]:
-    versions = (
-        lake.scan("labels", task.name).group_by("partition").agg(pl.col("model_version").max()).collect().iter_rows()
-    )
+    versions = collect(
+        lake.scan("labels", task.name).group_by("partition").agg(pl.col("model_version").max())
+    ).iter_rows()
     labelled = {Partition(partition): version for partition, version in versions}
     wanted = None if champion is None else champion.version
     return [day for day in lake.partitions("documents", task.name) if labelled.get(day) != wanted or wanted is None]

@@ -15,7 +15,6 @@ from llambert_etl.config import StudyKind, fingerprint
 from llambert_etl.errors import ConfigError
 from llambert_etl.manifest import Manifest
 from llambert_etl.registry import Measurement, Registry
-from llambert_etl.schemas import TableName
 from llambert_etl.store.space import room_in
 from llambert_etl.studies.asked import ASKED, ask
 from llambert_etl.studies.report import plot, table
@@ -23,7 +22,6 @@ from llambert_etl.studies.subject import Progress, Result, Subject
 from llambert_etl.studies.summary import Line, summarise
 from llambert_etl.studies.trained import train
 
-_READ: tuple[TableName, ...] = ("documents", "annotations", "gold")
 # What MLflow refuses in the name of a metric.
 _ODD = re.compile(r"[^\w\-. /]")
 
@@ -44,7 +42,9 @@ def study(
     started = datetime.datetime.now(datetime.UTC)
     with _faults(out):  # before anything is trained or paid for
         out.mkdir(parents=True, exist_ok=True)
-    result = (ask if kind in ASKED else train)(kind, subject, progress)
+    # What asking has come to is read as it is then, other runs' answers too.
+    tables = subject.lake.snapshot("gold", *(() if kind in ASKED else ("documents", "annotations")))
+    result = (ask if kind in ASKED else train)(kind, subject, tables, progress)
     lines = summarise(result.outcomes)
     task, plan = subject.task, subject.plan
     facts: dict[str, JsonValue] = {
@@ -70,7 +70,7 @@ def study(
         run=subject.run,
         config_hash=task.config_hash,
         rows=result.rows,
-        versions_read={name: subject.lake.version(name) for name in _READ},
+        versions_read=tables.versions,
         tokens=result.tokens,
         cost=result.usd,
     ).finished(started, facts=facts)

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from llambert_etl.champion.moves import highest_version
@@ -21,18 +19,16 @@ from llambert_etl.corpus.gold import gold_as_of, gold_hash
 from llambert_etl.corpus.rare import WEIGHTS_HELP, count_of_each, never_given, tell_never_given, tell_rarest
 from llambert_etl.encoder.kept import checkpoints_of
 from llambert_etl.errors import ConfigError, DataError
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.settings import Settings
-from llambert_etl.store.faults import store_faults
 from llambert_etl.store.folders import Folder
 from llambert_etl.store.space import room_in
 
 if TYPE_CHECKING:
-    from llambert_etl.encoder.inference import Encoder
-    from llambert_etl.encoder.metrics import Evaluation
+    from llambert_etl.encoder.measurement import Measurement
 
 logger = logging.getLogger(__name__)
 
@@ -131,13 +127,12 @@ def train(
 
 
 def _read(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: str, size: int) -> _Data:
-    versions = {table: lake.version(table) for table in ("documents", "annotations", "gold")}
+    tables = lake.snapshot("documents", "annotations", "gold")
     learnt = ["text_hash", "label", *(["probabilities"] if task.encoder.soft_labels else [])]
-    gold = gold_as_of(task, lake, partition)
+    gold = gold_as_of(task, tables, partition)
     test = gold.filter(pl.col("split") == "test")
-    with store_faults("annotations"):
-        chosen = sample(as_of(lake, task.name, partition), size, task.annotator.seed)
-        said = labelled_answers(task, lake, prompt_hash).select(learnt).collect()
+    chosen = sample(as_of(tables, task.name, partition), size, task.annotator.seed)
+    said = collect(labelled_answers(task, tables, prompt_hash).select(learnt))
     # A text that gold tests on must not be learnt from, under its own id or another.
     both = chosen.join(said, on="text_hash").sort("text_hash")
     tested = pl.col("id").is_in(test["id"].to_list()) | pl.col("text_hash").is_in(test["text_hash"].to_list())
@@ -150,7 +145,7 @@ def _read(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: st
         gold_test=test.select("text", "text_hash", "label").sort("text_hash"),
         leaked={"llm": both.height - kept.height, "gold": judged.height - own.height},
         llm_on_gold=_agreement(gold, said),
-        versions=versions,
+        versions=tables.versions,
     )
 
 
@@ -195,6 +190,7 @@ def _candidate(
     """Return the trained folder of this run key: complete, or not there at all."""
     from llambert_etl.encoder.frames import labelled
     from llambert_etl.encoder.inference import Encoder
+    from llambert_etl.encoder.measurement import measure
     from llambert_etl.encoder.training import fine_tune
 
     target = settings.candidates / task.name / run_key
@@ -204,8 +200,8 @@ def _candidate(
     target.parent.mkdir(parents=True, exist_ok=True)
     before: list[dict[str, float]] = []
 
-    def measure(encoder: Encoder) -> None:
-        before.append(_evaluate(task, encoder, data.gold_test)[0].flat())
+    def after_stage(encoder: Encoder) -> None:
+        before.append(measure(encoder, data.gold_test, task.label_names).evaluation.flat())
 
     with room_in(target.parent), tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         folder = Path(scratch) / "encoder"
@@ -213,20 +209,10 @@ def _candidate(
         # Gold texts that nothing was learnt from calibrate; where there are none, the last dev split does.
         seen = pl.concat([stage.select("text_hash") for stage in stages])
         calibration = labelled(data.gold_train.join(seen, on="text_hash", how="anti"), task.label_names)
-        fine_tune(task.encoder, task.label_names, rows, calibration, settings, folder, measure, keep_in)
+        fine_tune(task.encoder, task.label_names, rows, calibration, settings, folder, after_stage, keep_in)
         (folder / _BEFORE).write_text(json.dumps(before), encoding="utf-8")
         folder.rename(target)
     return target
-
-
-def _evaluate(
-    task: LabellingTask, encoder: "Encoder", test: pl.DataFrame
-) -> "tuple[Evaluation, npt.NDArray[np.float64]]":
-    from llambert_etl.encoder.frames import truth
-    from llambert_etl.encoder.metrics import evaluate
-
-    probabilities = encoder.predict(test["text"].to_list())
-    return evaluate(task.label_names, truth(test, task.label_names), probabilities), probabilities
 
 
 def _register(
@@ -241,16 +227,16 @@ def _register(
     used: int,
 ) -> ModelVersion:
     from llambert_etl.encoder.card import RECIPE
-    from llambert_etl.encoder.frames import truth
     from llambert_etl.encoder.inference import Encoder
+    from llambert_etl.encoder.measurement import measure
     from llambert_etl.encoder.plots import confusion_plot, reliability_plot
 
-    evaluation, probabilities = _evaluate(task, Encoder.load(folder), test)
-    true = truth(test, task.label_names)
+    measured = measure(Encoder.load(folder), test, task.label_names)
+    evaluation = measured.evaluation
     metrics = {f"gold.{name}": value for name, value in evaluation.flat().items()}
     for number, before in enumerate(json.loads((folder / _BEFORE).read_text(encoding="utf-8")), 1):
         metrics |= {f"stage_{number}.{name}": value for name, value in before.items()}
-    metrics |= _calibration(folder, true, probabilities)
+    metrics |= _calibration(folder, measured)
     logger.info("gold: accuracy %.4f, macro F1 %.4f, n %d", evaluation.accuracy, evaluation.macro_f1, evaluation.n)
     with tempfile.TemporaryDirectory() as scratch:
         plots = Path(scratch)
@@ -271,7 +257,9 @@ def _register(
             gold_hash=gold_hash(test),
             artifacts={
                 "confusion.png": confusion_plot(evaluation, plots / "confusion.png"),
-                "reliability.png": reliability_plot(probabilities, true, evaluation.honesty, plots / "reliability.png"),
+                "reliability.png": reliability_plot(
+                    measured.probabilities, measured.truth, evaluation.honesty, plots / "reliability.png"
+                ),
             },
             manifest=manifest.model_copy(update={"facts": facts}).model_dump_json(indent=2),
             used=used,
@@ -279,9 +267,7 @@ def _register(
         )
 
 
-def _calibration(
-    folder: Path, truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]
-) -> dict[str, float]:
+def _calibration(folder: Path, measured: "Measurement") -> dict[str, float]:
     """Return what the calibration found, and how honest the encoder would be on gold without it."""
     from llambert_etl.encoder.calibration import CALIBRATION, without_temperature
     from llambert_etl.encoder.metrics import honesty
@@ -291,6 +277,6 @@ def _calibration(
         return {}
     found = json.loads(path.read_text(encoding="utf-8"))
     logger.info("calibration on %d held-out rows: temperature %.4f", found["rows"], found["temperature"])
-    before = honesty(truth, without_temperature(probabilities, found["temperature"]))
+    before = honesty(measured.truth, without_temperature(measured.probabilities, found["temperature"]))
     named = {"calibration": found, "uncalibrated": asdict(before)}
     return {f"{part}.{name}": value for part, values in named.items() for name, value in values.items()}

@@ -5,11 +5,10 @@ import datetime
 import polars as pl
 
 from llambert_etl.config import LabellingTask
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import DocumentStatus
-from llambert_etl.store.faults import store_faults
 
 
 def training_due(
@@ -20,12 +19,12 @@ def training_due(
     `trained` is the last partition at which a retrain came to a decision; one that failed on the way does not count.
     """
     started = datetime.datetime.now(datetime.UTC)
-    accepted = pl.col("status") == DocumentStatus.ACCEPTED
+    accepted, weekly = pl.col("status") == DocumentStatus.ACCEPTED, _latest(task, partition)
     new = pl.col("partition") > (trained or "")
-    with store_faults("documents"):
-        documents = lake.scan("documents", task.name, upto=partition).filter(accepted)
-        count, fresh = documents.select(pl.len(), new.sum()).collect().row(0)
-    due, reason = _decide(task, partition, trained, count - fresh, fresh, force)
+    in_time = new & (pl.col("partition") <= weekly)
+    documents = lake.scan("documents", task.name, upto=partition).filter(accepted)
+    count, fresh, waiting = collect(documents.select(pl.len(), new=new.sum(), in_time=in_time.sum())).row(0)
+    due, reason = _decide(task, partition, trained, count - fresh, fresh, weekly if waiting else None, force)
     return Manifest(
         step="training-due",
         task=task.name,
@@ -37,8 +36,15 @@ def training_due(
 
 
 def _decide(
-    task: LabellingTask, partition: Partition, trained: Partition | None, known: int, fresh: int, force: bool
+    task: LabellingTask,
+    partition: Partition,
+    trained: Partition | None,
+    known: int,
+    fresh: int,
+    weekly: Partition | None,
+    force: bool,
 ) -> tuple[bool, str]:
+    """Return whether training is due, and why. `weekly`: the last day of the week's, where documents waited for it."""
     if force:
         return True, "asked for"
     if trained is None:
@@ -54,6 +60,14 @@ def _decide(
     wanted = task.sample_size()
     if known < wanted and fresh >= known:
         return True, f"{counted}, which had {known} of the {wanted} that the sample asks for"
-    if datetime.date.fromisoformat(partition).strftime("%A").lower() == task.retrain.weekday:
-        return True, f"weekly, on {task.retrain.weekday}: {counted}"
+    if weekly is not None:
+        missed = "" if weekly == partition else f" {weekly}, which came to no decision"
+        return True, f"weekly, on {task.retrain.weekday}{missed}: {counted}"
     return False, f"{counted}, fewer than {task.retrain.or_new_documents}"
+
+
+def _latest(task: LabellingTask, partition: Partition) -> Partition:
+    """Return the last day of the week's retrain that is not after the partition."""
+    end = datetime.date.fromisoformat(partition)
+    days = (end - datetime.timedelta(days=back) for back in range(7))
+    return next(Partition(day.isoformat()) for day in days if day.strftime("%A").lower() == task.retrain.weekday)

@@ -5,14 +5,16 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from llambert_etl.config import LabellingTask, Source, load_tasks
-from llambert_etl.config.connections import TableSource, Warehouse
+from llambert_etl.config import FileSource, LabellingTask, load_tasks
+from llambert_etl.config.kinds import key_of, names_in
+from llambert_etl.config.sources import SOURCES
 from llambert_etl.config.words import did_you_mean
 from llambert_etl.errors import ConfigError
 from llambert_etl.llm.prompts import render
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
-from llambert_etl.sources.location import allowed_location, allowed_table, files_location
+from llambert_etl.sources.drops import open_drop
+from llambert_etl.sources.location import files_location
 from llambert_etl.studies.plan import load_plan
 
 _ANY_DAY = Partition("2000-01-01")
@@ -61,7 +63,7 @@ def _rules(task: LabellingTask, include: Path) -> Iterator[_Look]:
     """Yield what holds or does not in every deployment."""
     yield "prompt.template", partial(render, task, include)
     yield "", partial(load_plan, include, task)
-    if isinstance(task.source, Source):
+    if isinstance(task.source, FileSource):
         yield "source.uri", partial(files_location, task.source.uri.replace("{partition}", _ANY_DAY))
 
 
@@ -71,21 +73,15 @@ def _places(task: LabellingTask, include: Path, settings: Settings | None) -> It
         yield "gold", partial(_must_be_there, include / task.gold)
     if settings is None:
         return
-    if isinstance(task.source, Source):
-        uri = task.source.uri.replace("{partition}", _ANY_DAY)
-        yield "source.uri", partial(allowed_location, uri, settings.sources)
-    else:
-        yield "source.table", partial(allowed_table, task.source, settings.sources)
-    for place in (task.source, *task.export):
-        if isinstance(place, TableSource | Warehouse):
-            yield "connection", partial(settings.connection, place.connection)
-    if task.annotator.server:
-        yield "annotator.server", partial(settings.server, task.annotator.server)
-    if task.annotator.loads_model:
-        yield "annotator.model", partial(settings.mirror, task.annotator.model)
-    yield "encoder.model", partial(settings.mirror, task.encoder.model)
-    if task.alerts:
-        yield "alerts", partial(_known_channel, task.alerts, settings)
+    yield f"source.{key_of(type(task.source), SOURCES)}", partial(open_drop, task.source, _ANY_DAY, settings)
+    look_up: dict[str, Callable[[str], object]] = {
+        "connection": settings.connection,
+        "server": settings.server,
+        "model": settings.mirror,
+        "channel": partial(_known_channel, settings),
+    }
+    for field, of, name in names_in(task):
+        yield field, partial(look_up[of], name)
 
 
 def _must_be_there(file: Path) -> None:
@@ -93,7 +89,7 @@ def _must_be_there(file: Path) -> None:
         raise ConfigError(f"no file {file}; put it there, or remove the line and use `llambert gold import`")
 
 
-def _known_channel(name: str, settings: Settings) -> None:
+def _known_channel(settings: Settings, name: str) -> None:
     if name not in settings.alerts:
         mend = did_you_mean(name, settings.alerts) or f"; add {name!r} and its webhook to LLAMBERT_ALERTS"
         raise ConfigError(f"the channels here are {sorted(settings.alerts)}{mend}")

@@ -2,7 +2,8 @@
 
 import fcntl
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -14,6 +15,7 @@ from llambert_etl.store.s3 import LOST, s3_client
 from llambert_etl.store.storage import safe_key
 
 _ATTEMPTS = 200
+WRITERS = 8
 
 # Makes the new content of the old, of which there is none at first. May be called again.
 Edit = Callable[[bytes | None], bytes]
@@ -31,8 +33,7 @@ def edit_file(key: str, edit: Edit, settings: Settings) -> bytes:
 
 
 def _edit_object(key: str, edit: Edit, settings: Settings) -> bytes:
-    bucket, _, prefix = settings.lake.removeprefix("s3://").partition("/")
-    client, path = s3_client(settings), f"{prefix.strip('/')}/{key}".lstrip("/")
+    client, (bucket, path) = s3_client(settings), _place(key, settings)
     for _ in range(_ATTEMPTS):
         try:
             try:
@@ -46,13 +47,43 @@ def _edit_object(key: str, edit: Edit, settings: Settings) -> bytes:
             if new != old:
                 client.put_object(Bucket=bucket, Key=path, Body=new, IfMatch=found["ETag"])
             return new
-        except ClientError as error:
+        except (ClientError, BotoCoreError) as error:
             # Another writer was first, or our reply was lost and the content is ours already: look again.
-            if error.response["Error"]["Code"] not in LOST:
-                raise OSError(str(error)) from error
-        except BotoCoreError as error:
-            raise OSError(str(error)) from error
+            _ensure_lost(error)
     raise TransientError(f"s3://{bucket}/{path}: {_ATTEMPTS} writes in a row lost to other writers")
+
+
+def race(key: str, settings: Settings) -> tuple[int, int]:
+    """Let several writers create one object at once, then change it; return how many were let through each time."""
+    client, (bucket, path) = s3_client(settings), _place(safe_key(key), settings)
+
+    def racing(condition: Mapping[str, str]) -> list[str]:
+        def put(writer: int) -> str | None:
+            body = f"{list(condition)} {writer}".encode()
+            try:
+                return client.put_object(Bucket=bucket, Key=path, Body=body, **condition)["ETag"]  # type: ignore[arg-type]
+            except (ClientError, BotoCoreError) as error:
+                _ensure_lost(error)
+                return None
+
+        with ThreadPoolExecutor(WRITERS) as pool:
+            return [etag for etag in pool.map(put, range(WRITERS)) if etag]
+
+    with store_faults(f"s3://{bucket}/{path}"):
+        creators = racing({"IfNoneMatch": "*"})
+        return len(creators), len(racing({"IfMatch": creators[0]})) if creators else 0
+
+
+def _ensure_lost(error: ClientError | BotoCoreError) -> None:
+    """Raise for `store_faults` what does not say that another writer's put was first."""
+    if not isinstance(error, ClientError) or error.response["Error"]["Code"] not in LOST:
+        raise OSError(str(error)) from error
+
+
+def _place(key: str, settings: Settings) -> tuple[str, str]:
+    """Return the bucket and the whole key of a file of the lake."""
+    bucket, _, prefix = settings.lake.removeprefix("s3://").partition("/")
+    return bucket, f"{prefix.strip('/')}/{key}".lstrip("/")
 
 
 def _edit_local(path: Path, edit: Edit) -> bytes:

@@ -1,7 +1,10 @@
 """Local copies of folders: each is verified whenever it is asked for, and fetched where it is absent or changed."""
 
+import contextlib
 import datetime
+import glob
 import hashlib
+import math
 import os
 import shutil
 import tempfile
@@ -31,12 +34,22 @@ def cached(target: Path, hashes: Mapping[str, str], fetch: Callable[[Path], None
     return target
 
 
-def drop_unused(root: Path, oldest: datetime.datetime) -> int:
-    """Remove the folders `root`/*/* that nothing has written or asked for since; return how many."""
-    unused = [folder for folder in root.glob("*/*") if folder.stat().st_mtime < oldest.timestamp()]
+def drop_unused(root: Path, pattern: str, oldest: datetime.datetime) -> int:
+    """Remove the folders of a pattern that nothing has written or asked for since; return how many."""
+    # Unlike Path.glob, this one goes on where a folder vanishes while it looks.
+    found = (root / name for name in glob.glob(pattern, root_dir=root))
+    unused = [folder for folder in found if _last_used(folder) < oldest.timestamp()]
     for folder in unused:
-        shutil.rmtree(folder)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
     return len(unused)
+
+
+def _last_used(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime if folder.is_dir() else math.inf
+    except FileNotFoundError:
+        return math.inf
 
 
 def mismatch(folder: Path, hashes: Mapping[str, str]) -> str | None:

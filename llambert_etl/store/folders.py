@@ -3,7 +3,7 @@
 import datetime
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -13,6 +13,7 @@ from llambert_etl.store.faults import store_faults
 from llambert_etl.store.storage import Storage, safe_key
 
 _LIST = "files.json"
+Place = tuple[str, str]
 # One part of an upload and one request of a download.
 _CHUNK = 16 * 1024 * 1024
 
@@ -31,19 +32,12 @@ class Folder:
         self._storage, self._key = storage, safe_key(*place)
         self.uri = f"{storage.uri}/{self._key}"
 
-    @property
-    def name(self) -> tuple[str, str]:
-        """Return the last two parts of its key."""
-        parent, _, own = self._key.rpartition("/")
-        return parent.rpartition("/")[2], own
-
     def hashes(self) -> dict[str, str] | None:
         """Return the sha256 of each listed file, or None where no list was written, or a file is lost or cut.
 
         Content is verified where it is used.
         """
-        with store_faults(self.uri):
-            found = self._storage.read(f"{self._key}/{_LIST}")
+        found = self._storage.read(f"{self._key}/{_LIST}")
         if found is None:
             return None
         listed, sizes = _Listed.model_validate_json(found), self.sizes()
@@ -51,8 +45,7 @@ class Folder:
 
     def sizes(self) -> dict[str, int]:
         """Return the bytes of each file that lies here, listed or not."""
-        with store_faults(self.uri):
-            return {info.base_name: info.size for info in self._storage.list(self._key)}
+        return {info.base_name: info.size for info in self._storage.list(self._key)}
 
     def holds(self, hashes: Mapping[str, str]) -> bool:
         """Tell whether these very files were put here and none is lost or cut."""
@@ -60,10 +53,9 @@ class Folder:
 
     def touch(self) -> None:
         """Write the list again, so that the folder counts as used now."""
-        with store_faults(self.uri):
-            listed = self._storage.read(f"{self._key}/{_LIST}")
-            if listed is not None:
-                self._storage.write(f"{self._key}/{_LIST}", [listed])
+        listed = self._storage.read(f"{self._key}/{_LIST}")
+        if listed is not None:
+            self._storage.write(f"{self._key}/{_LIST}", [listed])
 
     def put(self, local: Path, hashes: Mapping[str, str]) -> None:
         """Copy files of a local folder here. Raise DataError where one is not what its sha256 says.
@@ -82,8 +74,7 @@ class Folder:
 
     def write(self, name: str, chunks: Iterable[bytes]) -> None:
         """Write one file. It does not count before `seal` lists it."""
-        with store_faults(f"{self.uri}/{name}"):
-            self._storage.write(f"{self._key}/{name}", chunks)
+        self._storage.write(f"{self._key}/{name}", chunks)
 
     def read(self, name: str) -> Iterator[bytes]:
         """Yield a file that lies here, listed or not, in bounded pieces."""
@@ -94,16 +85,14 @@ class Folder:
     def seal(self, hashes: Mapping[str, str], sizes: Mapping[str, int]) -> None:
         """Write the list of the files that were written: from now on they count."""
         listed = _Listed(hashes=dict(hashes), bytes=dict(sizes))
-        with store_faults(self.uri):
-            self._storage.write(f"{self._key}/{_LIST}", [listed.model_dump_json().encode()])
+        self._storage.write(f"{self._key}/{_LIST}", [listed.model_dump_json().encode()])
 
     def drop_unlisted(self) -> None:
         """Delete what lies here and is not on the list."""
-        with store_faults(self.uri):
-            listed = {_LIST, *(self.hashes() or {})}
-            for info in self._storage.list(self._key):
-                if info.base_name not in listed:
-                    self._storage.delete(info)
+        listed = {_LIST, *(self.hashes() or {})}
+        for info in self._storage.list(self._key):
+            if info.base_name not in listed:
+                self._storage.delete(info)
 
     def get(self, local: Path, names: Iterable[str]) -> None:
         """Copy files to a local folder."""
@@ -113,21 +102,23 @@ class Folder:
 
     def delete(self) -> None:
         """Delete it, the list first: cut off half-way, the rest counts no more."""
-        with store_faults(self.uri):
-            for info in sorted(self._storage.list(self._key), key=lambda info: info.base_name != _LIST):
-                self._storage.delete(info)
+        for info in sorted(self._storage.list(self._key), key=lambda info: info.base_name != _LIST):
+            self._storage.delete(info)
 
 
-def old_folders(storage: Storage, root: str, before: datetime.datetime) -> list[Folder]:
-    """Return the folders two levels below `root` in which nothing was written since a moment."""
-    with store_faults(f"{storage.uri}/{root}"):
-        files = storage.list(root)
-    written: dict[tuple[str, str], list[datetime.datetime]] = defaultdict(list)
-    for info in files:
-        below = info.path.rpartition(f"/{root}/")[2].split("/")
-        if len(below) == 3:
-            written[below[0], below[1]].append(info.mtime)
-    return [Folder(storage, root, *place) for place, moments in written.items() if max(moments) < before]
+def drop_old_folders(
+    storage: Storage, root: str, before: datetime.datetime, keep: Callable[[Place], bool] = lambda place: False
+) -> int:
+    """Delete the folders two levels below `root` in which nothing was written since a moment; return how many."""
+    written: dict[Place, list[datetime.datetime]] = defaultdict(list)
+    for key, info in storage.below(root).items():
+        if key.count("/") == 2:
+            parent, own, _ = key.split("/")
+            written[parent, own].append(info.mtime)
+    needless = [place for place, moments in written.items() if max(moments) < before and not keep(place)]
+    for place in needless:
+        Folder(storage, root, *place).delete()
+    return len(needless)
 
 
 def _hashed(path: Path, digest: "hashlib._Hash") -> Iterator[bytes]:

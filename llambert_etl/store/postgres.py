@@ -88,12 +88,12 @@ class Session:
     def append(self, table: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
         """Stream rows into a table (`name` or `schema.name`)."""
         space, _, name = table.rpartition(".")
-        failed: list[LlambertError] = []
+        failed: list[Exception] = []
 
         def watched() -> Iterator[pa.RecordBatch]:
             try:
                 yield from batches
-            except LlambertError as error:
+            except Exception as error:
                 failed.append(error)  # else the driver would make a fault of its own of it
                 raise
 

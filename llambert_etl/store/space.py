@@ -1,4 +1,5 @@
-"""Room on this machine's disks: a full one ends a step with 75, the folder and what is free there."""
+"""This machine's disks: a full one ends a step with 75, the folder and what is free there; a path that cannot be used
+with 78, and what may pass by itself with 75."""
 
 import errno
 import re
@@ -7,7 +8,7 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from llambert_etl.errors import LlambertError, TransientError
+from llambert_etl.errors import ConfigError, LlambertError, TransientError
 
 # A quota, or a limit of the process, says it in other words than a full disk.
 _NUMBERS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -15,6 +16,9 @@ _NUMBERS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _WORDS = re.compile(
     r"no space left on device|disk quota exceeded|file too large|PytorchStreamWriter failed writing", re.I
 )
+# Of a path, these do not pass by themselves; the others are a network disk, or a machine, that is at its end for now.
+_MENDED = {errno.EPERM, errno.EACCES, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EROFS}
+_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
 
 class room_in:  # noqa: N801 - read as a sentence
@@ -52,3 +56,15 @@ def no_room(folder: Path | None, error: BaseException) -> TransientError:
         f"what names the folder (LLAMBERT_STATE, LLAMBERT_LAKE, TMPDIR) to a larger volume, then run the step again: "
         f"{said}"
     )
+
+
+def unusable(error: OSError) -> LlambertError | None:
+    """Return the error to raise for a failure of this machine's; None for another's, whose error names no file."""
+    named = "" if error.filename is None else f"{str(error.filename)!r}: "
+    if takes_no_more(error):
+        return no_room(None, error)
+    if named and error.errno in _MENDED:
+        return ConfigError(f"{named}{error.strerror}; mend it, or the setting or argument that names it")
+    if error.errno in _PASSING:
+        return TransientError(f"{named or 'this machine: '}{error.strerror}; run the step again")
+    return None

@@ -10,8 +10,9 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.settings import Settings
+from llambert_etl.store.faults import store_faults
 
 # Where the options name no limits: pyarrow's own wait far too long on a store that hangs.
 _CONNECT_TIMEOUT, _TIMEOUT = "10s", "60s"
@@ -36,7 +37,7 @@ def for_polars(options: Mapping[str, str]) -> dict[str, Any]:
 
 
 class Storage:
-    """One root (`s3://bucket/prefix` or a folder) and the keys below it."""
+    """One root (`s3://bucket/prefix` or a folder) and the keys below it; its faults come as the three errors."""
 
     def __init__(self, uri: str, options: Mapping[str, str]) -> None:
         self.uri = uri.rstrip("/")
@@ -58,7 +59,7 @@ class Storage:
         return f"{self._root}/{safe_key(key)}"
 
     def create(self, key: str) -> pa.NativeFile:
-        """Open a new file for writing. On S3 it appears when it is closed, whole."""
+        """Open a new file for writing, within `store_faults`. On S3 it appears when it is closed, whole."""
         path = self.path(key)
         if isinstance(self._filesystem, pafs.LocalFileSystem):
             self._filesystem.create_dir(path.rpartition("/")[0], recursive=True)
@@ -67,17 +68,25 @@ class Storage:
     def write(self, key: str, chunks: Iterable[bytes]) -> None:
         """Write a file whole: a local one appears by rename, as one on S3 appears when its upload ends.
 
-        Memory is one chunk. Where `chunks` raises, a cut file may appear on S3.
+        Memory is one chunk. Where `chunks` raises, that passes as it is, and a cut file may appear on S3.
         """
+        where = f"{self.uri}/{key}"
         local = isinstance(self._filesystem, pafs.LocalFileSystem)
         target = f"{key}.{uuid.uuid4().hex}.part" if local else key
         try:
-            with self.create(target) as stream:
+            with store_faults(where):
+                stream = self.create(target)
+            try:
                 for chunk in chunks:
-                    stream.write(chunk)
-                    stream.flush()  # Arrow's queue of parts waiting for their upload has no bound
+                    with store_faults(where):
+                        stream.write(chunk)
+                        stream.flush()  # Arrow's queue of parts waiting for their upload has no bound
+            finally:
+                with store_faults(where):
+                    stream.close()
             if local:
-                self._filesystem.move(self.path(target), self.path(key))
+                with store_faults(where):
+                    self._filesystem.move(self.path(target), self.path(key))
         except BaseException:
             if local:
                 Path(self.path(target)).unlink(missing_ok=True)
@@ -85,24 +94,27 @@ class Storage:
 
     def read(self, key: str) -> bytes | None:
         """Return the content, or None where there is no such file."""
-        try:
-            with self._filesystem.open_input_stream(self.path(key)) as stream:
-                return bytes(stream.readall())
-        except FileNotFoundError:
-            return None
+        with store_faults(f"{self.uri}/{key}"):
+            try:
+                with self._filesystem.open_input_stream(self.path(key)) as stream:
+                    return bytes(stream.readall())
+            except FileNotFoundError:
+                return None
 
     def open(self, key: str) -> pa.NativeFile:
-        try:
-            return self._filesystem.open_input_file(self.path(key))
-        except FileNotFoundError as error:
-            raise DataError(f"{self.uri}/{key}: a file that the table needs is gone") from error
+        """Open a file, to be read within `store_faults`."""
+        with store_faults(f"{self.uri}/{key}"):
+            try:
+                return self._filesystem.open_input_file(self.path(key))
+            except FileNotFoundError as error:
+                raise DataError(f"{self.uri}/{key}: a file that the table needs is gone") from error
 
     def size(self, key: str) -> int:
-        return int(self._filesystem.get_file_info(self.path(key)).size)
+        return int(self._info(key).size)
 
     def written(self, key: str) -> datetime.datetime | None:
         """Return when a file was last written, by the store's clock; None where there is none."""
-        found: datetime.datetime | None = self._filesystem.get_file_info(self.path(key)).mtime
+        found: datetime.datetime | None = self._info(key).mtime
         return found
 
     def now(self) -> datetime.datetime:
@@ -110,15 +122,16 @@ class Storage:
         self.write(_CLOCK, [b""])
         found = self.written(_CLOCK)
         if found is None:
-            raise OSError(f"{self.uri}/{_CLOCK}: written, but not found")
+            raise TransientError(f"{self.uri}/{_CLOCK}: written, but not found; run the step again")
         return found
 
     def list(self, prefix: str) -> list[pafs.FileInfo]:
         """Return the files below `prefix`, each with `.path` relative to the root's parent and `.mtime`."""
-        try:
-            found = self._filesystem.get_file_info(pafs.FileSelector(self.path(prefix), recursive=True))
-        except FileNotFoundError:  # Arrow's allow_not_found still raises where a folder is made as it looks
-            return []
+        with store_faults(f"{self.uri}/{prefix}"):
+            try:
+                found = self._filesystem.get_file_info(pafs.FileSelector(self.path(prefix), recursive=True))
+            except FileNotFoundError:  # Arrow's allow_not_found still raises where a folder is made as it looks
+                return []
         return [info for info in found if info.type == pafs.FileType.File]
 
     def below(self, prefix: str) -> dict[str, pafs.FileInfo]:
@@ -128,10 +141,14 @@ class Storage:
 
     def delete(self, info: pafs.FileInfo) -> bool:
         """Delete a file; tell whether it was still there."""
-        with contextlib.suppress(FileNotFoundError):
+        with store_faults(info.path), contextlib.suppress(FileNotFoundError):
             self._filesystem.delete_file(info.path)
             return True
         return False
+
+    def _info(self, key: str) -> pafs.FileInfo:
+        with store_faults(f"{self.uri}/{key}"):
+            return self._filesystem.get_file_info(self.path(key))
 
 
 def _s3(options: Mapping[str, str]) -> pafs.S3FileSystem:

@@ -11,11 +11,11 @@ from llambert_etl.annotation.backlog import Backlog
 from llambert_etl.config import LabellingTask, StudyKind, fingerprint
 from llambert_etl.corpus.documents import draw, hash_text
 from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.lake import Tables, collect
 from llambert_etl.llm.annotators import open_annotator
 from llambert_etl.llm.prompts import prompt_hash
 from llambert_etl.llm.spending import Spending
 from llambert_etl.schemas import AnnotationStatus
-from llambert_etl.store.faults import store_faults
 from llambert_etl.studies import findings
 from llambert_etl.studies.data import read_gold
 from llambert_etl.studies.subject import Progress, Result, Subject
@@ -43,10 +43,10 @@ class Cost(BaseModel):
     usd: float
 
 
-def ask(kind: StudyKind, subject: Subject, progress: Progress) -> Result:
-    """Ask every variant about the same documents; what was answered before is never asked again."""
+def ask(kind: StudyKind, subject: Subject, tables: Tables, progress: Progress) -> Result:
+    """Ask every variant about the same gold; what was answered before, by another run meanwhile too, never again."""
     variants = _prompts(subject) if kind == "prompts" else _annotators(subject)
-    exam = _Exam(subject, progress)
+    exam = _Exam(subject, tables, progress)
     n = subject.plan.prompts.documents if kind == "prompts" else subject.plan.annotators.documents
     documents = exam.documents("train", n)
     answers = [exam.answers(variant, documents) for variant in variants]
@@ -65,7 +65,7 @@ def _prompts(subject: Subject) -> list[Variant]:
     task, plan = subject.task, subject.plan.prompts
     given = task.prompt.examples
     shots = plan.shots or list(range(len(given) + 1))
-    if task.annotator.recorded is not None:
+    if not task.annotator.asks:
         raise ConfigError(
             f"study of {task.name}: prompts cannot be compared by annotator.recorded, whose replies were given to one "
             "prompt; name a model or a server that can be asked"
@@ -101,12 +101,12 @@ def _annotators(subject: Subject) -> list[Variant]:
 class _Exam:
     """The gold that variants are asked about, and what asking has come to so far."""
 
-    def __init__(self, subject: Subject, progress: Progress) -> None:
+    def __init__(self, subject: Subject, tables: Tables, progress: Progress) -> None:
         self._subject, self._progress = subject, progress
         self.rows = {"read": 0, "asked": 0, "answered_before": 0}
         self.tokens, self.usd = 0, 0.0
         shown = [hash_text(example.text) for example in subject.task.prompt.examples]
-        gold = read_gold(subject.task, subject.partition, subject.lake)
+        gold = read_gold(subject.task, subject.partition, tables)
         self._gold = gold.filter(~pl.col("text_hash").is_in(shown))
 
     def documents(self, split: str, n: int) -> pl.DataFrame:
@@ -146,8 +146,7 @@ class _Exam:
             seconds = (time.monotonic() - started) / work.asked
             self._keep(task, Cost(seconds=seconds, tokens=spent / work.asked, usd=spending.usd / work.asked))
         labelled = work.answered().filter(pl.col("status") == AnnotationStatus.LABELLED)
-        with store_faults(f"annotations {task.name}"):
-            said = labelled.select("text_hash", said="label").collect()
+        said = collect(labelled.select("text_hash", said="label"))
         return documents.join(said, on="text_hash", how="left")
 
     def outcome(self, variant: Variant, answers: pl.DataFrame) -> Outcome:
@@ -161,14 +160,10 @@ class _Exam:
         return Outcome(variant.series, variant.x, None, findings.right(answers), float(f1), answers.height, details)
 
     def _keep(self, task: LabellingTask, cost: Cost) -> None:
-        key = self._cost_key(task)
-        with store_faults(key):
-            self._subject.lake.storage.write(key, [cost.model_dump_json().encode()])
+        self._subject.lake.storage.write(self._cost_key(task), [cost.model_dump_json().encode()])
 
     def _cost(self, task: LabellingTask) -> Cost | None:
-        key = self._cost_key(task)
-        with store_faults(key):
-            found = self._subject.lake.storage.read(key)
+        found = self._subject.lake.storage.read(self._cost_key(task))
         return None if found is None else Cost.model_validate_json(found)
 
     def _cost_key(self, task: LabellingTask) -> str:

@@ -8,9 +8,8 @@ from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.answers import labelled_answers
 from llambert_etl.corpus.documents import among, as_of, verified
 from llambert_etl.corpus.gold import gold_as_of
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Tables, collect
 from llambert_etl.partition import Partition
-from llambert_etl.store.faults import store_faults
 
 
 @dataclass(frozen=True)
@@ -27,14 +26,13 @@ class Pools:
     judged: pl.DataFrame
 
 
-def read_pools(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: str) -> Pools:
+def read_pools(task: LabellingTask, partition: Partition, lake: Tables, prompt_hash: str) -> Pools:
     """Read what is known as of the day; nobody is asked. Raise ConfigError for a task without gold."""
     gold = read_gold(task, partition, lake)
     test = gold.filter(pl.col("split") == "test")
-    with store_faults(f"annotations {task.name}"):
-        said = labelled_answers(task, lake, prompt_hash).select("text_hash", "label", "probabilities").collect()
-        asked = among(as_of(lake, task.name, partition), said["text_hash"])
-        documents = verified(asked.join(said.lazy(), on="text_hash").collect(), "documents")
+    said = collect(labelled_answers(task, lake, prompt_hash).select("text_hash", "label", "probabilities"))
+    asked = among(as_of(lake, task.name, partition), said["text_hash"])
+    documents = verified(collect(asked.join(said.lazy(), on="text_hash")), "documents")
     tested = pl.col("text_hash").is_in(test["text_hash"].to_list()) | pl.col("id").is_in(test["id"].to_list())
     return Pools(
         gold=_rows(gold.filter(pl.col("split") == "train")),
@@ -44,7 +42,7 @@ def read_pools(task: LabellingTask, partition: Partition, lake: Lake, prompt_has
     )
 
 
-def read_gold(task: LabellingTask, partition: Partition, lake: Lake) -> pl.DataFrame:
+def read_gold(task: LabellingTask, partition: Partition, lake: Tables) -> pl.DataFrame:
     """Return gold as of the day: id, text, text_hash, label, split. One row a text; a text of both splits is tested."""
     by_test_first = gold_as_of(task, lake, partition).sort("split", "id")
     return by_test_first.unique("text_hash", keep="first", maintain_order=True)

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 
-from llambert_etl.config import Annotator, LabellingTask, LabelName, Share, Strategy
+from llambert_etl.config import LabellingTask, LabelName, Share, Strategy
+from llambert_etl.config.annotator import AnyLlm
 from llambert_etl.config.fields import Part, Seed, Template
 from llambert_etl.config.yaml_files import read_yaml
 from llambert_etl.errors import ConfigError
@@ -88,7 +89,7 @@ class Prompts(Part):
 class Annotators(Part):
     """Annotators beside the task's own, by a name of your choice."""
 
-    compare: dict[LabelName, Annotator] = Field(
+    compare: dict[LabelName, AnyLlm] = Field(
         default_factory=dict, description="name -> annotator, with all that a task file says of one"
     )
     documents: Rows = Field(default=250, description="gold documents that each is asked about")

@@ -14,7 +14,6 @@ from llambert_etl.config import Encoder as Recipe
 from llambert_etl.config import LabellingTask, fingerprint
 from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
-from llambert_etl.store.faults import store_faults
 
 if TYPE_CHECKING:
     from llambert_etl.encoder.inference import Encoder
@@ -58,9 +57,7 @@ class Points:
         self._task, self._test, self._lake, self._settings = task, test, lake, settings
 
     def find(self, point: Point) -> Measured | None:
-        key = self._key(point, point.stages)
-        with store_faults(key):
-            found = self._lake.storage.read(key)
+        found = self._lake.storage.read(self._key(point, point.stages))
         return None if found is None else Measured.model_validate_json(found)
 
     def measure(self, point: Point) -> Measured:
@@ -91,11 +88,10 @@ class Points:
         return measured
 
     def _evaluate(self, encoder: "Encoder", started: float) -> Measured:
-        from llambert_etl.encoder.frames import truth
-        from llambert_etl.encoder.metrics import evaluate
+        from llambert_etl.encoder.measurement import measure
 
-        seconds, names = time.monotonic() - started, self._task.label_names
-        found = evaluate(names, truth(self._test, names), encoder.predict(self._test["text"].to_list()))
+        seconds = time.monotonic() - started
+        found = measure(encoder, self._test, self._task.label_names).evaluation
         return Measured(
             accuracy=found.accuracy,
             macro_f1=found.macro_f1,
@@ -111,6 +107,4 @@ class Points:
         return f"_studies/{self._task.name}/{fingerprint([_VERSION, labels, recipe, rows])}.json"
 
     def _write(self, point: Point, stages: Sequence[pl.DataFrame], measured: Measured) -> None:
-        key = self._key(point, stages)
-        with store_faults(key):
-            self._lake.storage.write(key, [measured.model_dump_json().encode()])
+        self._lake.storage.write(self._key(point, stages), [measured.model_dump_json().encode()])

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from llambert_etl.config import StudyKind
+from llambert_etl.lake import Tables
 from llambert_etl.studies import findings
 from llambert_etl.studies.data import Pools, read_pools
 from llambert_etl.studies.design import DESIGNS, check
@@ -14,10 +15,10 @@ from llambert_etl.studies.summary import Outcome, summarise
 logger = logging.getLogger(__name__)
 
 
-def train(kind: StudyKind, subject: Subject, progress: Progress) -> Result:
+def train(kind: StudyKind, subject: Subject, tables: Tables, progress: Progress) -> Result:
     """Train what was not trained before for this or another study, and measure it on the test split of gold."""
     task = subject.task
-    pools = read_pools(task, subject.partition, subject.lake, subject.prompt_hash)
+    pools = read_pools(task, subject.partition, tables, subject.prompt_hash)
     points = DESIGNS[kind](task, subject.plan, pools)
     check(task, points)
     store = Points(task, pools.test, subject.lake, subject.settings)

@@ -1,27 +1,23 @@
-"""A step as a pod: what the cluster is asked for, and what becomes of the answer."""
+"""A step as a pod: what the cluster is asked for."""
 
+import datetime
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import kubernetes_validate
 import pytest
 from kubernetes.client import ApiClient
 
-from llambert_etl.errors import ConfigError, DataError, TransientError
-from llambert_etl.orchestration import commands
-from llambert_etl.orchestration.kubernetes import PodStep, pod_arguments
-from llambert_etl.orchestration.retry import StepCrashedError
-from llambert_etl.settings import Kubernetes
+from llambert_etl.config.pods import Kubernetes
+from llambert_etl.errors import ConfigError
+from llambert_etl.orchestration.kubernetes import PodStep
+from llambert_etl.orchestration.pod_spec import pod_arguments
+from llambert_etl.settings import load_settings
 from tests.dags.conftest import write_task
-from tests.dags.deployed import build, films
-from tests.fakes.server import Answer, FakeServer, Request, json_answer
+from tests.dags.deployed import build
 
 IMAGE = "registry.example/llambert@sha256:" + "0" * 64
-DAY = "2026-11-10"
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +119,7 @@ def test_an_annotator_that_loads_no_model_gets_a_pod_without_gpu_on_any_node(inc
 
 
 def test_deployment_without_gpus_asks_for_none() -> None:
-    resources = pod_arguments(Kubernetes(image=IMAGE, gpus=0))["container_resources"]
+    resources = pod_arguments(Kubernetes(image=IMAGE, gpus=0), "train")["container_resources"]
     assert resources.limits == {"cpu": "4", "memory": "16Gi"}
 
 
@@ -154,121 +150,66 @@ def test_secrets_are_files_and_never_variables(pod: dict[str, Any], container: d
     assert container["envFrom"] == [{"configMapRef": {"name": "llambert-settings"}}]
 
 
-def test_worker_that_dies_finds_its_pod_again() -> None:
-    assert operators()["train"].durable is True
+def test_cluster_ends_a_pod_that_airflow_has_forgotten(pod: dict[str, Any]) -> None:
+    assert pod["spec"]["activeDeadlineSeconds"] == 86_400
 
 
-class FakeCluster(FakeServer):
-    """As much of a Kubernetes API as one pod needs: it is created, it has ended, it can be read, marked and deleted."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.exit_code, self.message = 0, ""
-        self.pods: dict[str, Any] = {}
-        self.created: list[Any] = []
-
-    def route(self, request: Request) -> Answer:
-        where = urlsplit(request.path)
-        name = where.path.rpartition("/")[2]
-        match request.method, name:
-            case "POST", _:
-                return json_answer(self.create(json.loads(request.body)))
-            case "PATCH", _:
-                return json_answer(next(iter(self.pods.values())))
-            case "DELETE", _:
-                del self.pods[name]
-                return json_answer({"kind": "Status"})
-            case _, "log":
-                log = f"2026-11-10T00:00:00Z {self.message or 'working'}\n"
-                return 200, {"Content-Type": "text/plain"}, log.encode()
-            case _, "pods":
-                (selector,) = parse_qs(where.query)["labelSelector"]
-                return json_answer({"kind": "PodList", "items": self.selected(selector)})
-            case _, "events":
-                return json_answer({"kind": "EventList", "items": [], "metadata": {"resourceVersion": "1"}})
-        return json_answer(self.pods[name])
-
-    def create(self, pod: Any) -> Any:
-        ended = {"exitCode": self.exit_code, "message": self.message, "startedAt": None, "finishedAt": None}
-        state = {"image": "", "imageID": "", "ready": False, "restartCount": 0}
-        phase = "Failed" if self.exit_code else "Succeeded"
-        pod["status"] = {
-            "phase": phase,
-            "containerStatuses": [
-                # What a service mesh puts beside every container of a namespace; it stops when it is told to.
-                {**state, "name": "a-proxy", "state": {"terminated": {**ended, "exitCode": 0, "message": ""}}},
-                {**state, "name": "base", "state": {"terminated": ended}},
-            ],
-        }
-        self.pods[pod["metadata"]["name"]] = pod
-        self.created.append(pod)
-        return pod
-
-    def selected(self, selector: str) -> list[Any]:
-        wanted = [part.split("=") for part in selector.split(",") if "=" in part and "!" not in part]
-        return [
-            pod
-            for pod in self.pods.values()
-            if all(pod["metadata"]["labels"].get(name) == value for name, value in wanted)
-        ]
+def test_task_may_take_as_long_as_its_pod_may_wait_and_run() -> None:
+    assert operators()["train"].execution_timeout == datetime.timedelta(seconds=3600 + 900 + 86_400)
 
 
-@pytest.fixture
-def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
-    with FakeCluster() as cluster:
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "clusters": [{"name": "c", "cluster": {"server": cluster.address}}],
-            "users": [{"name": "u", "user": {}}],
-        }
-        (tmp_path / "kubeconfig").write_text(json.dumps(config))
-        connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(tmp_path / "kubeconfig")}}
-        monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps(connection))
-        yield cluster
-
-
-def test_manifest_comes_back_from_each_pod_without_a_second_container(api: FakeCluster, cli: Any, run_dag: Any) -> None:
-    cli.reply(**{"training-due": {"facts": {"due": True}}})
-    api.message = json.dumps({"step": "train", "facts": {"model_version": 3}})
-    run = run_dag("retrain", DAY)
-    assert run.state == "success"
-    assert run.xcom("train") == {"step": "train", "facts": {"model_version": 3}}
-    assert run.xcom("train", "_link_MlflowLink").endswith("/versions/3")
-    assert [step.split()[0] for step in cli.steps] == ["training-due", "gold", "check", "promote"]
-    annotate, train = api.created
-    assert [len(pod["spec"]["containers"]) for pod in (annotate, train)] == [1, 1]
-    assert annotate["spec"]["containers"][0]["args"][:5] == commands.step("annotate", films())[:5]
-    assert not api.pods, "a pod that has ended was not deleted"
-
-
-def test_pod_whose_message_is_cut_short_still_succeeds(api: FakeCluster, cli: Any, run_dag: Any) -> None:
-    cli.reply(**{"training-due": {"facts": {"due": True}}})
-    api.message = '{"step": "train", "facts": {"model_ver'
-    assert run_dag("retrain", DAY).states["train"] == "success"
+def test_steps_get_what_the_deployment_says_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = {
+        "annotate": {
+            "gpus": 4,
+            "memory": "200Gi",
+            "shared_memory": "8Gi",
+            "priority_class": "nightly",
+            "service_account": "reads-documents",
+            "secret": "only-annotates",
+            "state_claim": "models",
+            "node_selector": {"pool": "a100"},
+            "deadline_seconds": 7200,
+        },
+        "label": {"deferrable": False, "pull_secrets": ["registry"], "schedule_seconds": 60},
+    }
+    monkeypatch.setenv("LLAMBERT_KUBERNETES__STEPS", json.dumps(steps))
+    found = operators()
+    annotate, train = pod_of(found["annotate"]), pod_of(found["train"])
+    kubernetes_validate.validate(annotate, "1.34", strict=True)
+    (container,) = annotate["spec"]["containers"]
+    assert container["resources"]["limits"] == {"cpu": "4", "memory": "200Gi", "nvidia.com/gpu": "4"}
+    volumes = {volume["name"]: volume for volume in annotate["spec"]["volumes"]}
+    assert volumes["memory"]["emptyDir"]["sizeLimit"] == "8Gi"
+    assert volumes["secrets"]["secret"]["secretName"] == "only-annotates"
+    assert volumes["state"]["persistentVolumeClaim"] == {"claimName": "models"}
+    assert {"name": "state", "mountPath": "/var/lib/llambert"} in container["volumeMounts"]
+    assert {"name": "LLAMBERT_STATE", "value": "/var/lib/llambert"} in container["env"]
+    said = {name: annotate["spec"][name] for name in ("priorityClassName", "serviceAccountName", "nodeSelector")}
+    assert said == {
+        "priorityClassName": "nightly",
+        "serviceAccountName": "reads-documents",
+        "nodeSelector": {"pool": "a100"},
+    }
+    assert annotate["spec"]["activeDeadlineSeconds"] == 7200
+    assert train["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    label = found["label_shard"].partial_kwargs
+    assert (label["deferrable"], label["schedule_timeout_seconds"]) == (False, 60)
+    assert [secret.name for secret in label["image_pull_secrets"]] == ["registry"]
 
 
 @pytest.mark.parametrize(
-    ("exit_code", "error"), [(65, DataError), (75, TransientError), (78, ConfigError), (137, StepCrashedError)]
+    ("steps", "words"),
+    [
+        ({"annotate": {"gpus": -1}}, "annotate.gpus: must be 0 or more"),
+        ({"train": {"memory": "much"}}, "train.memory: must be of the form"),
+        ({"label": {"image": "mine"}}, "label.image: Extra inputs are not permitted"),
+        ({"ingest": {"gpus": 1}}, "INGEST"),
+    ],
 )
-def test_exit_code_of_a_pod_becomes_the_same_error_as_that_of_a_process(
-    api: FakeCluster, exit_code: int, error: type[Exception]
+def test_what_a_step_gets_is_checked_when_settings_are_read(
+    steps: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api.exit_code, api.message = exit_code, "gate: 80 % of the replies were not parsed"
-    step = build("retrain").get_task("train")
-    step.arguments = ["train", "--partition", DAY]
-    instance = SimpleNamespace(
-        dag_id="films__retrain", task_id="train", map_index=-1, try_number=1, xcom_push=lambda **_: None
-    )
-    with pytest.raises(error, match="gate: 80 % of the replies"):
-        step.execute({"ti": instance, "run_id": "r", "dag": step.dag})
-
-
-def test_pod_is_not_even_created_for_a_run_without_a_partition_key(api: FakeCluster) -> None:
-    step = build("retrain").get_task("train")
-    step.arguments = ["train", "--partition", "None"]
-    with pytest.raises(ConfigError, match="no partition key"):
-        step.execute({})
-    assert not api.created
+    monkeypatch.setenv("LLAMBERT_KUBERNETES__STEPS", json.dumps(steps))
+    with pytest.raises(ConfigError, match=words):
+        load_settings()

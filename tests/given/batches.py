@@ -46,7 +46,7 @@ class BatchHouse:
 
     def open(self, step: str, run: str = "r1", **annotator: Any) -> tuple[Backlog, ServedAnnotator]:
         task = served_task(**{"batch": True, **annotator})
-        asked = ServedAnnotator.load(task, "fake", self.settings)
+        asked = ServedAnnotator.load(task, self.settings)
         hashed = prompt_hash(task, self.settings.include)
         spending = Spending.load(task, self.settings, batched=step != "estimate")
         more: dict[str, Any] = {"lake": self.lake, "prompt_hash": hashed, "spending": spending, "step": step}
@@ -57,13 +57,13 @@ class BatchHouse:
 
     def estimate(self, probe: int, **annotator: Any) -> Manifest:
         work, asked = self.open("estimate", **annotator)
-        later = Spending.load(work.task, self.settings, batched=work.task.annotator.batch)
+        later = Spending.load(work.task, self.settings, batched=work.task.annotator.in_batches)
         prompt = render(work.task, self.settings.include)
         return estimate(work, asked, prompt, probe=probe, later=later)
 
     def annotate_live(self) -> Manifest:
         task = served_task()
-        annotator, hashed = ServedAnnotator.load(task, "fake", self.settings), prompt_hash(task, self.settings.include)
+        annotator, hashed = ServedAnnotator.load(task, self.settings), prompt_hash(task, self.settings.include)
         return annotate(task, DAY, run="r1", lake=self.lake, annotator=annotator, prompt_hash=hashed)
 
     def write(self, file: Path, **annotator: Any) -> Manifest:

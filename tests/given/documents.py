@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES
@@ -25,7 +25,7 @@ def manifest(run: str, day: Partition = DAY) -> Manifest:
 
 def content(lake: Lake, day: Partition | None = None) -> str:
     """Return the ids of the documents, one letter each, sorted."""
-    return "".join(sorted(lake.scan("documents", TASK, day).collect()["id"]))
+    return "".join(sorted(collect(lake.scan("documents", TASK, day))["id"]))
 
 
 def replace(lake: Lake, ids: str, key: str | None = None) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import polars as pl
@@ -11,6 +11,8 @@ from pydantic import JsonValue, SecretStr
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.documents import hash_text
+from llambert_etl.exports.places import WRITERS
+from llambert_etl.exports.published import Published
 from llambert_etl.exports.snapshots import Latest, read_latest
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
@@ -31,9 +33,9 @@ Rows = dict[str, tuple[str | None, str, int]]
 class Office:
     """Labels of some days, each published when `label` is called, with the next version of the model."""
 
-    def __init__(self, lake: Lake, settings: Settings, to: object) -> None:
+    def __init__(self, lake: Lake, settings: Settings, to: object, name: str = "reviews") -> None:
         self.lake, self.settings = lake, settings
-        self.task: LabellingTask = make_task(export=to)
+        self.task: LabellingTask = make_task(name=name, export=to)
         self.shelf = Shelf(self.task, 0)
 
     def connect(self, uri: str) -> None:
@@ -63,6 +65,11 @@ class Office:
 
     def export(self, day: Partition = DAY, run: str = "r1") -> Manifest:
         return export(self.task, day, run=run, lake=self.lake, settings=self.settings)
+
+    def bring(self, published: Published, batches: Iterable[pa.RecordBatch]) -> str:
+        """Bring these rows to the task's place, whatever was published."""
+        (place,) = self.task.export
+        return WRITERS[type(place)](place, published, batches, run="r", lake=self.lake, settings=self.settings)
 
     def outcome(self, day: Partition = DAY) -> str:
         (outcome,) = dict(self.export(day).facts["exports"]).values()  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """A landing folder of one task, and what ingest makes of it."""
 
 from pathlib import Path
+from typing import TypeVar
 
 import polars as pl
 
@@ -9,10 +10,12 @@ from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
+from llambert_etl.sources.files import Listing
 from llambert_etl.steps.ingest import ingest
 from tests.given.tasks import make_task
 
 DAY = Partition("2026-11-10")
+Files = TypeVar("Files", bound=Listing)
 
 
 class Landing:
@@ -40,3 +43,9 @@ class Landing:
 
     def accepted(self, day: Partition = DAY) -> list[str]:
         return sorted(self.rows(day).filter(pl.col("status") == "accepted")["id"].to_list())
+
+
+def listed(files: Files) -> Files:
+    """List now what is listed when it is first asked for."""
+    assert files.objects is not None
+    return files

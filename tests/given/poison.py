@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from llambert_etl.sources.rows import Reason
+from llambert_etl.sources.records import Reason
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4
 

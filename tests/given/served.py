@@ -41,4 +41,4 @@ def write_template(include: Path) -> None:
 def served(llm: FakeLlm, include: Path, task: LabellingTask | None = None, **changes: Any) -> ServedAnnotator:
     write_template(include)
     settings = Settings(lake=str(include / "lake"), include=include, servers={"fake": server(llm.url, **changes)})
-    return ServedAnnotator.load(task or served_task(), "fake", settings)
+    return ServedAnnotator.load(task or served_task(), settings)

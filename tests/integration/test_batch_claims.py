@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llambert_etl.annotation.backlog import Backlog
-from llambert_etl.annotation.sent import Desk, Sent
+from llambert_etl.annotation.sent import Sent, SentNote
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.lake import Lake
 from llambert_etl.llm.spending import Spending
@@ -144,13 +144,13 @@ def test_of_many_claims_on_a_store_one_stands_and_no_other_can_take_it_away(lake
     task = served_task()
     spending = Spending(task.annotator)
     work = Backlog(task, DAY, run="r1", lake=lake, annotator=RuleAnnotator(even), prompt_hash="p", spending=spending)
-    desk = Desk(work, settings)
+    note = SentNote(work, settings)
     claims = [Sent.claim({f"text {number}": "d"}) for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        stood = list(pool.map(lambda claim: desk.swap(None, claim), claims))
-    first = desk.read()
+        stood = list(pool.map(lambda claim: note.swap(None, claim), claims))
+    first = note.read()
     assert first is not None
     assert {claim.intent for claim in stood if claim} == {first.intent}
     late = [claim for claim in claims if claim != first]
-    assert [desk.swap(claim, None) for claim in late] == [first] * 7
-    assert desk.swap(first, None) is None
+    assert [note.swap(claim, None) for claim in late] == [first] * 7
+    assert note.swap(first, None) is None

@@ -13,6 +13,7 @@ from llambert_etl.errors import TransientError
 from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
 from llambert_etl.store.folders import Folder
+from llambert_etl.store.storage import Storage
 from tests.given.tasks import REVISION
 from tests.models.encoders import LABELS, pretrained
 
@@ -36,7 +37,7 @@ class Stops(Folder):
     """Ends the process, as a signal would, once it holds a checkpoint of that stage."""
 
     def __init__(self, root: Path, stage: str) -> None:
-        super().__init__(Lake(str(root / "lake")), "_checkpoints", *kept_in(root).name)
+        super().__init__(Storage(str(root / "lake"), {}), "_checkpoints", *kept_in(root).name)
         self._stage = stage
 
     def drop_unlisted(self) -> None:
@@ -104,7 +105,7 @@ def test_a_lake_that_takes_no_checkpoint_does_not_end_the_training(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pretrained(tmp_path / "bert")
-    fitted(tmp_path, "trained", RECIPE, 1, Full(Lake(str(tmp_path / "lake")), "full"))
+    fitted(tmp_path, "trained", RECIPE, 1, Full(Storage(str(tmp_path / "lake"), {}), "full"))
     assert "the checkpoint is not kept: stage-0-epoch-0001.safetensors: no room" in caplog.text
 
 
@@ -112,7 +113,7 @@ class Beside(Folder):
     """Another run of the same training drops what is not listed yet while this one writes it."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(Lake(str(root / "lake")), "_checkpoints", *kept_in(root).name)
+        super().__init__(Storage(str(root / "lake"), {}), "_checkpoints", *kept_in(root).name)
 
     def write(self, name: str, chunks: Iterable[bytes]) -> None:
         def dropped() -> Iterable[bytes]:

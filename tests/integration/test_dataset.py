@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from llambert_etl.errors import ConfigError, DataError, LlambertError, TransientError
+from llambert_etl.sources.files import FileDrop, Listing
 from llambert_etl.sources.location import allowed_location
-from llambert_etl.sources.objects import find_drop, list_drop
 from llambert_etl.steps.gold import import_gold
 from tests.fakes.hub import TOKEN, FakeHub
-from tests.given.landing import DAY, Landing
+from tests.given.landing import DAY, Landing, listed
 from tests.given.poison import jsonl, parquet, reviews
 from tests.given.tasks import make_task
 
@@ -81,7 +81,7 @@ def test_a_pinned_commit_is_read_whatever_the_branch_does(tmp_path: Path, hub: F
 
 
 def test_a_push_while_the_day_is_read_is_noticed(published: Published, hub: FakeHub) -> None:
-    drop = find_drop(published.task.source, DAY, published.settings)
+    drop = listed(FileDrop(published.task.source, DAY, published.settings))
     hub.publish(NAME, FILES | {f"{DAY}/c.csv": b"id,text\nc1,corrected\n"})
     first = next(item for item in drop.objects if item.uri.endswith(".csv"))
     assert drop.open(first).read() == FILES[f"{DAY}/c.csv"]
@@ -90,7 +90,7 @@ def test_a_push_while_the_day_is_read_is_noticed(published: Published, hub: Fake
 
 
 def test_a_file_that_goes_after_it_was_listed_is_transient(published: Published, hub: FakeHub) -> None:
-    drop = find_drop(published.task.source, DAY, published.settings)
+    drop = listed(FileDrop(published.task.source, DAY, published.settings))
     hub.repos[NAME].commits.clear()
     with pytest.raises(TransientError, match="went after it was listed"):
         drop.open(drop.objects[0])
@@ -215,4 +215,4 @@ def test_the_hub_is_not_asked_where_the_environment_forbids_it(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ConfigError, match=r"source 'hf://.*HF_HUB_OFFLINE is set"):
-        list_drop(f"{URI}/{DAY}/*", published.settings)
+        listed(Listing(f"{URI}/{DAY}/*", published.settings))

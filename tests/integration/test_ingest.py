@@ -17,12 +17,12 @@ from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
-from llambert_etl.sources.objects import find_drop, list_drop
+from llambert_etl.sources.files import FileDrop, Listing
 from llambert_etl.steps.check import check_documents
 from llambert_etl.steps.ingest import ingest
 from llambert_etl.store.s3 import s3_client
 from tests.fakes.proxy import Proxy
-from tests.given.landing import DAY, Landing
+from tests.given.landing import DAY, Landing, listed
 from tests.given.poison import jsonl, parquet, reviews
 from tests.given.tasks import make_task
 
@@ -246,7 +246,7 @@ def test_a_drop_that_is_still_being_written_is_not_taken(landing: Landing, act: 
 def test_a_drop_that_changed_since_it_was_listed_is_noticed(landing: Landing, act: str) -> None:
     path = landing.drop("a.jsonl", jsonl(*reviews(1)))
     landing.drop("b.jsonl", jsonl(*reviews(1)))
-    drop = find_drop(landing.task.source, DAY, landing.settings)
+    drop = listed(FileDrop(landing.task.source, DAY, landing.settings))
     drop.verify_unchanged()
     if act == "remove":
         path.unlink()
@@ -284,11 +284,11 @@ def test_a_bucket_is_read_like_a_folder(s3: Any, bucket: str, lake: Lake, settin
     assert manifest.rows == {"read": 5, "accepted": 5, "rejected": 0}
     assert ingest(task, DAY, run="r2", lake=lake, settings=here).facts["replayed"] is True
 
-    assert find_drop(task.source, NEXT, here).why_empty() == "no_folder"
+    assert FileDrop(task.source, NEXT, here).why_empty() == "no_folder"
     client.put_object(Bucket=bucket, Key=f"landing/{NEXT}/deep/er/c.jsonl", Body=b"")
-    assert find_drop(task.source, NEXT, here).why_empty() == "no_match"
+    assert FileDrop(task.source, NEXT, here).why_empty() == "no_match"
 
-    drop = find_drop(task.source, DAY, here)
+    drop = listed(FileDrop(task.source, DAY, here))
     client.put_object(Bucket=bucket, Key=f"landing/{DAY}/a.jsonl.gz", Body=gzip.compress(jsonl(*reviews(4))))
     with pytest.raises(TransientError, match="changed or went"), drop.open(drop.objects[0]) as raw:
         raw.read(1)
@@ -312,12 +312,12 @@ def test_small_row_groups_cost_no_request_each(bucket: str, lake: Lake, settings
 def test_a_bucket_that_cannot_be_read_says_why_and_names_no_key(s3: Any, bucket: str, settings: Settings) -> None:
     here = settings.model_copy(update={"sources": [f"s3://{bucket}", "s3://no-such-bucket"]})
     with pytest.raises(ConfigError, match="no such bucket"):
-        list_drop("s3://no-such-bucket/a/*.csv", here)
+        listed(Listing("s3://no-such-bucket/a/*.csv", here))
     key = SecretStr("AKIAFORGED0000000000")
     forged = here.model_copy(update={"s3_access_key_id": key, "s3_secret_access_key": key})
     with pytest.raises(ConfigError, match=rf"credentials .*'list' in '{bucket}'") as caught:
-        list_drop(f"s3://{bucket}/a/*.csv", forged)
+        listed(Listing(f"s3://{bucket}/a/*.csv", forged))
     assert "AKIAFORGED" not in str(caught.value)
     gone = here.model_copy(update={"s3_endpoint": "http://127.0.0.1:9"})
     with pytest.raises(TransientError, match="LLAMBERT_S3_ENDPOINT"):
-        list_drop(f"s3://{bucket}/a/*.csv", gone)
+        listed(Listing(f"s3://{bucket}/a/*.csv", gone))

@@ -9,7 +9,6 @@ from laptop.seaweed import SeaweedFS
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
-from llambert_etl.store.faults import store_faults
 from tests.fakes.proxy import COMMIT, Fault, Proxy
 from tests.given.documents import DAY, TASK, append, content, documents, manifest, replace
 
@@ -56,7 +55,7 @@ def test_a_truncated_file_is_an_error_or_read_again_but_never_a_short_table(
     replace(lake, "abcdef")
     proxy.rule("truncate", "GET", r"/documents/task.*\.parquet", times=times)
     if times is None:
-        with pytest.raises((TransientError, DataError)), store_faults(faulty.uri):
+        with pytest.raises((TransientError, DataError)):
             content(faulty)
     else:
         assert content(faulty) == "abcdef"
@@ -150,7 +149,19 @@ def test_a_data_file_that_is_gone_is_told_as_that(lake: Lake, client: Any, bucke
     append(lake, "a")
     (key,) = (each["Key"] for each in client.list_objects_v2(Bucket=bucket, Prefix="lake/documents/task=")["Contents"])
     client.delete_object(Bucket=bucket, Key=key)
-    with pytest.raises(DataError, match="a file is gone that this version of the table needs"), store_faults(lake.uri):
+    with pytest.raises(DataError, match="/lake/documents: a file is gone that this version of the table needs"):
+        content(lake)
+
+
+@pytest.mark.parametrize("kept", [0, 0.5], ids=["emptied", "cut"])
+def test_a_data_file_that_is_cut_is_damage_and_nothing_to_wait_for(
+    lake: Lake, client: Any, bucket: str, kept: float
+) -> None:
+    append(lake, "a")
+    (key,) = (each["Key"] for each in client.list_objects_v2(Bucket=bucket, Prefix="lake/documents/task=")["Contents"])
+    whole = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+    client.put_object(Bucket=bucket, Key=key, Body=whole[: int(len(whole) * kept)])
+    with pytest.raises(DataError, match="/lake/documents: the table is damaged"):
         content(lake)
 
 

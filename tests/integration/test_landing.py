@@ -93,7 +93,7 @@ def test_a_file_whose_day_is_part_of_its_name_is_put_beside_those_of_other_days(
 
 def test_a_place_that_takes_no_files_is_told(settings: Settings, folders: Settings, tmp_path: Path, file: Path) -> None:
     table = {"connection": "crm", "table": "t", "day": "d", "id": "id", "text": "text"}
-    with pytest.raises(ConfigError, match="its documents come from a table, which takes no files"):
+    with pytest.raises(ConfigError, match="its documents do not come from files, so it takes none"):
         put(file, make_task().model_validate({**make_task().model_dump(), "source": table}), DAY, folders)
     with pytest.raises(ConfigError, match="is not under any of LLAMBERT_SOURCES"):
         put(file, reading("/elsewhere/{partition}/*"), DAY, folders)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from llambert_etl.sources.rows import Reason
+from llambert_etl.sources.records import Reason
 from tests.given.landing import DAY, Landing
 from tests.given.poison import FILES, LINES, Poison, jsonl, reviews
 

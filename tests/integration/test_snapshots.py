@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from llambert_etl.errors import ConfigError, DataError
-from llambert_etl.exports.published import find_published, read_rows
-from llambert_etl.exports.snapshots import drop_old_snapshots, write_snapshot
+from llambert_etl.exports.published import find_published, published_rows
+from llambert_etl.exports.snapshots import drop_old_snapshots
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
@@ -63,7 +63,7 @@ def test_a_day_that_is_read_in_parts_is_exported_whole(office: Office) -> None:
     office.drop(*(f"text {number}" for number in range(39)), "other")
     published = find_published(office.lake, office.task.name, DAY)
     assert published is not None
-    write_snapshot(office.lake, published, read_rows(office.lake, published, at_once=10), office.settings)
+    office.bring(published, published_rows(office.lake, published, at_once=10))
     assert office.snapshot() == office.published()
     assert [text for text, _, _ in office.snapshot().values()].count(None) == 1
 
@@ -99,6 +99,18 @@ def test_new_labels_come_in_a_new_folder_and_readers_of_the_old_one_read_on(offi
     assert office.snapshot(old) == rows
 
 
+@pytest.mark.parametrize("name", ["exports", "labels"])
+def test_a_task_may_be_named_like_a_folder_of_the_lake(tmp_path: Path, name: str) -> None:
+    lake = Lake(str(tmp_path / "exports" / "lake"))
+    lake.create_tables()
+    office = Office(lake, Settings(lake=lake.uri, state=tmp_path / "state"), "parquet", name)
+    for _ in range(2):
+        office.label(*TEXTS)
+        office.export()
+    assert (drop_old_snapshots(lake, FUTURE), len(office.folders())) == (1, 1)
+    assert office.snapshot() == office.published()
+
+
 def test_maintain_keeps_what_is_named_or_was_until_lately(anywhere: Office) -> None:
     anywhere.label(*TEXTS)
     anywhere.export()
@@ -126,7 +138,7 @@ def test_older_labels_never_take_the_place_of_newer_ones(office: Office) -> None
     office.label(*TEXTS)
     older = find_published(office.lake, office.task.name, DAY)
     assert older is not None
-    rows = list(read_rows(office.lake, older))
+    rows = list(published_rows(office.lake, older))
     office.label()
     newer = find_published(office.lake, office.task.name, DAY)
     assert newer is not None
@@ -135,9 +147,9 @@ def test_older_labels_never_take_the_place_of_newer_ones(office: Office) -> None
         yield from rows
         office.export()
 
-    assert write_snapshot(office.lake, older, overtaken(), office.settings) == "newer"
+    assert office.bring(older, overtaken()) == "newer"
     assert office.latest.files[0].labels_version == newer.version
-    assert write_snapshot(office.lake, older, rows, office.settings) == "newer"
+    assert office.bring(older, rows) == "newer"
     assert office.snapshot() == office.published()
 
 
@@ -159,7 +171,7 @@ def test_labels_that_are_not_all_there_are_not_exported(office: Office) -> None:
     assert published is not None
     more = published._replace(rows=4, version=published.version + 1)
     with pytest.raises(DataError, match="3 rows read, 4 were published"):
-        write_snapshot(office.lake, more, read_rows(office.lake, more), office.settings)
+        office.bring(more, published_rows(office.lake, more))
     assert office.latest == before
 
 

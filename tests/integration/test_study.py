@@ -163,3 +163,16 @@ def test_no_text_that_gold_tests_on_is_learnt_from(school: School) -> None:
     assert pools.test.height == 24
     assert pools.llm.height == 36
     assert pools.gold.filter(pl.col("text_hash").is_in(tested)).is_empty()
+
+
+def test_a_study_names_the_tables_as_they_were_when_it_began(school: School, tmp_path: Path) -> None:
+    before = {table: school.lake.version(table) for table in ("documents", "annotations", "gold")}  # type: ignore[arg-type]
+
+    def judged_meanwhile(done: int, total: int) -> None:
+        frames.put(school.lake, "gold", frames.gold(school.task, range(24, 30), "test"), school.task)
+
+    plan: dict[str, Any] = {"seeds": [1], "strategies": {"compare": ["gold"]}}
+    done = run_study(school, "strategies", tmp_path, judged_meanwhile, **plan)
+    assert school.lake.version("gold") == before["gold"] + 1
+    assert done.versions_read == before
+    assert [line["tested"] for line in told(tmp_path)["outcomes"]] == [12]

@@ -90,6 +90,7 @@ def test_the_best_prompt_is_chosen_by_train_gold_and_told_by_test_gold(llm: Fake
     assert done.rows == {"read": 4 * 12 + 2 * 12, "asked": 72, "answered_before": 0}
     assert llm.asked["Well, text 3"] == 2
     assert llm.asked["Well, text 13"] == 0
+    assert done.versions_read == {"gold": 2}
 
 
 def test_a_study_that_is_run_again_asks_nothing(llm: FakeLlm, here: Settings) -> None:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from pydantic import SecretStr
 
-from llambert_etl.config.connections import TableSource
+from llambert_etl.config.sources import TableSource
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings

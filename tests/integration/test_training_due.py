@@ -10,7 +10,7 @@ from llambert_etl.steps.training_due import training_due
 from tests.given.tasks import make_task
 from tests.unit.quality import frames
 
-TUESDAY, WEDNESDAY, SUNDAY = (Partition(f"2026-11-{day}") for day in (10, 11, 15))
+TUESDAY, WEDNESDAY, SUNDAY, MONDAY = (Partition(f"2026-11-{day}") for day in (10, 11, 15, 16))
 TASK = make_task(annotator={"sample": 300}, retrain={"weekday": "sunday", "or_new_documents": 500})
 
 
@@ -65,6 +65,27 @@ def due(
             id="the weekday",
         ),
         pytest.param({TUESDAY: 9}, SUNDAY, TUESDAY, (False, "0 new documents since 2026-11-10"), id="a quiet week"),
+        pytest.param(
+            {TUESDAY: 900, SUNDAY: 1},
+            MONDAY,
+            TUESDAY,
+            (True, "weekly, on sunday 2026-11-15, which came to no decision: 1 new documents since 2026-11-10"),
+            id="the weekday was missed",
+        ),
+        pytest.param(
+            {TUESDAY: 900, MONDAY: 1},
+            MONDAY,
+            TUESDAY,
+            (False, "1 new documents since 2026-11-10, fewer than 500"),
+            id="nothing waited on the weekday",
+        ),
+        pytest.param(
+            {TUESDAY: 900, MONDAY: 1},
+            MONDAY,
+            SUNDAY,
+            (False, "1 new documents since 2026-11-15, fewer than 500"),
+            id="the weekday was not missed",
+        ),
     ],
 )
 def test_training_is_due_for_a_reason_that_is_named(

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from llambert_etl.errors import DataError, TransientError
-from llambert_etl.lake import RETENTION, Lake
+from llambert_etl.lake import RETENTION, Lake, collect
 from llambert_etl.lake.upkeep import delete_old_files, merge_small_files, oldest_kept
-from llambert_etl.store.faults import store_faults
 from tests.fakes.proxy import COMMIT, Proxy
 from tests.given.documents import DAY, NEXT, TASK, append, content, documents, manifest, replace
 
@@ -75,13 +74,13 @@ def held_at_its_commit(proxy: Proxy, work: Callable[[], object], nth: int = 1) -
 
 def test_upkeep_removes_old_leftovers_and_nothing_that_is_live_or_young(folder: Lake) -> None:
     replace(folder, "old")
-    replaced = parquet(folder)
+    replaced, step = parquet(folder), folder.snapshot("documents")
     replace(folder, "new")
     folder.stage("documents", TASK, NEXT, [documents("x", NEXT)], name="dead")
     dead = parquet(folder, "dead")
     grow_old(*parquet(folder))
     young = folder.stage("documents", TASK, NEXT, [documents("y", NEXT)], name="young")
-    before = folder.scan("documents", TASK, version=1)  # as a reader holds it, and reads later
+    before = step.scan("documents", TASK)  # as a step holds it, and reads later
     assert delete(folder) == 1
     assert not dead & parquet(folder)
     assert replaced <= parquet(folder), "a file is kept for as long after its replacement as readers may need it"
@@ -91,8 +90,7 @@ def test_upkeep_removes_old_leftovers_and_nothing_that_is_live_or_young(folder: 
     age_the_log(folder)
     assert delete(folder) == 1
     with pytest.raises(DataError, match="a file is gone that this version of the table needs: it is older than"):
-        with store_faults("documents"):
-            before.collect()
+        collect(before)
     assert not replaced & parquet(folder)
     assert (content(folder, DAY), content(folder, NEXT)) == ("enw", "y")
 

@@ -1,15 +1,18 @@
 """A SQL warehouse on a real PostgreSQL: a partition is replaced whole or not at all, whatever races or is killed."""
 
+import itertools
 import signal
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import yaml
 
 from laptop.environment import variables
 from llambert_etl.errors import ConfigError, TransientError
-from llambert_etl.exports.published import find_published, read_rows
+from llambert_etl.exports.published import find_published, published_rows
 from llambert_etl.exports.warehouse import BOOKS, write_warehouse
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
@@ -87,21 +90,38 @@ def test_days_that_are_exported_at_once_into_an_empty_database_all_arrive(office
     assert database.rows(f"SELECT partition::text FROM {TABLE} ORDER BY 1") == [(day,) for day in days]
 
 
+def test_what_fails_where_rows_come_from_is_not_told_of_the_database(office: Office, database: Database) -> None:
+    office.label(*TEXTS)
+    published = find_published(office.lake, "reviews", DAY)
+    (place,) = office.task.export
+    assert published is not None
+    assert place != "parquet"
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        yield from itertools.islice(published_rows(office.lake, published), 1)
+        raise LookupError("a bug of ours")
+
+    with pytest.raises(LookupError, match="a bug of ours"):
+        write_warehouse(place, published, rows(), run="r", settings=office.settings)
+    assert office.outcome() == "exported"
+
+
 def test_of_two_exports_of_a_day_at_once_the_newer_labels_stay(office: Office, database: Database) -> None:
     office.label(*TEXTS)
     older = find_published(office.lake, "reviews", DAY)
     assert older is not None
-    rows = list(read_rows(office.lake, older))
+    rows = list(published_rows(office.lake, older))
     office.label()
     newer = find_published(office.lake, "reviews", DAY)
     assert newer is not None
-    fresh = list(read_rows(office.lake, newer))
+    fresh = list(published_rows(office.lake, newer))
     (place,) = office.task.export
-    assert place != "parquet"
     for _ in range(5):
         with ThreadPoolExecutor(4) as pool:
             written = [
-                pool.submit(write_warehouse, place, published, batches, run="r", settings=office.settings)
+                pool.submit(
+                    write_warehouse, place, published, batches, run="r", lake=office.lake, settings=office.settings
+                )
                 for published, batches in [(older, rows), (newer, fresh)] * 2
             ]
         assert {each.result() for each in written} <= {"exported", "held", "newer"}

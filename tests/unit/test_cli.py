@@ -1,9 +1,12 @@
 """A command ends with one line that says what to mend, and with the exit code that a scheduler reads."""
 
+import errno
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from llambert_etl.cli import run
@@ -117,10 +120,61 @@ def test_a_step_refuses_a_task_file_that_is_not_the_one_its_caller_read(
     ("error", "code"), [(TransientError("x"), 75), (DataError("x"), 65), (ConfigError("x"), 78), (ValueError("x"), 1)]
 )
 def test_each_error_has_its_exit_code(error: Exception, code: int) -> None:
+    assert conclude(raising(error)) == code
+
+
+def raising(error: BaseException) -> Callable[[], None]:
     def fail() -> None:
         raise error
 
-    assert conclude(fail) == code
+    return fail
+
+
+def test_an_error_of_ours_is_a_bug_whose_traceback_shows_no_value(capfd: pytest.CaptureFixture[str]) -> None:
+    texts = pl.DataFrame({"text": ['it says "CANARY" here', "it's CANARY"]})
+
+    def work() -> None:
+        try:
+            texts.select(pl.col("text").cast(pl.Int64))
+        except pl.exceptions.PolarsError as error:
+            raise KeyError(texts["text"][0]) from error
+
+    assert conclude(work) == 1
+    told = capfd.readouterr().err
+    assert "InvalidOperationError: conversion from ...\n" in told
+    assert "builtins.KeyError: ...\n" in told
+    assert 'raise KeyError(texts["text"][0]) from error' in told
+    assert "this is a bug in llambert, not in your data or settings" in told
+    assert "CANARY" not in told
+
+
+def test_errors_that_lead_to_each_other_are_each_told_once(capfd: pytest.CaptureFixture[str]) -> None:
+    first, second = KeyError("a"), ValueError("b")
+    first.__cause__, second.__cause__ = second, first
+    assert conclude(raising(first)) == 1
+    assert capfd.readouterr().err.count("builtins.ValueError: b\n") == 1
+
+
+def test_a_panic_of_a_library_is_a_bug_too(capfd: pytest.CaptureFixture[str]) -> None:
+    assert conclude(raising(pl.exceptions.PanicException("index out of bounds"))) == 1
+    assert "PanicException: index out of bounds" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/data/x"), 78, "'/data/x': Permission denied; mend it"),
+        (OSError(errno.EIO, "Input/output error", "/data/x"), 75, "'/data/x': Input/output error; run the step again"),
+        (OSError(errno.ESTALE, "Stale file handle"), 75, "this machine: Stale file handle; run the step again"),
+        (OSError("a sentence of some library"), 1, "this is a bug in llambert"),
+        (pl.exceptions.ComputeError("corrupt"), 1, "this is a bug in llambert"),
+    ],
+)
+def test_only_what_this_machine_says_is_told_as_its_failure(
+    capfd: pytest.CaptureFixture[str], error: Exception, code: int, says: str
+) -> None:
+    assert conclude(raising(error)) == code
+    assert says in capfd.readouterr().err
 
 
 def test_a_missing_setting_is_a_refusal(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

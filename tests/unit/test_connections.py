@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from laptop.environment import variables
-from llambert_etl.config.connections import TableSource, Warehouse
+from llambert_etl.config.exports import Parquet, Warehouse
+from llambert_etl.config.sources import TableSource
 from llambert_etl.errors import ConfigError
 from llambert_etl.settings import load_settings
 from tests.given.tasks import make_task
@@ -22,9 +23,9 @@ WAREHOUSE = {"connection": "warehouse", "table": "labels"}
     ("export", "places"),
     [
         ("none", []),
-        ("parquet", ["parquet"]),
+        ("parquet", [Parquet()]),
         (WAREHOUSE, [Warehouse(**WAREHOUSE)]),
-        (["parquet", WAREHOUSE], ["parquet", Warehouse(**WAREHOUSE)]),
+        (["parquet", WAREHOUSE], [Parquet(), Warehouse(**WAREHOUSE)]),
     ],
 )
 def test_an_export_is_none_one_place_or_several(tmp_path: Path, export: Any, places: list[object]) -> None:

@@ -86,7 +86,10 @@ def test_each_fault_of_each_file_is_a_line_with_its_place_its_rule_and_its_mend(
         ({"annotator": {"model": "evil/llm", "revision": REVISION, "sample": 9}}, "annotator.model: model 'evil/llm'"),
         ({"annotator": served_fields()["annotator"]}, "annotator.server: annotator.server 'fake'"),
         ({"alerts": "nlp"}, "alerts: the channels here are []; add 'nlp'"),
-        ({"export": {"connection": "warehouse", "table": "labels"}}, "connection: connection 'warehouse': not known"),
+        (
+            {"export": {"connection": "warehouse", "table": "labels"}},
+            "export.0.connection: connection 'warehouse': not known",
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

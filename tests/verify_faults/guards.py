@@ -71,8 +71,8 @@ GUARDS = (
     Guard(
         "an append leaves out the rows that the table holds",
         "llambert_etl/lake/keys.py",
-        'collect(), on=key, how="anti", nulls_equal=True)',
-        'collect(), on=key, how="left", nulls_equal=True)',
+        'one.join(held, on=key, how="anti", nulls_equal=True)',
+        'one.join(held, on=key, how="left", nulls_equal=True)',
         _LAKE + "append_once_adds_only_what_is_absent",
     ),
     Guard(
@@ -197,9 +197,9 @@ GUARDS = (
     ),
     Guard(
         "an encoder that gives one label only is not promoted",
-        "llambert_etl/champion/judgement.py",
-        "if shares[label] < floors[label]:",
-        "if False:",
+        "llambert_etl/champion/verdict.py",
+        "        *map(share, sorted(task.labels, key=lambda label: score.shares[label] - floors[label])),\n",
+        "",
         "tests/integration/test_promote.py::test_a_collapsed_encoder_is_refused_with_what_was_seen_and_expected",
     ),
     Guard(
@@ -326,7 +326,7 @@ GUARDS = (
     Guard(
         "what was compared is what is promoted",
         "llambert_etl/steps/promote.py",
-        "if self._number is not None:",
+        "if self.number is not None:",
         "if False:",
         "tests/integration/test_promote.py::test_what_was_compared_is_promoted_whatever_was_trained_since",
     ),

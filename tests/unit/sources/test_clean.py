@@ -5,7 +5,7 @@ import time
 import pytest
 
 from llambert_etl.sources.clean import Cleaned, SeenIds, clean
-from llambert_etl.sources.rows import Reason, Record
+from llambert_etl.sources.records import Reason, Record
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from llambert_etl.config import Source
+from llambert_etl.config import FileSource
 from llambert_etl.errors import DataError
 from llambert_etl.sources.clean import clean
 from llambert_etl.sources.readers import SUFFIXES, read_rows
-from llambert_etl.sources.rows import Limits, Record, Refusal
+from llambert_etl.sources.records import Limits, Record, Refusal
 from tests.given.poison import jsonl, reviews
 
-SOURCE = Source(uri="s3://landing/{partition}/*", id="id", text="text")
+SOURCE = FileSource(uri="s3://landing/{partition}/*", id="id", text="text")
 ROWS = reviews(60)
 CSV = b"id,text\n" + b"".join(f'{row["id"]},"{row["text"]}"\n'.encode() for row in ROWS)
 PACKED: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".zst": zstandard.compress}

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
-from llambert_etl.sources.folder import Folder
+from llambert_etl.sources.files import FileDrop, Listing
+from llambert_etl.sources.folder import LandingFolder
 from llambert_etl.sources.location import Location, allowed_location, is_safe_key
-from llambert_etl.sources.objects import find_drop, list_drop
 from llambert_etl.sources.readers import read_rows
-from llambert_etl.sources.rows import Limits
+from llambert_etl.sources.records import Limits
+from tests.given.landing import listed
 from tests.given.tasks import make_task
 
 ALLOWED = ["s3://landing/movies", "s3://whole-bucket/", "/data/landing"]
@@ -114,7 +115,7 @@ def test_a_star_never_crosses_a_slash() -> None:
 def test_brackets_in_a_source_mean_themselves(landing: Path, settings: Settings) -> None:
     (landing / "2026-11-10" / "a [1].csv").write_text("id,text\n")
     for pattern in ("a [1].csv", "*[1].csv"):
-        (found,) = list_drop(f"{landing}/2026-11-10/{pattern}", settings).objects
+        (found,) = Listing(f"{landing}/2026-11-10/{pattern}", settings).objects
         assert found.uri.endswith("/a [1].csv")
     assert Location.parse("s3://landing/[movies]/*.csv").folder == ("[movies]",)
 
@@ -127,7 +128,7 @@ def test_what_is_named_like_a_pattern_is_no_pattern_and_hides_no_file(
 ) -> None:
     named_so = landing / named
     named_so.mkdir() if "/" not in named else named_so.write_bytes(b"")
-    found = {str(Path(item.uri).relative_to(landing)) for item in list_drop(f"{landing}/{pattern}", settings).objects}
+    found = {str(Path(item.uri).relative_to(landing)) for item in Listing(f"{landing}/{pattern}", settings).objects}
     assert found >= {"2026-11-10/a.csv", "2026-11-10/b.csv"}
 
 
@@ -147,9 +148,9 @@ def settings(landing: Path) -> Settings:
 
 def test_a_drop_is_the_day_s_matching_files_in_order(landing: Path, settings: Settings) -> None:
     source = make_task(source={"uri": f"{landing}/{{partition}}/*.csv"}).source
-    drop = find_drop(source, Partition("2026-11-10"), settings)
+    drop = listed(FileDrop(source, Partition("2026-11-10"), settings))
     assert [Path(item.uri).name for item in drop.objects] == ["a.csv", "b.csv"]
-    assert find_drop(source, Partition("2026-11-11"), settings).objects == ()
+    assert FileDrop(source, Partition("2026-11-11"), settings).objects == ()
 
 
 @pytest.mark.parametrize("link", ["2026-11-10/link.csv", "2026-11-12"])
@@ -159,7 +160,7 @@ def test_a_link_out_of_the_allow_listed_folder_is_refused(landing: Path, setting
     (outside / "secret.csv").write_text("id,text\n")
     (landing / link).symlink_to(outside / "secret.csv" if link.endswith(".csv") else outside)
     with pytest.raises(ConfigError, match=r"LLAMBERT_SOURCES.*remove the link"):
-        list_drop(f"{landing}/{link.split('/', maxsplit=1)[0]}/*.csv", settings)
+        listed(Listing(f"{landing}/{link.split('/', maxsplit=1)[0]}/*.csv", settings))
 
 
 @pytest.mark.parametrize("link", ["2026-11-10/link.csv", "2026-11-12"])
@@ -170,17 +171,17 @@ def test_a_link_that_leads_nowhere_is_refused(
     (landing / "../loop").symlink_to(landing / "../loop")
     (landing / link).symlink_to(landing / target)
     with pytest.raises(ConfigError, match=rf"{link}' is a link that leads nowhere: {said}.*; remove or mend it"):
-        list_drop(f"{landing}/{link.split('/', maxsplit=1)[0]}/*.csv", settings)
+        listed(Listing(f"{landing}/{link.split('/', maxsplit=1)[0]}/*.csv", settings))
 
 
 def test_a_folder_that_is_not_mounted_is_no_empty_day(settings: Settings, landing: Path) -> None:
     landing.rename(landing.with_name("elsewhere"))
     with pytest.raises(ConfigError, match="does not exist"):
-        list_drop(f"{landing}/2026-11-10/*.csv", settings)
+        listed(Listing(f"{landing}/2026-11-10/*.csv", settings))
 
 
 def test_a_file_that_goes_while_its_folder_is_listed_is_worth_another_try(landing: Path, settings: Settings) -> None:
-    listing = Folder(settings.sources).list(Location.parse(f"{landing}/2026-11-10/*.csv"))
+    listing = LandingFolder(settings.sources).list(Location.parse(f"{landing}/2026-11-10/*.csv"))
     assert next(listing).uri.endswith("a.csv")
     (landing / "2026-11-10" / "b.csv").unlink()
     with pytest.raises(TransientError, match=r"b\.csv' went while its folder was listed"):
@@ -188,14 +189,14 @@ def test_a_file_that_goes_while_its_folder_is_listed_is_worth_another_try(landin
 
 
 def test_a_file_that_is_replaced_after_it_was_listed_is_not_read(landing: Path, settings: Settings) -> None:
-    drop = list_drop(f"{landing}/2026-11-10/a.csv", settings)
+    drop = listed(Listing(f"{landing}/2026-11-10/a.csv", settings))
     (landing / "2026-11-10" / "a.csv").write_text("id,text\n1,new\n")
     with pytest.raises(TransientError, match="changed after it was listed"):
         drop.open(drop.objects[0])
 
 
 def test_a_disk_that_fails_while_a_file_is_read_is_worth_another_try() -> None:
-    drop = list_drop("/proc/self/mem", Settings(lake="/unused", sources=["/proc/self"]))
+    drop = listed(Listing("/proc/self/mem", Settings(lake="/unused", sources=["/proc/self"])))
     for suffix in (".jsonl", ".parquet"):
         with (
             drop.open(drop.objects[0]) as raw,
@@ -206,4 +207,4 @@ def test_a_disk_that_fails_while_a_file_is_read_is_worth_another_try() -> None:
 
 def test_a_pipe_is_no_file(landing: Path, settings: Settings) -> None:
     os.mkfifo(landing / "2026-11-10" / "pipe.csv")
-    assert len(list_drop(f"{landing}/2026-11-10/*.csv", settings).objects) == 2
+    assert len(Listing(f"{landing}/2026-11-10/*.csv", settings).objects) == 2

@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llambert_etl.config import Source
+from llambert_etl.config import FileSource
 from llambert_etl.errors import DataError
 from llambert_etl.sources.clean import clean
 from llambert_etl.sources.readers import read_rows
-from llambert_etl.sources.rows import Limits, Reason, Record, Refusal
+from llambert_etl.sources.records import Limits, Reason, Record, Refusal
 from tests.given.poison import parquet
 
-SOURCE = Source(uri="s3://landing/{partition}/*", id="id", text="text")
+SOURCE = FileSource(uri="s3://landing/{partition}/*", id="id", text="text")
 ROWS = 60
 IDS, TEXTS = [f"r{number}" for number in range(ROWS)], [f"review number {number}" for number in range(ROWS)]
 KEY = UUID("0d9a4a3e-5df1-4dc0-8a3b-6d1a3b9b9d4c")

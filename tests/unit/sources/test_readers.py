@@ -13,18 +13,20 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from llambert_etl.config import Source
+from llambert_etl.config import FileSource
 from llambert_etl.errors import DataError, TransientError
 from llambert_etl.sources.clean import Cleaned, clean
 from llambert_etl.sources.readers import read_rows
-from llambert_etl.sources.rows import Limits, Reason, Record, Refusal
+from llambert_etl.sources.records import Limits, Reason, Record, Refusal
 from tests.given.poison import gzip_bomb, jsonl, long_line, parquet, reviews, zstd_bomb
 
-SOURCE = Source(uri="s3://landing/{partition}/*", id="id", text="text")
+SOURCE = FileSource(uri="s3://landing/{partition}/*", id="id", text="text")
 MIB = 1 << 20
 
 
-def read(name: str, content: bytes, limits: Limits | None = None, source: Source = SOURCE) -> list[Record | Refusal]:
+def read(
+    name: str, content: bytes, limits: Limits | None = None, source: FileSource = SOURCE
+) -> list[Record | Refusal]:
     return list(read_rows(io.BytesIO(content), name, len(content), source, limits or Limits()))  # type: ignore[arg-type]
 
 

@@ -1,0 +1,1 @@
+"""One more source, annotator, export and gate, as docs/extending.md shows them."""

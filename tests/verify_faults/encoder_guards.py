@@ -1,0 +1,30 @@
+"""Guards of encoders in training; the others are in `guards`. Data only."""
+
+from tests.verify_faults.guards import Guard
+
+_CHECKPOINTS = "tests/integration/test_checkpoints.py::test_"
+
+GUARDS = (
+    Guard(
+        "a way of padding that sways logits is not taken",
+        "llambert_etl/encoder/inputs.py",
+        "if _same(alone, together):",
+        "if True:",
+        "tests/unit/encoder/test_architectures.py::"
+        "test_every_architecture_learns_and_gives_a_text_the_logits_that_it_has_alone[fnet-left]",
+    ),
+    Guard(
+        "a killed training goes on with the optimizer as it was",
+        "llambert_etl/encoder/stages.py",
+        "self.begun.resume(self.optimizer, self.lr_scheduler)",
+        "pass",
+        _CHECKPOINTS + "a_training_that_was_stopped_goes_on_to_the_weights_of_one_that_was_not[first stage]",
+    ),
+    Guard(
+        "a stage that was over is not trained again",
+        "llambert_etl/encoder/checkpoints.py",
+        'found = self._read(f"stage-{number}")',
+        "found = None",
+        _CHECKPOINTS + "a_training_that_was_over_is_not_done_again",
+    ),
+)
