@@ -156,7 +156,7 @@ class PodStep(KubernetesPodOperator):
         return True
 
     def _deadline(self, context: Context) -> datetime.datetime:
-        return cast(datetime.datetime, context["ti"].start_date) + cast(datetime.timedelta, self.execution_timeout)
+        return context["ti"].start_date + cast(datetime.timedelta, self.execution_timeout)
 
     def _follow(self, context: Context, pod: k8s.V1Pod, since: Any = None) -> None:
         """Wait until the pod has ended, with its log, and account for its end."""
