@@ -14,7 +14,10 @@ from llambert_etl.orchestration.retry import error_for
 BASE = "base"
 
 _OURS = (DataError.exit_code, TransientError.exit_code, ConfigError.exit_code)
-_NO_SUCH_IMAGE = re.compile(r"not found|unknown|denied|unauthorized|InvalidImageName|ErrImageNeverPull", re.IGNORECASE)
+# Not `unknown` alone: containerd writes `code = Unknown` where a registry does not answer.
+_NO_SUCH_IMAGE = re.compile(
+    r"not found|(manifest|name) unknown|denied|unauthorized|InvalidImageName|ErrImageNeverPull", re.IGNORECASE
+)
 _FULL = re.compile(r"exceeds the limit|exceeds the total limit|usage exceeds", re.IGNORECASE)
 
 

@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -29,6 +28,9 @@ from tests.fakes.server import Request
 
 DAY = "2026-11-10"
 MANIFEST = {"step": "train", "facts": {"model_version": 3}}
+METRICS = ("f1", "precision", "recall", "support", "share", "predicted_share", "brier", "ece")
+# What a manifest has of twelve labels is more than a termination message can be.
+SCORES = {f"gold.{name}.label number {number}": 0.123456789 for name in METRICS for number in range(12)}
 TOKEN = "canary-in-the-kubeconfig"  # noqa: S105
 
 
@@ -65,7 +67,7 @@ class Task:
         step = build("retrain").get_task("train")
         assert isinstance(step, PodStep)
         step.arguments = ["train", "--partition", DAY]
-        step.deferrable = deferrable
+        step.deferrable, step.hold_seconds = deferrable, 0
         step.startup_check_interval_seconds = 0
         step.schedule_timeout_seconds = step.startup_timeout_seconds = 1
         return step
@@ -129,7 +131,7 @@ ENDS: dict[str, tuple[list[dict[str, Any] | None], type[Exception], str]] = {
         r"no image 'registry.example/llambert@sha256:0+': ErrImagePull: manifest unknown; push it",
     ),
     "registry away": (
-        [pending(reason="ErrImagePull", message="dial tcp: connection refused")],
+        [pending(reason="ErrImagePull", message="rpc error: code = Unknown desc = dial tcp: connection refused")],
         TransientError,
         "connection refused; push it, or mend LLAMBERT_KUBERNETES__IMAGE",
     ),
@@ -274,9 +276,36 @@ def test_a_try_that_is_asked_to_stop_at_any_request_is_no_success_without_a_mani
 
 def test_a_try_that_is_asked_to_stop_while_its_pod_is_made_leaves_none(api: FakeCluster, task: Task) -> None:
     step = task.step(deferrable=True)
-    api.before = lambda request: step.on_kill()
+
+    def stop(request: Request) -> None:
+        api.before = lambda request: None
+        step.on_kill()
+
+    api.before = stop
     with pytest.raises(TransientError, match="its task was asked to stop"):
         task.attempt(step)
+    assert len(api.created) == 1
+    assert not api.pods
+
+
+def test_a_try_that_airflow_has_given_up_leaves_its_pod_to_the_next(api: FakeCluster, task: Task) -> None:
+    api.life, step = [running(), running(), done(0, json.dumps(MANIFEST))], task.step()
+    kept = Store(task.store)
+
+    def give_up(request: Request) -> None:
+        if request.method == "GET" and step._store is not None:
+            api.before = lambda request: None
+            kept.update(task.store)
+            task.store.clear()  # by its old id a try finds nothing in the store
+            step.on_kill()
+
+    api.before = give_up
+    with pytest.raises(TransientError, match="the pod runs on for the next one"):
+        task.attempt(step)
+    assert len(api.pods) == 1
+    task.store.update(kept)
+    task.attempt()
+    assert task.pushed["return_value"] == MANIFEST
     assert len(api.created) == 1
     assert not api.pods
 
@@ -340,9 +369,9 @@ def test_pod_that_is_being_deleted_is_not_gone_on_with(
 
 
 def test_trigger_that_waits_holds_no_secret_of_the_connection(api: FakeCluster, task: Task) -> None:
-    step = task.step(deferrable=True)
+    api.life = [running()]
     with pytest.raises(TaskDeferred) as deferred:
-        task.attempt(step)
+        task.attempt(task.step(deferrable=True))
     row = repr(deferred.value.trigger.serialize())
     assert api.created[0]["metadata"]["name"] in row
     assert TOKEN not in row
@@ -350,11 +379,18 @@ def test_trigger_that_waits_holds_no_secret_of_the_connection(api: FakeCluster, 
 
 def deferred(api: FakeCluster, task: Task, life: list[dict[str, Any] | None], status: str) -> None:
     """Start a pod, and go on when the triggerer says so."""
-    api.life = life
+    api.life = [running(), *life]
     with pytest.raises(TaskDeferred):
         task.attempt(task.step(deferrable=True))
     step = task.step(deferrable=True)
     step.finish(task.context(step), {"status": status, "name": api.created[0]["metadata"]["name"]})
+
+
+def test_pod_that_ends_within_a_moment_is_not_deferred(api: FakeCluster, task: Task) -> None:
+    step = task.step(deferrable=True)
+    step.hold_seconds = 60
+    task.attempt(step)
+    assert task.pushed["return_value"] == MANIFEST
 
 
 def test_pod_that_runs_on_though_the_triggerer_lost_it_is_waited_for(api: FakeCluster, task: Task) -> None:
@@ -393,27 +429,44 @@ def test_manifest_comes_back_from_each_pod_without_a_second_container(api: FakeC
     assert run.xcom("train") == {"step": "train", "facts": {"model_version": 3}}
     assert run.xcom("train", "_link_MlflowLink").endswith("/versions/3")
     assert [step.split()[0] for step in cli.steps] == ["training-due", "gold", "check", "promote"]
+    assert cli.calls[-1][-1] == "--candidate=3"
     annotate, train = api.created
     assert [len(pod["spec"]["containers"]) for pod in (annotate, train)] == [1, 1]
     assert annotate["spec"]["containers"][0]["args"][:5] == commands.step("annotate", films())[:5]
     assert not api.pods, "a pod that has ended was not deleted"
 
 
-def test_pod_whose_message_is_cut_short_still_succeeds(api: FakeCluster, cli: Any, run_dag: Any) -> None:
-    cli.reply(**{"training-due": {"facts": {"due": True}}})
-    api.life = [done(message='{"step": "train", "facts": {"model_ver')]
-    assert run_dag("retrain", DAY).states["train"] == "success"
+def test_manifest_that_is_longer_than_last_words_can_be_comes_back_by_a_note_in_the_lake(
+    api: FakeCluster, task: Task, tmp_path: Path
+) -> None:
+    manifest = {"step": "train", "facts": {"model_version": 3, "metrics": SCORES}}
+
+    def leave(pod: Any) -> None:
+        (key,) = (each["value"] for each in pod["spec"]["containers"][0]["env"] if each["name"] == "LLAMBERT_HAND_OVER")
+        note = tmp_path / "lake" / "_staging" / key
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(manifest))
+
+    api.leave, api.life = leave, [done(message=json.dumps(manifest)[:4096])]
+    step = task.step()
+    task.attempt(step)
+    assert task.pushed["return_value"] == manifest
+    assert step.made.model_version == 3
 
 
-def test_role_of_the_docs_allows_all_that_a_step_asks_of_the_cluster(api: FakeCluster, task: Task) -> None:
-    text = (REPOSITORY / "docs/production.md").read_text()
-    (role,) = re.findall(r"```yaml\n(apiVersion: rbac.*?)```", text, re.DOTALL)
-    allowed = {
-        (verb, resource)
-        for rule in yaml.safe_load(role)["rules"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-    }
+@pytest.mark.parametrize("message", ["", json.dumps({"step": "train", "facts": {"metrics": SCORES}})[:4096]])
+def test_pod_that_has_left_no_whole_manifest_fails_its_task(api: FakeCluster, task: Task, message: str) -> None:
+    api.life = [done(message=message)]
+    with pytest.raises(ConfigError, match="has left no manifest, nor is one at .*/lake/_staging/_manifests/"):
+        task.attempt()
+    assert not task.pushed
+
+
+def test_role_of_the_workers_allows_what_a_step_asks_of_the_cluster_and_no_more(api: FakeCluster, task: Task) -> None:
+    documents = list(yaml.safe_load_all((REPOSITORY / "docker/kubernetes/access.yaml").read_text()))
+    (role,) = [each for each in documents if (each["kind"], each["metadata"]["name"]) == ("Role", "step-launcher")]
+    rules = role["rules"]
+    allowed = {(verb, resource) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
     for api.life in ([pending()], [running(), done(75, "busy")]):
         with pytest.raises(TransientError):
             task.attempt()

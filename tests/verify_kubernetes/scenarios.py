@@ -87,6 +87,11 @@ def _deferred(act: Callable[[World, Run], object]) -> Callable[[World, Run], obj
     return happens
 
 
+def _logged(world: World, run: Run) -> None:
+    until("the pod's log", lambda: "[base] working" in world.log(run), 120)
+    assert world.step(run)["state"] == "deferred", "the log came when the pod had ended"
+
+
 def _api_restart(world: World, run: Run) -> None:
     world.cluster.pod(run.run_id, "Running")
     subprocess.run(world.api_restart, shell=True, check=True)  # noqa: S602 - the command of whoever runs the suite
@@ -104,6 +109,7 @@ def _cordoned(world: World, run: Run) -> None:
 TOGETHER = [
     Scenario("undisturbed, deferred", "deferred", work(5)),
     Scenario("undisturbed, held", "held", work(5)),
+    Scenario("its log arrives while it is deferred", "deferred", work(120), _deferred(_logged)),
     Scenario("confined", "deferred", CONFINED + LEAVE),
     Scenario("exit 1", "deferred", FIRST_TRY.format(said="a bug", code=1) + LEAVE, tries=2, pods=2, words=("a bug",)),
     Scenario("exit 65", "deferred", FIRST_TRY.format(said="bad rows", code=65), state="failed", words=("bad rows",)),

@@ -27,7 +27,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "secretless": {"secret": "no-such-secret", "startup_seconds": 15},
     "brief": {"deadline_seconds": 10},
     "full": {"scratch": "5Mi"},
-    "timed": {"execution_seconds": 20},
+    "timed": {"execution_seconds": 60},
     "timed_held": {"execution_seconds": 20, "deferrable": False},
 }
 STEP = "step"
