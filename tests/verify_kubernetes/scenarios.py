@@ -82,6 +82,8 @@ def _deferred(act: Callable[[World, Run], object]) -> Callable[[World, Run], obj
     def happens(world: World, run: Run) -> None:
         world.cluster.pod(run.run_id, "Running")
         world.wait_state(run, "deferred")
+        # Before the triggerer has it there is nobody to tell it that its task was ended.
+        until("the triggerer to have it", lambda: "Checking pod" in world.log(run))
         act(world, run)
 
     return happens
