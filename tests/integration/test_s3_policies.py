@@ -16,6 +16,7 @@ from llambert_etl.errors import ConfigError
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.registry import Registry
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.steps.plan import plan
 from llambert_etl.steps.train import train
@@ -95,7 +96,7 @@ def test_shards_are_labelled_by_who_may_read_documents_and_stage_labels(
 ) -> None:
     task = make_task(name="labelled")
     drop(lake, task, [f"text {number}" for number in range(10)])
-    plan(task, DAY, run="r1", lake=lake, registry=Shelf(task, 1), settings=given("everything"))  # type: ignore[arg-type]
+    plan(Run(task, DAY, "r1"), lake=lake, registry=Shelf(task, 1), settings=given("everything"))  # type: ignore[arg-type]
     limited = Lake.from_settings(given("label"))
     run_shards(limited, task, given("label"), DAY, "r1", Parity(2))
     with pytest.raises(ConfigError, match=REFUSED):
@@ -130,9 +131,7 @@ def test_an_encoder_is_trained_by_who_may_write_checkpoints_alone(
     settings = given("train").model_copy(update=here)
     limited = Lake.from_settings(settings)
     done = train(
-        task,
-        Partition(frames.DAY),
-        run="night",
+        Run(task, Partition(frames.DAY), "night"),
         lake=limited,
         registry=Registry.from_settings(settings),
         settings=settings,
@@ -140,6 +139,7 @@ def test_an_encoder_is_trained_by_who_may_write_checkpoints_alone(
         strategy="combined",
     )
     assert done.facts["model_version"] == 1
+    limited.write_note("_manifests/a-pod.json", done.model_dump_json())
     with pytest.raises(ConfigError, match=REFUSED):
         ingest(limited, task, NEXT, range(10))
 

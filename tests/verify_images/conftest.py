@@ -16,8 +16,6 @@ from laptop.stack import REPOSITORY
 
 IMAGES = ("worker", "airflow", "airflow-worker")
 PREFIX, TAG = "localhost/llambert", "verified"
-# Of all images: a worker has no such home, and makes nothing of one.
-WRITABLE = ("/tmp", "/home/airflow")  # noqa: S108
 _measured: dict[str, dict[str, object]] = {}
 
 
@@ -34,12 +32,12 @@ class Image:
         return found
 
     def run(self, *argv: str, options: Sequence[str] = (), entrypoint: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command in a container that may write to its user's folders in memory alone, and reaches no network."""
+        """Run a command in a container that may write to /tmp and its home alone, and reaches no network."""
         strict = ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=none"]
-        memory = [f"--tmpfs={folder}:rw,mode=1777" for folder in WRITABLE]
+        own = ["--tmpfs=/tmp", *(["--volume=/home/airflow"] if "airflow" in self.name else [])]
         whole = [] if entrypoint else ["--entrypoint="]
         return subprocess.run(
-            [self._tool, "run", "--rm", *strict, *memory, *whole, *options, self.name, *argv],
+            [self._tool, "run", "--rm", *strict, *own, *whole, *options, self.name, *argv],
             capture_output=True,
             text=True,
             timeout=240,
