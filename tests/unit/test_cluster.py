@@ -71,7 +71,7 @@ def test_names_are_those_that_pods_ask_for(values: dict[str, Any]) -> None:
 def test_the_pool_has_as_many_slots_as_the_quota_has_gpus_for() -> None:
     hard = named("ResourceQuota", "steps")["spec"]["hard"]
     defaults = Kubernetes()
-    (slots,) = re.findall(r"airflow pools set gpu (\d+)", PRODUCTION)
+    (slots,) = re.findall(r"airflow pools set --include-deferred gpu (\d+)", PRODUCTION)
     assert int(slots) * defaults.gpus == int(hard[f"requests.{defaults.gpu_resource}"])
     beside = 2
     assert int(hard["requests.cpu"]) == int(hard["limits.cpu"]) == (int(slots) + beside) * int(defaults.cpu)
