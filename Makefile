@@ -39,8 +39,9 @@ verify-browser: setup ## look at every page of the demo's state in Debian's chro
 	@$(PIP) install -qq -c constraints.txt -e '.[verify]'
 	@$(BIN)/python -m pytest tests/verify_browser --record
 
-verify-images: setup ## build the images and run each as its user on a read-only root; write docs/evidence
-	@$(BIN)/python -m pytest tests/verify_images --record
+verify-images: setup ## build the images, run each on a read-only root and compose's services; write docs/evidence
+	@$(PIP) install -qq -c constraints.txt -e '.[verify]'
+	@$(BIN)/python -m pytest tests/verify_images --record -o timeout=7200 -o faulthandler_timeout=0
 
 verify-kubernetes: setup ## play what may befall a pod on the cluster of KUBECONFIG, with IMAGE=...; write docs/evidence
 	@$(BIN)/python -m tests.verify_kubernetes --image $(IMAGE)
