@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import json
+import threading
 import time
 from typing import Any, NoReturn, cast
 
@@ -32,6 +33,7 @@ from llambert_etl.settings import load_settings
 STORE_KEY = "llambert_pod"
 
 _POLL_SECONDS = 2
+_DELETE_SECONDS = 5
 _LOG_SECONDS = 30  # between two looks at the log of a pod for which the triggerer waits
 # A control plane that is upgraded is away for minutes. The pod does not mind.
 _NO_CONTACT_SECONDS = 900
@@ -239,10 +241,12 @@ class PodStep(KubernetesPodOperator):
     def on_kill(self) -> None:
         """Delete the pod, unless the next try is to go on with it."""
         self._left = self._store is not None and patience(self._store, STORE_KEY) > 0
-        if self._left:
-            self._killed = True
-        else:
-            super().on_kill()
+        self._killed = True
+        if not self._left:
+            # In a thread, for this may have come in the middle of a request, whose locks are free only when it goes on.
+            deleting = threading.Thread(target=super().on_kill, daemon=True)
+            deleting.start()
+            deleting.join(_DELETE_SECONDS)
 
     def _heed_kill(self) -> None:
         """Go no further after `on_kill`, which Airflow calls in the middle of anything and then goes on."""

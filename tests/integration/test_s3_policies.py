@@ -18,10 +18,12 @@ from llambert_etl.partition import Partition
 from llambert_etl.registry import Registry
 from llambert_etl.run import Run
 from llambert_etl.settings import Settings
+from llambert_etl.steps.check import check_labels
 from llambert_etl.steps.plan import plan
+from llambert_etl.steps.publish import publish
 from llambert_etl.steps.train import train
 from tests.given.annotating import NEXT, RuleAnnotator, even, ingest, run_annotate
-from tests.given.labelling import DAY, Parity, Shelf, drop, finish, labels, run_shards
+from tests.given.labelling import DAY, Parity, Shelf, drop, labels, run_shards
 from tests.given.tasks import make_task
 from tests.models.encoders import pretrained
 from tests.unit.quality import frames
@@ -99,10 +101,11 @@ def test_shards_are_labelled_by_who_may_read_documents_and_stage_labels(
     plan(Run(task, DAY, "r1"), lake=lake, registry=Shelf(task, 1), settings=given("everything"))  # type: ignore[arg-type]
     limited = Lake.from_settings(given("label"))
     run_shards(limited, task, given("label"), DAY, "r1", Parity(2))
+    check_labels(Run(task, DAY, "r1"), lake=lake, prompt_hash="p")
     with pytest.raises(ConfigError, match=REFUSED):
-        finish(limited, task, DAY, "r1")
+        publish(Run(task, DAY, "r1"), lake=limited)
     assert labels(lake, task) == {}
-    finish(lake, task, DAY, "r1")
+    publish(Run(task, DAY, "r1"), lake=lake)
     assert len(labels(lake, task)) == 10
 
 
