@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint test verify-faults verify-browser verify-images verify-kubernetes images bench demo up down local clean python
+.PHONY: help setup fmt lint test verify-faults verify-airflow verify-browser verify-images verify-kubernetes images bench demo up down local clean python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,12 +32,16 @@ test: lint ## lint, then run all tests on real S3, MLflow and Airflow servers
 verify-faults: setup ## kill, break, race and sabotage for more than half an hour; write docs/evidence
 	@$(BIN)/python -m tests.verify_faults
 
+verify-airflow: setup ## kill schedulers, and restart the database, of an Airflow on PostgreSQL; write docs/evidence
+	@$(BIN)/python -m tests.verify_airflow
+
 verify-browser: setup ## look at every page of the demo's state in Debian's chromium; write docs/evidence
 	@$(PIP) install -qq -c constraints.txt -e '.[verify]'
 	@$(BIN)/python -m pytest tests/verify_browser --record
 
-verify-images: setup ## build the images and run each as its user on a read-only root; write docs/evidence
-	@$(BIN)/python -m pytest tests/verify_images --record
+verify-images: setup ## build the images, run each on a read-only root and compose's services; write docs/evidence
+	@$(PIP) install -qq -c constraints.txt -e '.[verify]'
+	@$(BIN)/python -m pytest tests/verify_images --record -o timeout=7200 -o faulthandler_timeout=0
 
 verify-kubernetes: setup ## play what may befall a pod on the cluster of KUBECONFIG, with IMAGE=...; write docs/evidence
 	@$(BIN)/python -m tests.verify_kubernetes --image $(IMAGE)

@@ -24,6 +24,7 @@ from llambert_etl.encoder.training import Labelled, fine_tune
 from llambert_etl.lake import collect
 from llambert_etl.llm.local import LocalAnnotator
 from llambert_etl.llm.prompts import prompt_hash
+from llambert_etl.run import Run
 from llambert_etl.steps.annotate import annotate
 
 # Apart from the seeds of the LLM's sample, so that gold is not always a part of it.
@@ -83,9 +84,7 @@ def read(world: World, task: LabellingTask, labels: int, seed: int) -> Data:
     """Annotate what is not annotated yet, and return the rows as the train step sees them."""
     hashed = prompt_hash(task, world.settings.include)
     annotate(
-        task,
-        DAY,
-        run="benchmarks",
+        Run(task, DAY, "benchmarks"),
         lake=world.lake,
         annotator=LocalAnnotator.load(task, world.settings),
         prompt_hash=hashed,

@@ -14,6 +14,7 @@ from laptop.stack import REPOSITORY
 from llambert_etl.config import LabellingTask, find_task
 from llambert_etl.corpus.documents import as_of
 from llambert_etl.lake import Lake
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.steps.ingest import ingest
 
@@ -48,7 +49,7 @@ def open_world(state: Path = _STATE) -> World:
     _write_drop(task, landing, [review for review in reviews if review.text not in tested])
     lake = Lake.from_settings(settings)
     lake.create_tables()
-    ingest(task, DAY, run="benchmarks", lake=lake, settings=settings)
+    ingest(Run(task, DAY, "benchmarks"), lake=lake, settings=settings)
     truth = pl.DataFrame(reviews, schema=Review._fields, orient="row").select("id", pl.col("label").alias("truth"))
     return World(task, settings, lake, truth, test)
 

@@ -1,4 +1,4 @@
-"""Airflow on loopback: SQLite, LocalExecutor, one login; its four processes, each watched by itself.
+"""Airflow on loopback: LocalExecutor, one login; its processes, each watched by itself. SQLite unless told otherwise.
 
 Not `airflow standalone`: its scheduler and triggerer serve their logs on all interfaces, and a component that dies
 there is not noticed. Here they do not serve logs at all: the API server reads them from the same disk.
@@ -35,7 +35,7 @@ _GRACE_SECONDS = 5.0
 class Airflow:
     """`environment` is what steps need: the LLAMBERT_* variables. `env` is what an `airflow` command needs.
 
-    `database` is the address of another one than SQLite.
+    `database` is the address of a PostgreSQL database, with its password; only there may `schedulers` be more than one.
     """
 
     def __init__(
@@ -47,26 +47,26 @@ class Airflow:
         root: Path,
         environment: Mapping[str, str],
         database: str = "",
+        schedulers: int = 1,
     ) -> None:
         self.folder = state / "airflow"
         self.url = f"http://{LOOPBACK}:{ports['airflow']}"
         self.username, self.password = credentials.airflow_user, credentials.airflow_password
         self._passwords = self.folder / "passwords.json"
-        configuration = _configuration(self.folder, self.url, ports["airflow"], credentials, root)
-        if database:
-            configuration["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = database
+        configuration = _configuration(self.folder, self.url, ports["airflow"], credentials, root, database)
         self.env = {**server_environment(), **environment, **configuration}
         self.servers = [
             Server(
                 f"airflow-{name}",
-                [executable("airflow"), *command],
+                [executable("airflow"), *_COMMANDS[component]],
                 env=self.env,
                 folder=self.folder,
                 ready=self._healthy,
                 deadline=_BOOT_SECONDS,
                 grace=_GRACE_SECONDS,
             )
-            for name, command in _COMMANDS.items()
+            for component in _COMMANDS
+            for name in _names(component, schedulers)
         ]
 
     def client(self) -> AirflowClient:
@@ -124,7 +124,14 @@ class Airflow:
         stamp.touch()
 
 
-def _configuration(home: Path, url: str, port: int, credentials: Credentials, root: Path) -> dict[str, str]:
+def _names(component: str, schedulers: int) -> list[str]:
+    more = range(2, schedulers + 1) if component == "scheduler" else ()
+    return [component, *(f"{component}-{number}" for number in more)]
+
+
+def _configuration(
+    home: Path, url: str, port: int, credentials: Credentials, root: Path, database: str
+) -> dict[str, str]:
     return {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(root / "dags"),
@@ -137,7 +144,7 @@ def _configuration(home: Path, url: str, port: int, credentials: Credentials, ro
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         "AIRFLOW__CORE__FERNET_KEY": credentials.fernet_key,
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database or f"sqlite:///{home / 'airflow.db'}",
         "AIRFLOW__API__HOST": LOOPBACK,
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__BASE_URL": url,

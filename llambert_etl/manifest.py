@@ -1,12 +1,31 @@
 """The Manifest: what a step did, kept with what it made and printed as the last line of its output."""
 
-import datetime
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from llambert_etl.errors import DataError
 from llambert_etl.partition import Partition
+
+
+class Facts(BaseModel):
+    """What a step tells others. What was not set is not written, and what another version wrote is passed over."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @classmethod
+    def of(cls, manifest: object) -> Self:
+        """Read them from a manifest, or from its JSON as Airflow keeps it. Raise DataError for one that is not told."""
+        told = manifest.model_dump() if isinstance(manifest, Manifest) else manifest
+        step, facts = (told.get("step"), told.get("facts")) if isinstance(told, dict) else (None, None)
+        try:
+            return cls.model_validate(facts or {})
+        except ValidationError as error:
+            missing = ", ".join(f"{each['loc'][0]} ({each['msg']})" for each in error.errors())
+            raise DataError(f"the manifest of {step!r} does not tell {missing}; run that step again") from error
+
+    def told(self) -> dict[str, JsonValue]:
+        return self.model_dump(mode="json", exclude_unset=True)
 
 
 class Manifest(BaseModel):
@@ -26,7 +45,9 @@ class Manifest(BaseModel):
     seconds: float = 0.0
     tokens: int = 0
     cost: float = 0.0
-    facts: dict[str, JsonValue] = Field(default_factory=dict)
+    facts: Annotated[
+        dict[str, JsonValue], BeforeValidator(lambda given: given.told() if isinstance(given, Facts) else given)
+    ] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _rows_add_up(self) -> Self:
@@ -38,7 +59,6 @@ class Manifest(BaseModel):
             )
         return self
 
-    def finished(self, started: datetime.datetime, **changes: object) -> Self:
-        """Return a copy with `changes` and the seconds since `started`."""
-        seconds = (datetime.datetime.now(datetime.UTC) - started).total_seconds()
-        return type(self).model_validate({**self.model_dump(), **changes, "seconds": round(seconds, 3)})
+    def telling(self, facts: Facts) -> Self:
+        """Return a copy that tells these facts too."""
+        return self.model_copy(update={"facts": self.facts | facts.told()})

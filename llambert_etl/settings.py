@@ -145,6 +145,10 @@ class Settings(BaseSettings):
     max_shards: Annotated[int, Field(gt=0)] = Field(default=8, description="shards of a label run at most")
     allow_future: bool = Field(default=False, description="take days that have not begun, which are refused otherwise")
     log: Literal["plain", "json"] = Field(default="plain", description="how log lines are written")
+    hand_over: str | None = Field(
+        default=None,
+        description="note in the lake for a manifest of over 4 KiB; Airflow names one for each pod",
+    )
     secrets_dir: Path | None = Field(default=None, description="folder of secrets, a file for each, named as here")
 
     @classmethod

@@ -14,6 +14,7 @@ from llambert_etl.lake import Lake
 from llambert_etl.llm.annotators import open_annotator
 from llambert_etl.llm.prompts import prompt_hash
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.steps.annotate import annotate
 from llambert_etl.steps.gold import import_gold
@@ -51,18 +52,16 @@ def open_subject(seeds: list[int] | None = None) -> Subject:
     )
     lake = Lake.from_settings(settings)
     lake.create_tables()
-    ingest(task, _DAY, run="benchmarks", lake=lake, settings=settings)
-    import_gold(task, include / "gold.parquet", _DAY, run="benchmarks", lake=lake, settings=settings)
+    ingest(Run(task, _DAY, "benchmarks"), lake=lake, settings=settings)
+    import_gold(Run(task, _DAY, "benchmarks"), include / "gold.parquet", lake=lake, settings=settings)
     hashed = prompt_hash(task, include)
     annotator = open_annotator(task, settings)
     everything = documents.height
-    annotate(task, _DAY, run="benchmarks", lake=lake, annotator=annotator, prompt_hash=hashed, sample=everything)
+    annotate(Run(task, _DAY, "benchmarks"), lake=lake, annotator=annotator, prompt_hash=hashed, sample=everything)
     plan = read_yaml(_HERE / "study.yaml", StudyPlan)
     if seeds:
         plan = plan.model_copy(update={"seeds": seeds})
-    return Subject(
-        task=task, partition=_DAY, run="benchmarks", plan=plan, prompt_hash=hashed, lake=lake, settings=settings
-    )
+    return Subject(run=Run(task, _DAY, "benchmarks"), plan=plan, prompt_hash=hashed, lake=lake, settings=settings)
 
 
 def _write(frame: pl.DataFrame, path: Path) -> None:

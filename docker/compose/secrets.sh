@@ -28,7 +28,7 @@ done
 
 keep airflow_passwords.json <<< "{\"admin\": \"$(cat airflow_password)\"}"
 printf 'postgresql+psycopg2://airflow:%s@postgres/airflow' "$(cat postgres_airflow_password)" | keep airflow_database
-printf 'postgresql://mlflow:%s@postgres/mlflow' "$(cat postgres_mlflow_password)" | keep mlflow_database
+printf 'postgresql+psycopg2://mlflow:%s@postgres/mlflow' "$(cat postgres_mlflow_password)" | keep mlflow_database
 printf 'llambert' | keep mlflow_username
 # PostgreSQL runs it once, when its volume is new.
 keep databases.sql << END

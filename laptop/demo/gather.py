@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import polars as pl
-from pydantic import JsonValue
 from typing_extensions import TypeIs
 
 from laptop.airflow_client import Run
 from laptop.demo.data import DAYS, Review
 from laptop.demo.follow import StepRecord
 from laptop.demo.summary import Accuracy, Night, Prediction, Refusal, Runs, Stage, Step, Summary, Trained
+from llambert_etl import facts
 from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.answers import decided, outcomes
 from llambert_etl.corpus.documents import hash_text
@@ -150,15 +150,19 @@ def _accuracy(who: str, on: str, answers: pl.LazyFrame, truth: pl.LazyFrame) -> 
 
 def _trained(watched: Watched) -> list[Trained]:
     """Return one row for each version that was trained, with what became of it, and for what it was on the way."""
-    decisions = {record.run: record.manifest.facts for record in watched.steps if _is(record.manifest, "promote")}
+    decisions = {
+        record.run: facts.Decided.of(record.manifest).decision
+        for record in watched.steps
+        if _is(record.manifest, "promote")
+    }
     found = []
     for record in watched.steps:
         if not _is(record.manifest, "train"):
             continue
-        facts = record.manifest.facts
-        metrics, version = _numbers(facts["metrics"]), int(str(facts["model_version"]))
-        decision = str(decisions.get(record.run, {}).get("decision", "not decided"))
-        found.append(Trained(strategy=str(facts["strategy"]), version=version, metrics=metrics, decision=decision))
+        training, trained = facts.Training.of(record.manifest), facts.Trained.of(record.manifest)
+        metrics, version = dict(trained.metrics), trained.model_version
+        decision = decisions.get(record.run, "not decided")
+        found.append(Trained(strategy=training.strategy, version=version, metrics=metrics, decision=decision))
         on_llm = {f"gold.{name[8:]}": value for name, value in metrics.items() if name.startswith("stage_1.")}
         if on_llm:
             decision = f"what version {version} was before it saw gold"
@@ -168,11 +172,6 @@ def _trained(watched: Watched) -> list[Trained]:
 
 def _is(manifest: Manifest | None, step: str) -> TypeIs[Manifest]:
     return manifest is not None and manifest.step == step
-
-
-def _numbers(value: JsonValue) -> dict[str, float]:
-    found = value if isinstance(value, dict) else {}
-    return {name: float(number) for name, number in found.items() if isinstance(number, int | float)}
 
 
 def _steps(watched: Watched) -> list[Step]:

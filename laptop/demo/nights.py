@@ -9,6 +9,7 @@ from laptop.airflow_client import AirflowClient
 from laptop.demo.data import DAYS, Review, daily_drops, write_drop
 from laptop.demo.follow import ACTIVE, KINDS, Follower, StepFailedError
 from llambert_etl.config import LabellingTask
+from llambert_etl.facts import Planned
 from llambert_etl.partition import Partition, parse_partition
 from llambert_etl.registry import Registry
 from llambert_etl.settings import Settings
@@ -90,7 +91,7 @@ class Nights(NamedTuple):
             raise StepFailedError(f"{day}: the retrain ended without a champion; see its `promote` above")
         published = {run for run, _ in self.follower.manifests("label", "publish", day)}
         return any(
-            manifest.facts.get("model_version") == champion.version and run in published
+            Planned.of(manifest).model_version == champion.version and run in published
             for run, manifest in self.follower.manifests("label", "plan", day)
         )
 

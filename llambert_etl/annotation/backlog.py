@@ -1,28 +1,27 @@
 """Backlog: the sampled documents that an annotator has not answered, and the answers on their way to the lake."""
 
-import datetime
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import polars as pl
 import pyarrow as pa
-from pydantic import JsonValue
 
 from llambert_etl.annotation.account import Account
 from llambert_etl.annotation.tries import is_answered, without_blame
-from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.answers import ANSWERED, decided, failed_for_good, rows_about
 from llambert_etl.corpus.documents import as_of, draw
 from llambert_etl.corpus.documents import sample as take_sample
 from llambert_etl.corpus.forgotten import Forgotten
 from llambert_etl.errors import ConfigError, DataError, TransientError
+from llambert_etl.facts import Annotated, Spent
 from llambert_etl.lake import Lake, collect
 from llambert_etl.llm import Annotator, HalfAnsweredError, HalfRefusedError, Reply
 from llambert_etl.llm.parsing import PARSER_VERSION
 from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
-from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES, AnnotationStatus
 
 logger = logging.getLogger(__name__)
@@ -37,10 +36,8 @@ class Backlog:
 
     def __init__(
         self,
-        task: LabellingTask,
-        partition: Partition,
+        run: Run,
         *,
-        run: str,
         lake: Lake,
         annotator: Annotator,
         prompt_hash: str,
@@ -50,13 +47,13 @@ class Backlog:
         step: str = "annotate",
         retry_failed: bool = False,
     ) -> None:
-        self.task, self.partition, self.lake, self.spending = task, partition, lake, spending
+        self.task, self.partition, self.lake, self.spending = run.task, run.partition, lake, spending
         self.question = {"prompt_hash": prompt_hash, "model": annotator.model, "revision": annotator.revision}
-        self._run, self.step, self._wanted = run, step, task.sample_size(asked=sample)
-        self._started = datetime.datetime.now(datetime.UTC)
+        self._run, self.step, self._wanted = run, step, run.task.sample_size(asked=sample)
+        self._began = time.monotonic()
         documents = lake.snapshot("documents")
         if chosen is None:
-            chosen = take_sample(as_of(documents, task.name, partition), self._wanted, task.annotator.seed)
+            chosen = take_sample(as_of(documents, run.task.name, run.partition), self._wanted, run.task.annotator.seed)
         self._sample, self._read = chosen, documents.versions
         # Of annotations never a snapshot: what another run answers meanwhile is not asked again.
         self._looked = lake.version("annotations")
@@ -73,8 +70,8 @@ class Backlog:
         logger.info(
             "%s %s %s: sample of %s (%s asked for), %s answered before, %s failed for good",
             step,
-            task.name,
-            partition,
+            run.task.name,
+            run.partition,
             self._sample.height,
             self._wanted,
             self._reused,
@@ -118,7 +115,7 @@ class Backlog:
         if vain == self._vain:
             return left
         self._vain = vain
-        return draw(left, left.height, f"{self._run}:{vain}")
+        return draw(left, left.height, f"{self._run.name}:{vain}")
 
     def check_budget(self) -> None:
         """Raise DataError where the run has spent what its task allows; what is answered is committed before."""
@@ -127,7 +124,7 @@ class Backlog:
             return
         self.commit()
         raise DataError(
-            f"{self.step} {self.task.name} {self.partition}: the budget is used up: {spent} in run {self._run!r}; "
+            f"{self.step} {self.task.name} {self.partition}: the budget is used up: {spent} in run {self._run.name!r}; "
             f"{self.documents.height - self.done} documents are left to ask and what is answered is committed: raise "
             "annotator.budget and run it again, and it goes on from there"
         )
@@ -226,18 +223,17 @@ class Backlog:
     def _have_failed_for_good(self) -> pl.Expr:
         return pl.col("text_hash").is_in(collect(failed_for_good(self._rows()))["text_hash"].to_list())
 
-    def _spent_before(self) -> dict[str, JsonValue]:
+    def _spent_before(self) -> Spent:
         """Return what earlier tries of this run have spent: its newest commit tells for all of them."""
-        asked = self.lake.scan("annotations", self.task.name, self.partition).filter(pl.col("run") == self._run)
+        asked = self.lake.scan("annotations", self.task.name, self.partition).filter(pl.col("run") == self._run.name)
         if collect(asked.head(1)).is_empty():
-            return {}  # and not after a look at every commit of a year
-        mine = (self.task.name, self.partition, self._run)
+            return Spent()  # and not after a look at every commit of a year
+        mine = (self.task.name, self.partition, self._run.name)
         for commit in self.lake.commits("annotations", self.task.name):
             manifest = commit.manifest
             if manifest is not None and (manifest.task, manifest.partition, manifest.run) == mine:
-                spent = manifest.facts.get("spent")
-                return spent if isinstance(spent, dict) else {}
-        return {}
+                return Annotated.of(manifest).spent
+        return Spent()
 
     def _manifest(
         self, facts: Mapping[str, object] = MappingProxyType({}), others: Mapping[str, int] = MappingProxyType({})
@@ -246,34 +242,28 @@ class Backlog:
         others = {**({"failed_for_good": self._for_good} if self._for_good else {}), **others}
         read = self._reused + self.done + sum(others.values())
         asked = self._account.asked
-        elapsed = (datetime.datetime.now(datetime.UTC) - self._started).total_seconds()
-        return Manifest.model_validate(
-            {
-                "step": self.step,
-                "task": self.task.name,
-                "partition": self.partition,
-                "run": self._run,
-                "rows": {"read": read, **self._account.rows, "reused": self._reused, **others},
-                "reasons": self._account.reasons,
-                "versions_read": self._read,
-                "versions_written": {} if self._version is None else {"annotations": self._version},
-                "config_hash": self.task.config_hash,
-                "tokens": self.spending.tokens_in + self.spending.tokens_out,
-                "cost": round(self.spending.usd, 6),
-                "facts": {
-                    "sample_wanted": self._wanted,
-                    "sample": self._sample.height,
-                    "sample_is_short": self._sample.height < self._wanted,
-                    "seconds_per_document": round(elapsed / asked, 4) if asked else None,
-                    **self.question,
-                    **self._account.facts(),
-                    "tokens_in": self.spending.tokens_in,
-                    "tokens_out": self.spending.tokens_out,
-                    "spent": self.spending.spent(),
-                    **facts,
-                },
-            }
-        ).finished(self._started)
+        each = round((time.monotonic() - self._began) / asked, 4) if asked else None
+        return self._run.manifest(
+            self.step,
+            rows={"read": read, **self._account.rows, "reused": self._reused, **others},
+            reasons=self._account.reasons,
+            versions_read=self._read,
+            versions_written={} if self._version is None else {"annotations": self._version},
+            tokens=self.spending.tokens_in + self.spending.tokens_out,
+            cost=round(self.spending.usd, 6),
+            facts={
+                "sample_wanted": self._wanted,
+                "sample": self._sample.height,
+                "sample_is_short": self._sample.height < self._wanted,
+                "seconds_per_document": each,
+                **self.question,
+                **self._account.facts(),
+                "tokens_in": self.spending.tokens_in,
+                "tokens_out": self.spending.tokens_out,
+                "spent": self.spending.spent().told(),
+                **facts,
+            },
+        )
 
     def _row(self, document: dict[str, str], reply: Reply) -> dict[str, object]:
         probabilities = reply.probabilities and [
@@ -291,5 +281,5 @@ class Backlog:
             "probabilities": probabilities,
             "reply": reply.raw,
             "tokens": reply.tokens,
-            "run": self._run,
+            "run": self._run.name,
         }

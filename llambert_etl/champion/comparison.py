@@ -14,13 +14,14 @@ from llambert_etl.corpus.documents import among, verified
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.measurement import Measurement, measure
 from llambert_etl.encoder.metrics import Evaluation
+from llambert_etl.facts import Changes, Comparison, Gain, Side
 from llambert_etl.lake import Lake, collect
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.schemas import DocumentStatus
 
 logger = logging.getLogger(__name__)
 
-# Labels that are looked at. A worker's termination message holds 4 KiB, so what is told of them is bounded too.
+# Labels that are looked at, and changes that are shown.
 SAMPLE = 2_000
 _PAIRS = 8
 _RESAMPLES = 1_000
@@ -38,11 +39,11 @@ def compare(
     lake: Lake,
     registry: Registry,
     sample: int = SAMPLE,
-) -> dict[str, object]:
+) -> Comparison:
     """Return what gold says of both, how sure their difference is, and how many served labels the candidate changes."""
     names = task.label_names
     encoder = Encoder.load(registry.download(candidate))
-    sides: dict[str, object] = {"champion": None}
+    sides: dict[str, Side] = {}
     measured: dict[str, Measurement] = {}
     for side, version in (("candidate", candidate), ("champion", champion)):
         if version is None or version.labels != names:
@@ -50,23 +51,28 @@ def compare(
         model = encoder if version is candidate else Encoder.load(registry.download(version))
         measured[side] = measure(model, gold, names)
         sides[side] = _side(version, measured[side].evaluation, registry)
-    gain = _gain(measured["candidate"], measured["champion"], task) if len(measured) == 2 else None
-    return {**sides, "gold": gold.height, "gain": gain, "changes": _changes(task, encoder, lake, sample)}
+    return Comparison(
+        champion=sides.get("champion"),
+        candidate=sides["candidate"],
+        gold=gold.height,
+        gain=_gain(measured["candidate"], measured["champion"], task) if len(measured) == 2 else None,
+        changes=_changes(task, encoder, lake, sample),
+    )
 
 
-def _side(version: ModelVersion, found: Evaluation, registry: Registry) -> dict[str, object]:
-    return {
-        "version": version.version,
-        "trained_upto": version.partition,
-        "strategy": registry.parameters(version).get("strategy"),
-        "accuracy": round(found.accuracy, 4),
-        "macro_f1": round(found.macro_f1, 4),
+def _side(version: ModelVersion, found: Evaluation, registry: Registry) -> Side:
+    return Side(
+        version=version.version,
+        trained_upto=version.partition,
+        strategy=registry.parameters(version).get("strategy"),
+        accuracy=round(found.accuracy, 4),
+        macro_f1=round(found.macro_f1, 4),
         **{name: round(value, 4) for name, value in asdict(found.honesty).items()},
-        "f1": {label: round(scores.f1, 4) for label, scores in found.per_class.items()},
-    }
+        f1={label: round(scores.f1, 4) for label, scores in found.per_class.items()},
+    )
 
 
-def _gain(of_candidate: Measurement, of_champion: Measurement, task: LabellingTask) -> dict[str, object]:
+def _gain(of_candidate: Measurement, of_champion: Measurement, task: LabellingTask) -> Gain:
     """Return each difference with its 95 % interval over gold rows, and McNemar's exact p."""
     truth, candidate, champion = of_candidate.truth, of_candidate.predicted, of_champion.predicted
     classes = len(task.labels)
@@ -83,14 +89,14 @@ def _gain(of_candidate: Measurement, of_champion: Measurement, task: LabellingTa
     only_champion = int(np.sum((champion == truth) & (candidate != truth)))
     differ = only_candidate + only_champion
     rows = (truth, candidate, champion)
-    return {
-        "accuracy": _difference(accuracy, rows, task.encoder.seed),
-        "macro_f1": _difference(macro_f1, rows, task.encoder.seed),
-        "p": round(float(binomtest(only_candidate, differ).pvalue), 4) if differ else 1.0,
-    }
+    return Gain(
+        accuracy=_difference(accuracy, rows, task.encoder.seed),
+        macro_f1=_difference(macro_f1, rows, task.encoder.seed),
+        p=round(float(binomtest(only_candidate, differ).pvalue), 4) if differ else 1.0,
+    )
 
 
-def _difference(statistic: Statistic, rows: tuple[Classes, Classes, Classes], seed: int) -> list[float]:
+def _difference(statistic: Statistic, rows: tuple[Classes, Classes, Classes], seed: int) -> tuple[float, float, float]:
     """Return the candidate's statistic less the champion's, and the ends of its interval."""
 
     def less(true: Classes, candidate: Classes, champion: Classes) -> float:
@@ -99,10 +105,11 @@ def _difference(statistic: Statistic, rows: tuple[Classes, Classes, Classes], se
     drawn = bootstrap(
         rows, less, paired=True, vectorized=False, n_resamples=_RESAMPLES, method="percentile", rng=seed
     ).confidence_interval
-    return [round(float(value), 4) for value in (less(*rows), drawn.low, drawn.high)]
+    value, low, high = (round(float(value), 4) for value in (less(*rows), drawn.low, drawn.high))
+    return value, low, high
 
 
-def _changes(task: LabellingTask, encoder: Encoder, lake: Lake, sample: int) -> dict[str, object]:
+def _changes(task: LabellingTask, encoder: Encoder, lake: Lake, sample: int) -> Changes:
     """Count the served labels that the candidate gives otherwise, in a seeded sample, and scale to all of them."""
     names = task.label_names
     tables = lake.snapshot("labels", "documents")
@@ -119,14 +126,14 @@ def _changes(task: LabellingTask, encoder: Encoder, lake: Lake, sample: int) -> 
     pairs = others.group_by("label", "becomes").len().sort(["len", "label", "becomes"], descending=[True, False, False])
     logger.info("%d of %d sampled labels would change, of %d", others.height, rows.height, keys.height)
     low, high = _share(others.height, rows.height, whole=rows.height == keys.height)
-    return {
-        "labels": keys.height,
-        "sample": rows.height,
-        "changed": others.height,
-        "low": round(low * keys.height),
-        "high": round(high * keys.height),
-        "pairs": [list(pair) for pair in pairs.head(_PAIRS).rows()],
-    }
+    return Changes(
+        labels=keys.height,
+        sample=rows.height,
+        changed=others.height,
+        low=round(low * keys.height),
+        high=round(high * keys.height),
+        pairs=pairs.head(_PAIRS).rows(),
+    )
 
 
 def _share(count: int, of: int, *, whole: bool) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from llambert_etl.lake import Lake, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry
+from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES
 
 logger = logging.getLogger(__name__)
@@ -87,15 +88,13 @@ class Champion:
     `dry_run` changes nothing.
     """
 
-    def __init__(
-        self, task: str, partition: Partition, run: str, lake: Lake, registry: Registry, *, dry_run: bool
-    ) -> None:
-        self._task, self._partition, self._run, self._dry_run = task, partition, run, dry_run
+    def __init__(self, run: Run, lake: Lake, registry: Registry, *, dry_run: bool) -> None:
+        self._task, self._partition, self._run, self._dry_run = run.task.name, run.partition, run.name, dry_run
         self._lake, self._registry = lake, registry
-        self._log = collect(lake.scan("promotions", task).sort("number"))
+        self._log = collect(lake.scan("promotions", self._task).sort("number"))
         self._moves = self._log.height
         self.last = None if self._log.is_empty() else _entry(self._log.row(-1, named=True))
-        self.standing = _standing(task, self._logged, registry)
+        self.standing = _standing(self._task, self._logged, registry)
         self.version = self.standing.version
         self._unfinished = self._is_unfinished()
 
@@ -234,9 +233,10 @@ class Champion:
         return found.row(0, named=True) == row
 
 
-def found_by_hand(lake: Lake, task: str, partition: Partition, run: str) -> bool:
+def found_by_hand(lake: Lake, run: Run) -> bool:
     """Tell whether this run has entered a move by hand: the labels of all partitions are then those of before."""
-    log = lake.scan("promotions", task, partition).filter(pl.col("run") == run, pl.col("moved_by") == "by hand")
+    moves = lake.scan("promotions", run.task.name, run.partition)
+    log = moves.filter(pl.col("run") == run.name, pl.col("moved_by") == "by hand")
     return not collect(log).is_empty()
 
 

@@ -99,8 +99,8 @@ def write_batch(
     """Write requests about the documents of the sample that are not answered yet."""
     from llambert_etl.steps.batch import write_batch
 
-    opened = open_step(task, partition, expect, ahead)
-    work, annotator = open_batch(opened, run=run, sample=to_ask(opened.task, strategy, sample), step="batch write")
+    opened = open_step(task, partition, run, expect, ahead)
+    work, annotator = open_batch(opened, sample=to_ask(opened.run.task, strategy, sample), step="batch write")
     done(write_batch(work, annotator, file))
 
 
@@ -118,8 +118,8 @@ def read_batch(
     """Read results into `annotations`; a document of the sample without one is `failed`."""
     from llambert_etl.steps.batch import read_batch
 
-    opened = open_step(task, partition, expect, ahead)
-    work, annotator = open_batch(opened, run=run, sample=to_ask(opened.task, strategy, sample), step="batch read")
+    opened = open_step(task, partition, run, expect, ahead)
+    work, annotator = open_batch(opened, sample=to_ask(opened.run.task, strategy, sample), step="batch read")
     done(read_batch(work, annotator, file))
 
 

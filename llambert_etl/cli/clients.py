@@ -13,6 +13,7 @@ from llambert_etl.config.words import did_you_mean
 from llambert_etl.errors import ConfigError
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition, parse_partition, refuse_ahead, today
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -75,14 +76,13 @@ def unknown_variables(names: Iterable[str]) -> list[str]:
 
 
 class Opened(NamedTuple):
-    """What every step is given: its labelling task, its day and the clients."""
+    """What every step is given: its run and the clients."""
 
-    task: LabellingTask
-    day: Partition
+    run: Run
     clients: Clients
 
 
-def open_step(task: str, partition: str, expect: str | None, ahead: bool) -> Opened:
+def open_step(task: str, partition: str, run: str, expect: str | None, ahead: bool) -> Opened:
     """Parse a step's options. Raise ConfigError where the task file here is not the one that the caller read."""
     clients = Clients()
     day = clients.day(partition, ahead)
@@ -92,14 +92,13 @@ def open_step(task: str, partition: str, expect: str | None, ahead: bool) -> Ope
             f"task {task!r}: --expect {expect}, but the file in {clients.settings.include} has the hash "
             f"{found.config_hash}: scheduler and worker must have the same task files; deploy them again, then rerun"
         )
-    return Opened(found, day, clients)
+    return Opened(Run(found, day, run), clients)
 
 
 def open_backlog(
     opened: Opened,
     annotator: "Annotator",
     *,
-    run: str,
     sample: int | None,
     step: str,
     batched: bool,
@@ -110,15 +109,13 @@ def open_backlog(
     from llambert_etl.llm.prompts import prompt_hash
     from llambert_etl.llm.spending import Spending
 
-    task, day, clients = opened
+    run, clients = opened
     return Backlog(
-        task,
-        day,
-        run=run,
+        run,
         lake=clients.lake,
         annotator=annotator,
-        prompt_hash=prompt_hash(task, clients.settings.include),
-        spending=Spending.load(task, clients.settings, batched=batched),
+        prompt_hash=prompt_hash(run.task, clients.settings.include),
+        spending=Spending.load(run.task, clients.settings, batched=batched),
         sample=sample,
         step=step,
         retry_failed=retry_failed,
@@ -126,11 +123,11 @@ def open_backlog(
 
 
 def open_batch(
-    opened: Opened, *, run: str, sample: int | None, step: str = "annotate", retry_failed: bool = False
+    opened: Opened, *, sample: int | None, step: str = "annotate", retry_failed: bool = False
 ) -> tuple["Backlog", "ServedAnnotator"]:
     """Read what is left to ask of the task's server. Raise ConfigError where the task asks none."""
     from llambert_etl.llm.served import ServedAnnotator
 
-    annotator = ServedAnnotator.load(opened.task, opened.clients.settings)
-    work = open_backlog(opened, annotator, run=run, sample=sample, step=step, batched=True, retry_failed=retry_failed)
+    annotator = ServedAnnotator.load(opened.run.task, opened.clients.settings)
+    work = open_backlog(opened, annotator, sample=sample, step=step, batched=True, retry_failed=retry_failed)
     return work, annotator

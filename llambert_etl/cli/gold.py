@@ -26,8 +26,8 @@ def import_gold(
     """Read labels given by people into `gold`."""
     from llambert_etl.steps.gold import import_gold
 
-    found, day, clients = open_step(task, partition, expect, ahead)
-    if file is None and found.gold is None:
-        raise ConfigError(f"task {found.name!r}: names no gold file; give FILE, or set `gold:` in its task file")
-    path = file or clients.settings.include / str(found.gold)
-    done(import_gold(found, path, day, run=run, lake=clients.lake, settings=clients.settings))
+    this, clients = open_step(task, partition, run, expect, ahead)
+    if file is None and this.task.gold is None:
+        raise ConfigError(f"task {this.task.name!r}: names no gold file; give FILE, or set `gold:` in its task file")
+    path = file or clients.settings.include / str(this.task.gold)
+    done(import_gold(this, path, lake=clients.lake, settings=clients.settings))

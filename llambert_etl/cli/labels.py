@@ -30,8 +30,8 @@ def relabel(
     """List the days from --partition to --upto that have documents: those that Airflow is to label again."""
     from llambert_etl.steps.relabel import relabel
 
-    found, day, clients = open_step(task, partition, expect, ahead)
-    done(relabel(found, day, run=run, upto=clients.day(upto, ahead), lake=clients.lake))
+    this, clients = open_step(task, partition, run, expect, ahead)
+    done(relabel(this, upto=clients.day(upto, ahead), lake=clients.lake))
 
 
 @command(app, f"plan {EXAMPLE} --run by-hand-1", LABELS)
@@ -46,17 +46,9 @@ def plan(
     """Pin the model version of a label run and cut the day into shards."""
     from llambert_etl.steps.plan import plan
 
-    found, day, clients = open_step(task, partition, expect, ahead)
+    this, clients = open_step(task, partition, run, expect, ahead)
     return done(
-        plan(
-            found,
-            day,
-            run=run,
-            lake=clients.lake,
-            registry=clients.registry,
-            settings=clients.settings,
-            model_version=model_version,
-        )
+        plan(this, lake=clients.lake, registry=clients.registry, settings=clients.settings, model_version=model_version)
     )
 
 
@@ -72,7 +64,7 @@ def label(
     """Label one shard of the run's plan and stage the rows, unseen by readers."""
     from llambert_etl.steps.label import Classifier, label
 
-    found, day, clients = open_step(task, partition, expect, ahead)
+    this, clients = open_step(task, partition, run, expect, ahead)
 
     def load(plan: Plan) -> Classifier:
         from llambert_etl.encoder.inference import Encoder
@@ -82,7 +74,7 @@ def label(
 
     lake, settings = clients.lake, clients.settings
     told = progress(f"label shard {shard}")
-    done(label(found, day, run=run, shard=shard, lake=lake, settings=settings, load=load, progress=told))
+    done(label(this, shard=shard, lake=lake, settings=settings, load=load, progress=told))
 
 
 @command(app, f"publish {EXAMPLE} --run by-hand-1", LABELS)
@@ -90,8 +82,8 @@ def publish(task: Task, partition: Day, run: Run = "cli", expect: Expect = None,
     """Make the run's checked labels visible in one commit."""
     from llambert_etl.steps.publish import publish
 
-    found, day, clients = open_step(task, partition, expect, ahead)
-    done(publish(found, day, run=run, lake=clients.lake))
+    this, clients = open_step(task, partition, run, expect, ahead)
+    done(publish(this, lake=clients.lake))
 
 
 @command(app, f"export {EXAMPLE}", LABELS)
@@ -99,8 +91,8 @@ def export(task: Task, partition: Day, run: Run = "cli", expect: Expect = None, 
     """Bring the day's published labels to each place of the task file's `export`."""
     from llambert_etl.steps.export import export
 
-    found, day, clients = open_step(task, partition, expect, ahead)
-    done(export(found, day, run=run, lake=clients.lake, settings=clients.settings))
+    this, clients = open_step(task, partition, run, expect, ahead)
+    done(export(this, lake=clients.lake, settings=clients.settings))
 
 
 @command(app, "forget --task movie_sentiment --id review-17", DEPLOYMENT)
@@ -111,6 +103,7 @@ def forget(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would go, and change nothing")] = False,
 ) -> None:
     """Take documents out of every table and export, and refuse them where they come again."""
+    from llambert_etl.run import Run as DayRun
     from llambert_etl.steps.export import export
     from llambert_etl.steps.forget import forget
 
@@ -119,7 +112,7 @@ def forget(
     removed = forget(found, ids, run=run, lake=clients.lake, dry_run=dry_run)
     days = sorted({each.partition for each in removed if each.table in ("documents", "labels")}) if found.export else []
     for day in [] if dry_run else days:
-        export(found, day, run=run, lake=clients.lake, settings=clients.settings)
+        export(DayRun(found, day, run), lake=clients.lake, settings=clients.settings)
     emit(
         json.dumps(
             {

@@ -6,11 +6,13 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from llambert_etl.cli.outcome import emit
+from llambert_etl.cli.outcome import TERMINATION_BYTES, emit
 from llambert_etl.cli.terminal import at_terminal
 from llambert_etl.config import LabellingTask, Strategy
 from llambert_etl.errors import ConfigError
+from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
+from llambert_etl.settings import load_settings
 
 # The parts of the help, in the order of the work.
 PARTS = FILES, CHAMPION, LABELS, LOOK, PEOPLE, DEPLOYMENT = (
@@ -62,10 +64,13 @@ def command(
 
 def done(manifest: Manifest) -> Manifest:
     """Say what a step did: a table to a person at a terminal, one line of JSON to everything else."""
+    line, settings = manifest.model_dump_json(), load_settings()
+    if settings.hand_over and len(line.encode()) > TERMINATION_BYTES:
+        Lake.from_settings(settings).write_note(settings.hand_over, line)
     if at_terminal() and not json_wanted.get():
         from llambert_etl.cli.screens import show_manifest
 
         show_manifest(manifest)
     else:
-        emit(manifest.model_dump_json())
+        emit(line)
     return manifest

@@ -22,7 +22,7 @@ from llambert_etl.store.space import no_room, takes_no_more, unusable
 from llambert_etl.wording import unquoted
 
 _TERMINATION_LOG = Path("/dev/termination-log")
-_TERMINATION_BYTES = 4096
+TERMINATION_BYTES = 4096
 _BUG = 1
 
 logger = logging.getLogger("llambert")
@@ -147,6 +147,6 @@ def emit(line: str) -> None:
 
 
 def _last_words(line: str) -> None:
-    """Leave a pod's result where Kubernetes shows it and Airflow reads it. Longer ones stay in the log only."""
-    if _TERMINATION_LOG.exists() and len(line.encode()) <= _TERMINATION_BYTES:
-        _TERMINATION_LOG.write_text(line)
+    """Leave a pod's result where Kubernetes shows it and Airflow reads it: the beginning of one that is longer."""
+    if _TERMINATION_LOG.exists():
+        _TERMINATION_LOG.write_bytes(line.encode()[:TERMINATION_BYTES])

@@ -7,6 +7,7 @@ import typer
 
 from llambert_etl.cli.clients import open_step
 from llambert_etl.cli.options import EXAMPLE, Ahead, Day, Expect, Run, Task, command, done
+from llambert_etl.facts import Agreed
 from llambert_etl.reviews.rows import Stratum
 
 MAX_SIZE = 1_000
@@ -35,10 +36,10 @@ def export(
     from llambert_etl.llm.prompts import prompt_hash
     from llambert_etl.steps.review_export import Ask, export_review
 
-    found, day, clients = open_step(task, partition, expect, ahead)
+    this, clients = open_step(task, partition, run, expect, ahead)
     ask = Ask(size, seed, tuple(stratum or Stratum), annotators, suggest)
-    hashed = prompt_hash(found, clients.settings.include)
-    done(export_review(found, day, folder, ask, run=run, lake=clients.lake, prompt_hash=hashed))
+    hashed = prompt_hash(this.task, clients.settings.include)
+    done(export_review(this, folder, ask, lake=clients.lake, prompt_hash=hashed))
 
 
 @command(app, f"review import answers.csv {EXAMPLE}", name="import")
@@ -54,7 +55,7 @@ def import_answers(
     from llambert_etl.cli.screens import show_review
     from llambert_etl.steps.review_import import import_review
 
-    found, day, clients = open_step(task, partition, expect, ahead)
-    manifest = import_review(found, files, day, run=run, lake=clients.lake)
-    show_review(manifest.facts)
+    this, clients = open_step(task, partition, run, expect, ahead)
+    manifest = import_review(this, files, lake=clients.lake)
+    show_review(Agreed.of(manifest))
     done(manifest)

@@ -13,6 +13,7 @@ from llambert_etl.cli import labels, landing, steps
 from llambert_etl.cli.clients import open_step
 from llambert_etl.cli.gold import import_gold
 from llambert_etl.cli.options import EXAMPLE, Ahead, Chosen, Day, Expect, Run, Sample, Task, command
+from llambert_etl.facts import Late, Planned
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +30,12 @@ def ingest(
     ahead: Ahead = False,
 ) -> None:
     """Take a day's files in, and hold the gate of its documents and of those of past days that have changed."""
-    open_step(task, partition, expect, ahead)
+    open_step(task, partition, run, expect, ahead)
     if files:
         landing.put(files, task, partition, ahead=ahead)
-    late = steps.ingest(task, partition, run=run, expect=expect, ahead=ahead).facts["late_partitions"]
-    for day in (*(late if isinstance(late, list) else ()), partition):
-        steps.check("documents", task, str(day), run=run, expect=expect, ahead=ahead)
+    late = Late.of(steps.ingest(task, partition, run=run, expect=expect, ahead=ahead)).late_partitions
+    for day in (*late, partition):
+        steps.check("documents", task, day, run=run, expect=expect, ahead=ahead)
 
 
 @command(app, f"run retrain --gold gold.csv {EXAMPLE}", name="retrain")
@@ -54,7 +55,7 @@ def retrain(
 
     Where the task file asks for an approval, the last step only says what it would do; `llambert promote` then does it.
     """
-    found = open_step(task, partition, expect, ahead).task
+    found = open_step(task, partition, run, expect, ahead).run.task
     if gold or found.gold:
         import_gold(task, partition, gold, run=run, expect=expect, ahead=ahead)
     if (strategy or found.encoder.strategy) != "gold":
@@ -79,12 +80,12 @@ def label(
 
     Where the day's labels are up to date, or there is no champion, the plan says so and nothing follows.
     """
-    found = open_step(task, partition, expect, ahead).task
-    planned = labels.plan(task, partition, run=run, expect=expect, ahead=ahead, model_version=model_version).facts
-    if planned["fresh"] or planned["skip"]:
-        logger.info("nothing to label: %s", planned["skip"] or "the day's labels are those of this version already")
+    found = open_step(task, partition, run, expect, ahead).run.task
+    planned = Planned.of(labels.plan(task, partition, run, expect, ahead, model_version))
+    if planned.fresh or planned.skip:
+        logger.info("nothing to label: %s", planned.skip or "the day's labels are those of this version already")
         return
-    for shard in range(int(str(planned["shards"]))):
+    for shard in range(planned.shards):
         labels.label(task, partition, shard, run=run, expect=expect, ahead=ahead)
     steps.check("labels", task, partition, run=run, expect=expect, ahead=ahead)
     labels.publish(task, partition, run=run, expect=expect, ahead=ahead)

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from llambert_etl.cli.terminal import at_terminal, visible, write
 from llambert_etl.config import LabellingTask
+from llambert_etl.facts import Agreed
 from llambert_etl.manifest import Manifest
 from llambert_etl.registry import ModelVersion
 from llambert_etl.steps.doctor import Finding
@@ -144,24 +145,24 @@ def show_checks(findings: Sequence[Finding]) -> None:
     write("".join(f"{visible(line)}\n" for line in (["", "To mend:", *mends] if mends else [])))
 
 
-def show_review(facts: Mapping[str, Any]) -> None:
+def show_review(found: Agreed) -> None:
     table = _pairs()
-    for name in ("asked", "outcomes", "gold"):
-        table.add_row(name, _counts(facts[name]))
-    table.add_row("where it errs, people side with", _counts(facts["sides"]))
-    for name, estimate in facts["accuracy"].items():
+    for name, counts in {"asked": found.asked, "outcomes": found.outcomes, "gold": found.gold}.items():
+        table.add_row(name, _counts(counts))
+    table.add_row("where it errs, people side with", _counts(found.sides))
+    for name, estimate in found.accuracy.items():
         table.add_row(f"accuracy of {name}, {estimate['of']} random", _estimate(estimate))
-    for among, agreement in facts["agreement"].items():
+    for among, agreement in found.agreement.items():
         whom = "people" if among == "people" else f"people and {among}, random share"
         table.add_row(f"alpha of {whom}", _estimate(agreement["alpha"]))
         for pair in agreement["kappa"]:
             table.add_row(f"kappa of {' and '.join(pair['between'])}", _estimate(pair))
     verdicts = Table("chosen as", "encoder's label", "people's verdict", box=None)
-    for stratum, by_label in facts["verdicts"].items():
+    for stratum, by_label in found.verdicts.items():
         for label, counts in by_label.items():
             verdicts.add_row(stratum, label, _counts(counts))
     _Screen().show(table, verdicts)
-    write(f"report {visible(str(facts['report']))}\n")
+    write(f"report {visible(found.report)}\n")
 
 
 def _pairs() -> Table:

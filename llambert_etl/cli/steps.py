@@ -46,8 +46,8 @@ def ingest(
     """Read the day's landing files into `documents`, and past days' whose files have changed."""
     from llambert_etl.steps.ingest import ingest
 
-    found, day, clients = open_step(task, partition, expect, ahead)
-    return done(ingest(found, day, run=run, lake=clients.lake, settings=clients.settings, missed=missed))
+    this, clients = open_step(task, partition, run, expect, ahead)
+    return done(ingest(this, lake=clients.lake, settings=clients.settings, missed=missed))
 
 
 @command(app, f"annotate {EXAMPLE}", CHAMPION)
@@ -69,24 +69,22 @@ def annotate(
     from llambert_etl.llm.spending import Spending
     from llambert_etl.steps.annotate import annotate
 
-    found, day, clients = opened = open_step(task, partition, expect, ahead)
-    size = to_ask(found, strategy, sample)  # a wrong strategy is refused before the model is opened
-    if found.annotator.in_batches:
+    this, clients = opened = open_step(task, partition, run, expect, ahead)
+    size = to_ask(this.task, strategy, sample)  # a wrong strategy is refused before the model is opened
+    if this.task.annotator.in_batches:
         from llambert_etl.steps.batch import annotate_in_batches
 
-        work, served = open_batch(opened, run=run, sample=size, retry_failed=retry_failed)
+        work, served = open_batch(opened, sample=size, retry_failed=retry_failed)
         done(annotate_in_batches(work, served, clients.settings, progress=progress("annotate")))
         return
     done(
         annotate(
-            found,
-            day,
-            run=run,
+            this,
             lake=clients.lake,
-            annotator=open_annotator(found, clients.settings),
-            prompt_hash=prompt_hash(found, clients.settings.include),
+            annotator=open_annotator(this.task, clients.settings),
+            prompt_hash=prompt_hash(this.task, clients.settings.include),
             sample=size,
-            spending=Spending.load(found, clients.settings),
+            spending=Spending.load(this.task, clients.settings),
             retry_failed=retry_failed,
             progress=progress("annotate"),
         )
@@ -110,12 +108,12 @@ def estimate(
     from llambert_etl.llm.spending import Spending
     from llambert_etl.steps.estimate import estimate
 
-    found, _, clients = opened = open_step(task, partition, expect, ahead)
-    size = to_ask(found, strategy, sample)
-    annotator = open_annotator(found, clients.settings)
-    work = open_backlog(opened, annotator, run=run, sample=size, step="estimate", batched=False)
-    later = Spending.load(found, clients.settings, batched=found.annotator.in_batches)
-    done(estimate(work, annotator, render(found, clients.settings.include), probe=probe, later=later))
+    this, clients = opened = open_step(task, partition, run, expect, ahead)
+    size = to_ask(this.task, strategy, sample)
+    annotator = open_annotator(this.task, clients.settings)
+    work = open_backlog(opened, annotator, sample=size, step="estimate", batched=False)
+    later = Spending.load(this.task, clients.settings, batched=this.task.annotator.in_batches)
+    done(estimate(work, annotator, render(this.task, clients.settings.include), probe=probe, later=later))
 
 
 @command(app, f"check annotations {EXAMPLE}", CHAMPION)
@@ -136,16 +134,16 @@ def check(
     from llambert_etl.llm.prompts import prompt_hash
     from llambert_etl.steps.check import check_annotations, check_documents, check_labels
 
-    found, day, clients = open_step(task, partition, expect, ahead)
-    lake, hashed = clients.lake, prompt_hash(found, clients.settings.include)
+    this, clients = open_step(task, partition, run, expect, ahead)
+    lake, hashed = clients.lake, prompt_hash(this.task, clients.settings.include)
     if what == "documents":
-        done(check_documents(found, day, run=run, lake=lake))
+        done(check_documents(this, lake=lake))
         return
     if what == "annotations":
-        size = to_ask(found, strategy, sample)
-        done(check_annotations(found, day, run=run, lake=lake, prompt_hash=hashed, sample_size=size))
+        size = to_ask(this.task, strategy, sample)
+        done(check_annotations(this, lake=lake, prompt_hash=hashed, sample_size=size))
         return
-    done(check_labels(found, day, run=run, lake=lake, prompt_hash=hashed))
+    done(check_labels(this, lake=lake, prompt_hash=hashed))
 
 
 @command(app, f"train {EXAMPLE}", CHAMPION)
@@ -166,16 +164,14 @@ def train(
     from llambert_etl.llm.prompts import prompt_hash
     from llambert_etl.steps.train import train
 
-    found, day, clients = open_step(task, partition, expect, ahead)
+    this, clients = open_step(task, partition, run, expect, ahead)
     done(
         train(
-            found,
-            day,
-            run=run,
+            this,
             lake=clients.lake,
             registry=clients.registry,
             settings=clients.settings,
-            prompt_hash=prompt_hash(found, clients.settings.include),
+            prompt_hash=prompt_hash(this.task, clients.settings.include),
             strategy=strategy,
             sample_size=sample,
             soft_labels=soft_labels,
@@ -199,12 +195,10 @@ def promote(
     """Compare candidate and champion on gold, and move the champion alias where the gate passes."""
     from llambert_etl.steps.promote import promote
 
-    found, day, clients = open_step(task, partition, expect, ahead)
+    this, clients = open_step(task, partition, run, expect, ahead)
     done(
         promote(
-            found,
-            day,
-            run=run,
+            this,
             lake=clients.lake,
             registry=clients.registry,
             candidate=candidate,
@@ -238,19 +232,17 @@ def study(
     from llambert_etl.steps.study import study
     from llambert_etl.studies.subject import Subject
 
-    found, day, clients = open_step(task, partition, expect, ahead)
+    this, clients = open_step(task, partition, run, expect, ahead)
     settings = clients.settings
     subject = Subject(
-        task=found,
-        partition=day,
-        run=run,
-        plan=load_plan(settings.include, found, seeds),
-        prompt_hash=prompt_hash(found, settings.include),
+        run=this,
+        plan=load_plan(settings.include, this.task, seeds),
+        prompt_hash=prompt_hash(this.task, settings.include),
         lake=clients.lake,
         settings=settings,
     )
     registry = clients.registry if settings.mlflow_uri else None
-    folder = out or settings.state / "studies" / found.name / kind
+    folder = out or settings.state / "studies" / this.task.name / kind
     done(study(kind, subject, registry=registry, out=folder, progress=progress(f"study {kind}")))
 
 
@@ -266,6 +258,6 @@ def training_due(
     """Decide whether the day's new documents are reason enough to train again."""
     from llambert_etl.steps.training_due import training_due
 
-    found, day, clients = open_step(task, partition, expect, ahead)
-    trained = clients.registry.decided_upto(found.name)
-    done(training_due(found, day, run=run, lake=clients.lake, trained=trained, force=force))
+    this, clients = open_step(task, partition, run, expect, ahead)
+    trained = clients.registry.decided_upto(this.task.name)
+    done(training_due(this, lake=clients.lake, trained=trained, force=force))

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from llambert_etl.corpus.documents import in_shard
 from llambert_etl.errors import DataError
+from llambert_etl.facts import Labelled
 from llambert_etl.lake import Lake, count, stream
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import DocumentStatus
@@ -61,7 +62,7 @@ def find_published(lake: Lake, task: str, partition: Partition) -> Published | N
         partition=partition,
         version=commit.version,
         rows=commit.manifest.rows["read"],
-        model_version=int(str(commit.manifest.facts["model_version"])),
+        model_version=Labelled.of(commit.manifest).model_version,
         # Files of the commit's own version may have been merged and removed since; another commit may come any time.
         table_version=max(version, commit.version),
     )

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from llambert_etl.config import fingerprint
 from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.facts import Published
 from llambert_etl.lake import RETENTION, Lake, StagedFiles
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -49,8 +50,8 @@ class Plan(BaseModel):
 
     def beside(self, published: Manifest) -> Literal["newer", "older", "neither"]:
         """Tell whether documents and champion are those of the published labels or newer ones, or older ones."""
-        documents, move = published.versions_read.get("documents"), published.facts.get("move")
-        if documents is None or self.move is None or not isinstance(move, int):
+        documents, move = published.versions_read.get("documents"), Published.of(published).move
+        if documents is None or self.move is None or move is None:
             return "neither"
         if self.documents_version >= documents and self.move >= move:
             return "newer"

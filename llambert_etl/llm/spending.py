@@ -1,11 +1,8 @@
 """Spending: what a run's annotator has cost so far, against the budget of its task."""
 
-from collections.abc import Mapping
-
-from pydantic import JsonValue
-
 from llambert_etl.config import LabellingTask, Llm
 from llambert_etl.errors import ConfigError
+from llambert_etl.facts import Spent
 from llambert_etl.llm import Reply
 from llambert_etl.settings import Price, Settings
 
@@ -48,18 +45,14 @@ class Spending:
         self.tokens_in += reply.tokens - reply.answer_tokens
         self.tokens_out += reply.answer_tokens
 
-    def resume(self, spent: Mapping[str, JsonValue]) -> None:
+    def resume(self, spent: Spent) -> None:
         """Go on from what an earlier try of the run had spent, as its last commit tells."""
-        tokens, usd = spent.get("tokens"), spent.get("usd")
-        self._earlier_tokens = tokens if isinstance(tokens, int) else 0
-        self._earlier_usd = float(usd) if isinstance(usd, int | float) else 0.0
+        self._earlier_tokens, self._earlier_usd = spent.tokens, spent.usd
 
-    def spent(self) -> dict[str, JsonValue]:
+    def spent(self) -> Spent:
         """Return what the run has spent in all its tries."""
-        return {
-            "tokens": self._earlier_tokens + self.tokens_in + self.tokens_out,
-            "usd": round(self._earlier_usd + self.usd, 6),
-        }
+        tokens = self._earlier_tokens + self.tokens_in + self.tokens_out
+        return Spent(tokens=tokens, usd=round(self._earlier_usd + self.usd, 6))
 
     def used_up(self, more_in: int = 0, more_out: int = 0) -> str | None:
         """Say how much of the budget is spent, where none is left or would be left beside so many tokens more."""

@@ -24,12 +24,6 @@ MISSED = "{{ '--missed' if dag_run.run_type == 'scheduled' else '' }}"
 # `--soft-labels` or `--hard-labels`, or nothing while the trigger form leaves it to the task.
 LABELS = "{{ '--' ~ params.labels ~ '-labels' if params.labels is not none else '' }}"
 
-# Another training of the same day may end before somebody has answered.
-TRAINED = (
-    "{% set trained = ti.xcom_pull(task_ids='train') %}"
-    "{{ '--candidate=%d' % trained['facts']['model_version'] if trained else '' }}"
-)
-
 
 def step(name: str, task: LabellingTask, *options: str, partition: str = PARTITION_KEY, run: str = RUN_ID) -> list[str]:
     """Return the arguments of `llambert` for one step of a labelling task. `name` may be words: `check labels`.

@@ -6,13 +6,14 @@ from airflow.sdk import DAG, Context, CronPartitionTimetable, CronTriggerTimetab
 from airflow.sdk.exceptions import AirflowSkipException
 
 from llambert_etl.config import LabellingTask, Strategy
+from llambert_etl.facts import Decided, Due, Late, Planned, Skipped
 from llambert_etl.orchestration import commands
 from llambert_etl.orchestration.approval import approval, with_approval
 from llambert_etl.orchestration.assets import assets_of, on_partition_of
 from llambert_etl.orchestration.commands import partition_of
 from llambert_etl.orchestration.labelling_dag import labelling_dag, optional
 from llambert_etl.orchestration.local import LocalStep
-from llambert_etl.orchestration.steps import REGISTRY_POOL, Steps, days_in, default_arguments, facts_of
+from llambert_etl.orchestration.steps import REGISTRY_POOL, Steps, default_arguments
 from llambert_etl.partition import parse_partition
 from llambert_etl.settings import Settings
 
@@ -48,7 +49,7 @@ def build_ingest(labelling: LabellingTask, settings: Settings) -> DAG:
         def days(manifest: Any, **context: Any) -> list[list[str]]:
             """Return the command that checks each day that was ingested; a late drop may have replaced past ones."""
             own, run = parse_partition(str(context["partition_key"])), str(context["run_id"])
-            return commands.document_checks(labelling, [own, *days_in(facts_of(manifest), "late_partitions")], run)
+            return commands.document_checks(labelling, [own, *Late.of(manifest).late_partitions], run)
 
         ingest = steps.light("ingest", commands.step("ingest", labelling, commands.MISSED))
         chain(
@@ -104,9 +105,9 @@ def build_retrain(labelling: LabellingTask, settings: Settings) -> DAG:
         def announce_champion(**context: Any) -> None:
             """Bring back every live partition, where another champion is to label it."""
             for name in deciding:
-                facts = facts_of(context["ti"].xcom_pull(task_ids=name))
-                if days := days_in(facts, "bring_back"):
-                    context["outlet_events"][assets.champion].add_partitions(days)
+                told = context["ti"].xcom_pull(task_ids=name)  # nothing, where the other of the two was skipped
+                if told and (days := Decided.of(told).bring_back):
+                    context["outlet_events"][assets.champion].add_partitions([*days])
                     return
             raise AirflowSkipException("the champion stays")
 
@@ -125,7 +126,7 @@ def build_retrain(labelling: LabellingTask, settings: Settings) -> DAG:
             trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
         )
         approved, instead = approval(labelling, settings, steps)
-        decision = commands.step("promote", labelling, commands.TRAINED)
+        decision = commands.step("promote", labelling)
         promote = steps.light("promote", decision, pool=REGISTRY_POOL, pre_execute=with_approval)
         announce = announce_champion()
         chain(
@@ -145,9 +146,9 @@ def build_retrain(labelling: LabellingTask, settings: Settings) -> DAG:
 
 def skip_unless_due(context: Context, manifest: object) -> None:
     """Skip this task, and so all that follow it, where `training-due` says that there is nothing to train for."""
-    facts = facts_of(manifest)
-    if not facts.get("due"):
-        raise AirflowSkipException(f"training is not due: {facts.get('reason')}")
+    found = Due.of(manifest)
+    if not found.due:
+        raise AirflowSkipException(f"training is not due: {found.reason}")
 
 
 def build_label(labelling: LabellingTask, settings: Settings) -> DAG:
@@ -156,8 +157,8 @@ def build_label(labelling: LabellingTask, settings: Settings) -> DAG:
 
     def announce_move(context: Context, manifest: object) -> None:
         """Bring back the other partitions where the champion was moved by hand."""
-        if days := days_in(facts_of(manifest), "bring_back"):
-            context["outlet_events"][assets.champion].add_partitions(days)
+        if days := Planned.of(manifest).bring_back:
+            context["outlet_events"][assets.champion].add_partitions([*days])
         else:
             # Airflow announces each outlet of a task that succeeds, and this one would start the run again.
             context["task"].outlets = []
@@ -176,11 +177,11 @@ def build_label(labelling: LabellingTask, settings: Settings) -> DAG:
         @task
         def shards(manifest: Any, **context: Any) -> list[list[str]]:
             """Return the command of each shard; skip where there is nothing to label, or nothing to label with."""
-            facts = facts_of(manifest)
-            if facts.get("skip") or facts.get("fresh"):
-                raise AirflowSkipException(str(facts.get("skip") or "the labels of this partition are up to date"))
+            planned = Planned.of(manifest)
+            if planned.skip or planned.fresh:
+                raise AirflowSkipException(planned.skip or "the labels of this partition are up to date")
             partition = parse_partition(str(context["partition_key"]))
-            return commands.label_shards(labelling, partition, str(context["run_id"]), int(str(facts["shards"])))
+            return commands.label_shards(labelling, partition, str(context["run_id"]), planned.shards)
 
         plan = steps.light(
             "plan",
@@ -204,8 +205,8 @@ def build_label(labelling: LabellingTask, settings: Settings) -> DAG:
 
 def skip_where_overtaken(context: Context, manifest: object) -> None:
     """Skip, and announce no labels, where another run has published newer ones."""
-    if reason := facts_of(manifest).get("skip"):
-        raise AirflowSkipException(str(reason))
+    if reason := Skipped.of(manifest).skip:
+        raise AirflowSkipException(reason)
 
 
 def build_maintain(settings: Settings) -> DAG:

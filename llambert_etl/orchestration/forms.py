@@ -6,10 +6,11 @@ from airflow.sdk import DAG, Context, Param
 from airflow.sdk.exceptions import AirflowSkipException
 
 from llambert_etl.config import LabellingTask, StudyKind
+from llambert_etl.facts import Relabelled
 from llambert_etl.orchestration import commands
 from llambert_etl.orchestration.assets import assets_of
 from llambert_etl.orchestration.labelling_dag import labelling_dag, optional
-from llambert_etl.orchestration.steps import Steps, days_in, facts_of
+from llambert_etl.orchestration.steps import Steps
 from llambert_etl.settings import Settings
 
 
@@ -18,10 +19,10 @@ def build_relabel(labelling: LabellingTask, settings: Settings) -> DAG:
     assets, steps = assets_of(labelling.name), Steps(labelling, settings, "")
 
     def announce(context: Context, manifest: object) -> None:
-        days = days_in(facts_of(manifest), "bring_back")
+        days = Relabelled.of(manifest).bring_back
         if not days:
             raise AirflowSkipException("no day of the range has documents")
-        context["outlet_events"][assets.champion].add_partitions(days)
+        context["outlet_events"][assets.champion].add_partitions([*days])
 
     with labelling_dag(
         labelling,

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import json
+import threading
 import time
 from typing import Any, NoReturn, cast
 
@@ -21,14 +22,18 @@ from kubernetes.client import models as k8s
 from pydantic import JsonValue
 from urllib3.exceptions import HTTPError
 
-from llambert_etl.errors import TransientError
+from llambert_etl.errors import ConfigError, TransientError
+from llambert_etl.facts import Linked
 from llambert_etl.orchestration.commands import partition_of, rendered
+from llambert_etl.orchestration.handover import patience
 from llambert_etl.orchestration.links import LINKS
 from llambert_etl.orchestration.pod_end import ended, failure_of, gone, message_of, not_ended, refused
+from llambert_etl.settings import load_settings
 
 STORE_KEY = "llambert_pod"
 
 _POLL_SECONDS = 2
+_DELETE_SECONDS = 5
 _LOG_SECONDS = 30  # between two looks at the log of a pod for which the triggerer waits
 # A control plane that is upgraded is away for minutes. The pod does not mind.
 _NO_CONTACT_SECONDS = 900
@@ -38,8 +43,8 @@ _LOST = (ApiException, HTTPError, KubernetesApiException)
 class PodStep(KubernetesPodOperator):
     """Run `llambert *arguments` once in a pod, whatever becomes of the worker, and return its manifest.
 
-    The step leaves its manifest, or the reason why it failed, in the container's termination message (4 KiB at most).
-    That needs no sidecar, no second image and no right to run commands in pods.
+    The step leaves its manifest, or the reason why it failed, in the container's termination message (4 KiB at most), a
+    longer manifest in a note in the lake. That needs no sidecar, no second image and no right to run commands in pods.
 
     Which pod it is stands in the task state store before it is made. A retry that finds it there, running or done, goes
     on with it or takes its result. Only what the container says of its end counts, never how watching it ended.
@@ -55,7 +60,9 @@ class PodStep(KubernetesPodOperator):
         self.report = report
         self.mlflow_uri = mlflow_uri
         self.partition = ""
-        self.facts: dict[str, JsonValue] = {}
+        self.made = Linked()
+        self._store: Any = None  # while the pod is watched: at other times Airflow must not be asked
+        self._left = False
 
     def execute(self, context: Context) -> None:
         self.arguments = rendered(self.arguments)
@@ -81,6 +88,7 @@ class PodStep(KubernetesPodOperator):
 
     def _started(self, context: Context) -> k8s.V1Pod:
         pod = self.pod = self.build_pod_request_obj(context)
+        pod.spec.containers[0].env.append(k8s.V1EnvVar(name="LLAMBERT_HAND_OVER", value=_note_of(pod)))
         store, stored = context["task_state_store"], self._stored(pod, context)
         store.set(STORE_KEY, stored)
         made = self._created(pod)
@@ -156,7 +164,8 @@ class PodStep(KubernetesPodOperator):
         return True
 
     def _deadline(self, context: Context) -> datetime.datetime:
-        return context["ti"].start_date + cast(datetime.timedelta, self.execution_timeout)
+        started: datetime.datetime = context["ti"].start_date
+        return started + cast(datetime.timedelta, self.execution_timeout)
 
     def _follow(self, context: Context, pod: k8s.V1Pod, since: Any = None) -> None:
         """Wait until the pod has ended, with its log, and account for its end."""
@@ -172,11 +181,14 @@ class PodStep(KubernetesPodOperator):
             self._settle(context, pod)
             raise failure
         # Asking the operator to push would add the sidecar, so the manifest is pushed by hand.
-        context["ti"].xcom_push(key="return_value", value=self._account(message_of(pod)))
+        manifest = _manifest_of(pod)
+        self.made = Linked.of(manifest)
+        context["ti"].xcom_push(key="return_value", value=manifest)
         self._settle(context, pod)
 
     def _watch(self, context: Context, pod: k8s.V1Pod) -> None:
         """Write the pod's log until it ends, or until watching does."""
+        self._store = context["task_state_store"]
         try:
             self.await_pod_start(pod)
             self.await_pod_completion(pod)
@@ -187,6 +199,8 @@ class PodStep(KubernetesPodOperator):
             self._heed_kill()
             self.log.warning("Watching pod %s was interrupted: %s", pod.metadata.name, error)
             time.sleep(_POLL_SECONDS)
+        finally:
+            self._store = None
 
     def _give_up(self, context: Context, pod: k8s.V1Pod) -> NoReturn:
         failure = not_ended(pod, self._warnings(pod))
@@ -224,8 +238,20 @@ class PodStep(KubernetesPodOperator):
             return [each.message for each in self.pod_manager.read_pod_events(pod).items if each.type == "Warning"]
         return []
 
+    def on_kill(self) -> None:
+        """Delete the pod, unless the next try is to go on with it."""
+        self._left = self._store is not None and patience(self._store, STORE_KEY) > 0
+        self._killed = True
+        if not self._left:
+            # In a thread, for this may have come in the middle of a request, whose locks are free only when it goes on.
+            deleting = threading.Thread(target=super().on_kill, daemon=True)
+            deleting.start()
+            deleting.join(_DELETE_SECONDS)
+
     def _heed_kill(self) -> None:
         """Go no further after `on_kill`, which Airflow calls in the middle of anything and then goes on."""
+        if self._left:
+            raise TransientError("Airflow has given this try up; the pod runs on for the next one")
         if self._killed and self.pod:
             self._delete(self.pod)
             raise TransientError(f"pod {self.pod.metadata.name!r}: deleted, for its task was asked to stop")
@@ -241,14 +267,26 @@ class PodStep(KubernetesPodOperator):
         except _LOST as error:
             self.log.warning("Pod %s was not deleted: %s", pod.metadata.name, error)
 
-    def _account(self, message: str) -> dict[str, JsonValue] | None:
-        with contextlib.suppress(json.JSONDecodeError):
-            manifest: dict[str, JsonValue] = json.loads(message)
-            facts = manifest.get("facts")
-            self.facts = facts if isinstance(facts, dict) else {}
-            return manifest
-        self.log.warning("No manifest in the termination message; the tables have it, only the links do without")
-        return None
+
+def _note_of(pod: k8s.V1Pod) -> str:
+    return f"_manifests/{pod.metadata.name}.json"
+
+
+def _manifest_of(pod: k8s.V1Pod) -> dict[str, JsonValue]:
+    """Return what a pod has left. Raise ConfigError where that is nothing: whoever needs it must not go on without."""
+    from llambert_etl.store.storage import Storage  # which brings polars, for whose faults no Dag has to wait
+
+    message = message_of(pod)
+    with contextlib.suppress(json.JSONDecodeError):
+        return cast(dict[str, JsonValue], json.loads(message))
+    lake, key = Storage.from_settings(load_settings()), f"_staging/{_note_of(pod)}"
+    found = lake.read(key)
+    if found is None:
+        raise ConfigError(
+            f"pod {pod.metadata.name!r} ended well, but has left no manifest, nor is one at {lake.uri}/{key}: "
+            "give its image and Airflow the same version and the same LLAMBERT_LAKE, then clear the step"
+        )
+    return cast(dict[str, JsonValue], json.loads(found))
 
 
 def _away(error: BaseException) -> bool:

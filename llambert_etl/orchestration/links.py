@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from airflow.sdk import BaseOperator, BaseOperatorLink, conf
 from airflow.sdk.types import TaskInstanceKey
-from pydantic import JsonValue
 
+from llambert_etl.facts import Linked
 from llambert_etl.pages import report_name
 
 PAGES = "/llambert"
@@ -23,7 +23,7 @@ class Step(Protocol):
     report: str
     mlflow_uri: str
     partition: str
-    facts: dict[str, JsonValue]
+    made: Linked
 
 
 class MlflowLink(BaseOperatorLink):
@@ -36,11 +36,11 @@ class MlflowLink(BaseOperatorLink):
         if not step.mlflow_uri or not step.task_name:
             return ""
         ui = f"{step.mlflow_uri.rstrip('/')}/#"
-        facts, model = step.facts, f"llambert.{step.task_name}"
-        if "mlflow_run" in facts:
-            return f"{ui}/{facts['mlflow_run']}"
-        if facts.get("model_version") is not None:
-            return f"{ui}/models/{model}/versions/{facts['model_version']}"
+        made, model = step.made, f"llambert.{step.task_name}"
+        if made.mlflow_run:
+            return f"{ui}/{made.mlflow_run}"
+        if made.model_version is not None:
+            return f"{ui}/models/{model}/versions/{made.model_version}"
         return f"{ui}/models/{model}"
 
 

@@ -14,8 +14,10 @@ from typing import Any
 from airflow.sdk import BaseOperator, Context
 from pydantic import JsonValue
 
-from llambert_etl.errors import ConfigError
+from llambert_etl.errors import ConfigError, TransientError
+from llambert_etl.facts import Linked
 from llambert_etl.orchestration.commands import EXECUTABLE, partition_of, rendered
+from llambert_etl.orchestration.handover import patience
 from llambert_etl.orchestration.links import LINKS
 from llambert_etl.orchestration.process import StepProcess
 from llambert_etl.orchestration.retry import error_for
@@ -54,8 +56,10 @@ class LocalStep(BaseOperator):
         self.report = report
         self.mlflow_uri = mlflow_uri
         self.partition = ""
-        self.facts: dict[str, JsonValue] = {}
+        self.made = Linked()
         self._process: StepProcess | None = None
+        self._store: Any = None  # while the step is followed: at other times Airflow must not be asked
+        self._left = False
 
     def execute(self, context: Context) -> dict[str, JsonValue]:
         argv = rendered(self.arguments)
@@ -67,17 +71,28 @@ class LocalStep(BaseOperator):
             store.set(STORE_KEY, {"host": socket.gethostname(), "folder": str(process.folder)})
             self.log.info("Starting: %s %s", EXECUTABLE, " ".join(argv))
             process.start([_executable(), *argv], _environment())
-        self._follow(process)
+        self._store = store
+        try:
+            self._follow(process)
+        finally:
+            self._store = None
         exit_code, manifest, reason = process.exit_code, process.last_line("out"), process.last_line("err")
         # A cleared task must run again, so nothing of this run may be found.
         store.delete(STORE_KEY)
         process.remove()
         if exit_code != 0:
             raise error_for(137 if exit_code is None else exit_code, reason or "no output")
-        return self._account(manifest)
+        told: dict[str, JsonValue] = json.loads(manifest)
+        self.made = Linked.of(told)
+        return told
 
     def on_kill(self) -> None:
-        if self._process:
+        """End the step, unless the next try is to go on with it."""
+        seconds = 0 if self._store is None else patience(self._store, STORE_KEY)
+        if self._process and seconds:
+            self._process.leave(seconds)
+            self._left = True
+        elif self._process:
             self._process.stop(_GRACE_SECONDS)
 
     def _new(self) -> StepProcess:
@@ -90,13 +105,14 @@ class LocalStep(BaseOperator):
             return None
         process = StepProcess(Path(str(stored.get("folder"))))
         if process.running or process.exit_code == 0:
+            process.take()
             self.log.info("Going on with the process that an earlier try started: %s", process.folder)
             return process
         process.remove()
         return None
 
     def _follow(self, process: StepProcess) -> None:
-        while True:
+        while not self._left:
             running = process.running  # asked before reading, so that the last lines are read after the end
             lines = list(process.new_lines())
             for line in lines:
@@ -105,12 +121,7 @@ class LocalStep(BaseOperator):
                 return
             if not lines:
                 time.sleep(_POLL_SECONDS)
-
-    def _account(self, line: str) -> dict[str, JsonValue]:
-        manifest: dict[str, JsonValue] = json.loads(line)
-        facts = manifest.get("facts")
-        self.facts = facts if isinstance(facts, dict) else {}
-        return manifest
+        raise TransientError(f"Airflow has given this try up; the step runs on for the next one: {process.folder}")
 
 
 def _executable() -> str:

@@ -7,11 +7,24 @@ import shutil
 import signal
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 # The shell records the exit code of the step, for a worker that was not there when the step ended.
 _SHELL = 'echo $$ > "$0/pid"; "$@" > "$0/out" 2> "$0/err"; echo $? > "$0/rc.new"; mv "$0/rc.new" "$0/rc"'
+
+# Ends a step that nobody has taken for as long as it may wait, and kills it where it has not ended in time.
+_WATCH = """
+mine() { [ "$(cat "$0/owner" 2> /dev/null)" = "$1" ] && [ ! -e "$0/rc" ]; }
+waited=0
+while mine "$1"; do
+    [ $waited -ne $2 ] || kill -TERM -- "-$(cat "$0/pid")"
+    [ $waited -lt $3 ] || exec kill -KILL -- "-$(cat "$0/pid")"
+    sleep 1
+    waited=$((waited + 1))
+done
+"""
 
 _MAX_LINE = 4_000
 _MAX_READ = 1 << 20
@@ -28,10 +41,12 @@ class StepProcess:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._child: subprocess.Popen[bytes] | None = None
+        self._owner = uuid.uuid4().hex
         self._read = 0
 
     def start(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
         """Start `argv` in a session of its own, so that no signal to the worker's group reaches it."""
+        self.take()
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._child = subprocess.Popen(  # noqa: S603 - our own argv; the values in it are arguments, not shell text
@@ -43,6 +58,26 @@ class StepProcess:
                 start_new_session=True,
                 pass_fds=[lock.fileno()],
             )
+
+    def take(self) -> None:
+        """Note that the step is this object's now, whichever worker's it was."""
+        part = self.folder / f"owner-{self._owner}"
+        part.write_text(self._owner)
+        part.replace(self.folder / "owner")
+
+    def leave(self, patience: int, grace: int = 20) -> None:
+        """Let the step run on without this worker. It is ended when nobody has taken it for `patience` seconds.
+
+        Where the next try comes on another host it starts the step again, and this one would work beside it in vain.
+        """
+        seconds = [str(patience), str(patience + grace)]
+        subprocess.Popen(  # noqa: S603 - our own argv
+            ["/bin/sh", "-c", _WATCH, str(self.folder), self._owner, *seconds],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     @property
     def running(self) -> bool:

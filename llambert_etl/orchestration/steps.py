@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from airflow.sdk import BaseOperator, Context, XComArg
 from airflow.sdk.definitions.mappedoperator import MappedOperator
-from pydantic import JsonValue
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.config.pods import StepName
@@ -87,15 +86,3 @@ class Steps(NamedTuple):
 
     def _links(self) -> dict[str, str]:
         return {"task_name": self.task.name, "report": self.report, "mlflow_uri": self.settings.mlflow_uri}
-
-
-def facts_of(manifest: object) -> dict[str, JsonValue]:
-    """Return the facts of a manifest as XCom gives it back; none where the step left no manifest."""
-    facts = manifest.get("facts") if isinstance(manifest, dict) else None
-    return facts if isinstance(facts, dict) else {}
-
-
-def days_in(facts: Mapping[str, JsonValue], name: str) -> list[str]:
-    """Return a list of partitions from the facts; none where the step has not told."""
-    days = facts.get(name)
-    return [str(day) for day in days] if isinstance(days, list) else []

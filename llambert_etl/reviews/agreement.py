@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import JsonValue
 
+from llambert_etl.facts import Agreed
 from llambert_etl.reviews.rows import Outcome, Reviewed, Stratum
 
 # The annotators with the most answers are compared in pairs; a report has no room for more pairs.
@@ -20,28 +21,28 @@ _PERCENTILES = (2.5, 97.5)
 Said = Mapping[str, Sequence[str | None]]
 
 
-def report(reviewed: Sequence[Reviewed]) -> dict[str, JsonValue]:
+def report(reviewed: Sequence[Reviewed]) -> Agreed:
     """Return what these reviews say, small enough for a manifest.
 
     People are compared on all documents. The models are compared with them on the random share only: the errors and
     the disagreements were chosen because the models are doubtful there.
     """
     random = [each for each in reviewed if Stratum.RANDOM in each.strata]
-    return {
-        "asked": {stratum: sum(stratum in each.strata for each in reviewed) for stratum in Stratum},
-        "outcomes": {outcome: sum(each.outcome == outcome for each in reviewed) for outcome in Outcome},
-        "verdicts": _verdicts(reviewed),
-        "sides": _sides([each for each in reviewed if Stratum.ERRORS in each.strata]),
-        "agreement": {
+    return Agreed(
+        asked={stratum: sum(stratum in each.strata for each in reviewed) for stratum in Stratum},
+        outcomes={outcome: sum(each.outcome == outcome for each in reviewed) for outcome in Outcome},
+        verdicts=_verdicts(reviewed),
+        sides=_sides([each for each in reviewed if Stratum.ERRORS in each.strata]),
+        agreement={
             "people": _between_people(_said(reviewed)),
             "encoder": _with_model(_said(random), "encoder", [each.label for each in random]),
             "llm": _with_model(_said(random), "llm", [each.annotation for each in random]),
         },
-        "accuracy": {
+        accuracy={
             "encoder": accuracy([(each.label, each.verdict) for each in random]),
             "llm": accuracy([(each.annotation, each.verdict) for each in random]),
         },
-    }
+    )
 
 
 def _verdicts(reviewed: Sequence[Reviewed]) -> dict[str, JsonValue]:
@@ -56,7 +57,7 @@ def _verdicts(reviewed: Sequence[Reviewed]) -> dict[str, JsonValue]:
     return found
 
 
-def _sides(errors: Iterable[Reviewed]) -> dict[str, JsonValue]:
+def _sides(errors: Iterable[Reviewed]) -> dict[str, int]:
     """Say whom people side with where the encoder's label is not gold's."""
     return dict(Counter(_side(each) for each in errors if each.outcome != Outcome.WAITING))
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import pyarrow as pa
-from pydantic import JsonValue
 
-from llambert_etl.config import LabellingTask, fingerprint
+from llambert_etl.config import fingerprint
 from llambert_etl.corpus.documents import hash_text
 from llambert_etl.corpus.forgotten import Forgotten
+from llambert_etl.facts import Ingested
 from llambert_etl.manifest import Manifest
-from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES, DocumentStatus
 from llambert_etl.sources.clean import CLEANER_VERSION, SeenIds, clean
 from llambert_etl.sources.drop import Drop
@@ -29,9 +29,9 @@ Row = dict[str, str | None]
 class Tally:
     """The rows of one drop on their way into the lake, and their count."""
 
-    def __init__(self, task: LabellingTask, partition: Partition, run: str, forgotten: Forgotten) -> None:
-        self._source = task.source
-        self._fixed: Row = {"task": task.name, "partition": str(partition), "run": run}
+    def __init__(self, run: Run, forgotten: Forgotten) -> None:
+        self._source = run.task.source
+        self._fixed: Row = {"task": run.task.name, "partition": str(run.partition), "run": run.name}
         self._seen, self._forgotten = SeenIds(), forgotten
         self._content = 0
         self._rows_hash = hashlib.blake2b()
@@ -59,20 +59,20 @@ class Tally:
         """Return `id` and `text`, where no row has that field, each with the names of the fields that rows have."""
         return self._absent.found()
 
-    def facts(self, before: Manifest | None) -> dict[str, JsonValue]:
+    def facts(self, before: Manifest | None) -> Ingested:
         """Say what came in, and whether the accepted documents differ from those of the commit that is replaced."""
         content = f"{self._content:016x}"
-        return {
-            "files": self.files,
-            "files_refused": len(self._files_refused),
-            "bytes": self._bytes,
-            "empty": not self.files and not self.rows["read"],
-            "replayed": False,
-            "absent_fields": {field: list[JsonValue](names) for field, names in self.absent_fields.items()},
-            "content": content,
-            "content_changed": before is not None and before.facts.get("content") != content,
-            "accepted_before": before.rows["accepted"] if before is not None else None,
-        }
+        return Ingested(
+            files=self.files,
+            files_refused=len(self._files_refused),
+            bytes=self._bytes,
+            empty=not self.files and not self.rows["read"],
+            replayed=False,
+            absent_fields=self.absent_fields,
+            content=content,
+            content_changed=before is not None and Ingested.of(before).content != content,
+            accepted_before=before.rows["accepted"] if before is not None else None,
+        )
 
     def chunks(self, drop: Drop) -> Iterator[pa.Table]:
         """Yield tables bounded in rows and bytes."""

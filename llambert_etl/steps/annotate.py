@@ -6,19 +6,16 @@ from collections.abc import Callable
 from llambert_etl.annotation.again import read_again
 from llambert_etl.annotation.asking import answer
 from llambert_etl.annotation.backlog import Backlog
-from llambert_etl.config import LabellingTask
 from llambert_etl.lake import Lake
 from llambert_etl.llm import Annotator
 from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
-from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 
 
 def annotate(
-    task: LabellingTask,
-    partition: Partition,
+    run: Run,
     *,
-    run: str,
     lake: Lake,
     annotator: Annotator,
     prompt_hash: str,
@@ -37,13 +34,11 @@ def annotate(
     DataError, before the next batch, where the task's budget is used up, and ConfigError where a batch file is out.
     """
     work = Backlog(
-        task,
-        partition,
-        run=run,
+        run,
         lake=lake,
         annotator=annotator,
         prompt_hash=prompt_hash,
-        spending=spending or Spending(task.annotator),
+        spending=spending or Spending(run.task.annotator),
         sample=sample,
         retry_failed=retry_failed,
     )

@@ -1,20 +1,12 @@
 """Hold the gate between two steps: measure, evaluate, write Data Docs, and stop the run where it fails."""
 
-import datetime
 import logging
 from dataclasses import asdict
 
 import polars as pl
 
 from llambert_etl.config import LabellingTask
-from llambert_etl.corpus.answers import (
-    answered_twice,
-    decided,
-    failed_for_good,
-    labelled_answers,
-    question,
-    rows_about,
-)
+from llambert_etl.corpus.answers import answered_twice, decided, failed_for_good, labelled_answers, question, rows_about
 from llambert_etl.corpus.documents import as_of, ingested, sample
 from llambert_etl.corpus.gold import gold_shares
 from llambert_etl.corpus.rare import tell_rarest
@@ -38,6 +30,7 @@ from llambert_etl.quality import (
     render,
     validate,
 )
+from llambert_etl.run import Run
 from llambert_etl.schemas import DocumentStatus
 
 logger = logging.getLogger(__name__)
@@ -48,37 +41,31 @@ _SERVED = "the last good state stays served"
 _RARE_HELPS = "a larger annotator.sample has more of it, and gates.min_label_share says how few are enough"
 
 
-def check_documents(task: LabellingTask, partition: Partition, *, run: str, lake: Lake) -> Manifest:
+def check_documents(run: Run, *, lake: Lake) -> Manifest:
     """Hold the gate after `ingest`: what the partition's documents are like, beside those of the days before."""
-    started = datetime.datetime.now(datetime.UTC)
-    ingested(lake, task.name, partition)
+    ingested(lake, run.task.name, run.partition)
     tables = lake.snapshot("documents")
-    profile = _documents(task, partition, tables)
-    return _hold("documents", task, partition, run, lake, tables, profile).finished(started)
+    return _hold("documents", run, lake, tables, _documents(run.task, run.partition, tables))
 
 
-def check_annotations(
-    task: LabellingTask, partition: Partition, *, run: str, lake: Lake, prompt_hash: str, sample_size: int | None = None
-) -> Manifest:
+def check_annotations(run: Run, *, lake: Lake, prompt_hash: str, sample_size: int | None = None) -> Manifest:
     """Hold the gate after `annotate`, over the sample that was asked with `prompt_hash`; give the size it was given."""
-    started = datetime.datetime.now(datetime.UTC)
+    task, partition = run.task, run.partition
     tables = lake.snapshot("documents", "annotations", "gold")
     profile = _annotations(task, partition, tables, prompt_hash, task.sample_size(asked=sample_size))
     if profile.label_counts:
         tell_rarest(f"annotations {task.name} {partition}", profile.label_counts, _RARE_HELPS)
-    return _hold("annotations", task, partition, run, lake, tables, profile).finished(started)
+    return _hold("annotations", run, lake, tables, profile)
 
 
-def check_labels(task: LabellingTask, partition: Partition, *, run: str, lake: Lake, prompt_hash: str) -> Manifest:
+def check_labels(run: Run, *, lake: Lake, prompt_hash: str) -> Manifest:
     """Hold the gate before `publish` over all that the run's shards have staged, and note which files passed it."""
-    plan = read_plan(lake, task.name, partition, run)
+    plan = read_plan(lake, run.task.name, run.partition, run.name)
     staged = merge(plan, read_shards(lake, plan))
     manifest = check_staged(
-        task,
-        partition,
-        run=run,
+        run,
         lake=lake,
-        staged=lake.scan_staged("labels", task.name, partition, staged),
+        staged=lake.scan_staged("labels", run.task.name, run.partition, staged),
         documents_version=plan.documents_version,
         prompt_hash=prompt_hash,
     )
@@ -86,61 +73,39 @@ def check_labels(task: LabellingTask, partition: Partition, *, run: str, lake: L
     return manifest
 
 
-def check_staged(
-    task: LabellingTask,
-    partition: Partition,
-    *,
-    run: str,
-    lake: Lake,
-    staged: pl.LazyFrame,
-    documents_version: int,
-    prompt_hash: str,
-) -> Manifest:
+def check_staged(run: Run, *, lake: Lake, staged: pl.LazyFrame, documents_version: int, prompt_hash: str) -> Manifest:
     """Hold the staged rows against the documents of the version that was planned."""
-    started = datetime.datetime.now(datetime.UTC)
+    task, partition = run.task, run.partition
     tables = lake.snapshot("labels", "annotations", "gold", at={"documents": documents_version})
     documents = tables.scan("documents", task.name, partition)
     reference = _reference(task, partition, tables, staged, prompt_hash)
     accepted = documents.filter(pl.col("status") == DocumentStatus.ACCEPTED)
     refused = count(documents.filter(pl.col("status") == DocumentStatus.REJECTED))
     profile = profile_labels(staged, accepted, task.label_names, reference, refused)
-    return _hold("labels", task, partition, run, lake, tables, profile).finished(started)
+    return _hold("labels", run, lake, tables, profile)
 
 
-def _hold(
-    kind: Kind,
-    task: LabellingTask,
-    partition: Partition,
-    run: str,
-    lake: Lake,
-    tables: Snapshot,
-    profile: Profile,
-) -> Manifest:
+def _hold(kind: Kind, run: Run, lake: Lake, tables: Snapshot, profile: Profile) -> Manifest:
     """Return a manifest whose facts hold the profile, every outcome and the report's address.
 
     Raise DataError, after the report is written, where an expectation fails.
     """
+    task, partition = run.task, run.partition
     gold = {} if kind == "documents" else gold_shares(task, tables)
     suite, skipped = build_suite(task, profile, gold)
     validation = validate(f"{task.name} {kind}", profile, suite)
-    page = render(task, partition, run, profile, validation, skipped)
-    report = lake.write_report(task.name, partition, report_name(kind, run), page)
+    page = render(task, partition, run.name, profile, validation, skipped)
+    report = lake.write_report(task.name, partition, report_name(kind, run.name), page)
     _log(kind, task, partition, validation, report)
     if validation.failures:
         reasons = "; ".join(outcome.sentence() for outcome in validation.failures)
         raise DataError(f"check {kind} {task.name} {partition}: {reasons}; {_SERVED}; report: {report}")
-    return Manifest.model_validate(
-        {
-            "step": "check",
-            "task": task.name,
-            "partition": partition,
-            "run": run,
-            "config_hash": task.config_hash,
-            "rows": {"read": sum(profile.outcomes.values()), **profile.outcomes},
-            "reasons": profile.reasons,
-            "versions_read": tables.versions,
-            "facts": _facts(kind, profile, validation, skipped, report),
-        }
+    return run.manifest(
+        "check",
+        rows={"read": sum(profile.outcomes.values()), **profile.outcomes},
+        reasons=profile.reasons,
+        versions_read=tables.versions,
+        facts=_facts(kind, profile, validation, skipped, report),
     )
 
 

@@ -8,6 +8,7 @@ import polars as pl
 from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.answers import decided
 from llambert_etl.errors import DataError
+from llambert_etl.facts import Published
 from llambert_etl.lake import Lake, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.pages import report_name
@@ -54,7 +55,7 @@ def explain(task: LabellingTask, document: str, *, lake: Lake, partition: Partit
         document=row,
         others=[each for each in days if each != row["partition"]],
         label=label,
-        model=None if published is None else ModelVersion.model_validate(published.facts["model"]),
+        model=None if published is None else ModelVersion.model_validate(Published.of(published).model),
         # The run that has published need not be the one that has staged the row.
         gate=None if label is None else _gate(lake, task, day, published.run if published else label["run"]),
         promotions=[] if label is None else _promotions(lake, task, label["model_version"]),

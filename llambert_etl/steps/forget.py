@@ -8,6 +8,7 @@ import polars as pl
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.forgotten import Forgotten
+from llambert_etl.facts import WithoutForgotten
 from llambert_etl.lake import Lake, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -131,5 +132,5 @@ def _account(before: Manifest, table: TableName, rows: pl.DataFrame) -> Manifest
         inferred = min(rows.height, counts["inferred"])
         counts |= {"inferred": counts["inferred"] - inferred, "reused": counts["reused"] - (rows.height - inferred)}
     reasons = {reason: count for reason, count in reasons.items() if count > 0}
-    facts = {**before.facts, "forgotten": int(str(before.facts.get("forgotten", 0))) + rows.height}
-    return before.model_copy(update={"rows": counts, "reasons": reasons, "facts": facts})
+    gone = WithoutForgotten(forgotten=WithoutForgotten.of(before).forgotten + rows.height)
+    return before.telling(gone).model_copy(update={"rows": counts, "reasons": reasons})

@@ -19,9 +19,11 @@ from llambert_etl.corpus.forgotten import Forgotten, refuse_forgotten
 from llambert_etl.corpus.gold import refuse_other_source, split_of
 from llambert_etl.corpus.rare import tell_gold
 from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.facts import Replayed
 from llambert_etl.lake import Lake, Snapshot, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
 from llambert_etl.sources.clean import CLEANER_VERSION, clean
@@ -42,16 +44,14 @@ _COLUMNS = ("id", "label", "text", "split", "annotator", "labelled_at")
 GoldRow = dict[str, object]
 
 
-def import_gold(
-    task: LabellingTask, file: Path | str, partition: Partition, *, run: str, lake: Lake, settings: Settings
-) -> Manifest:
+def import_gold(run: Run, file: Path | str, *, lake: Lake, settings: Settings) -> Manifest:
     """Make the partition hold the gold of one file; nothing where the last import as of this day was of the same file.
 
     `file` is Parquet, CSV or JSON lines with `id` and `label`, and where it has them `text`, `split`, `annotator` and
     `labelled_at`. A text that is not there is that of the document of this id as of the partition. A label corrected in
     a later partition wins for readers. Raise DataError naming the file, the row and the fix, with nothing written.
     """
-    started = datetime.datetime.now(datetime.UTC)
+    task, partition = run.task, run.partition
     name, content = str(file), _content(file, settings)
     key = _commit_key(task, content)
     if (imported := _imported(task, lake, partition, key)) is not None:
@@ -66,28 +66,24 @@ def import_gold(
         documents = lake.snapshot("documents")
         versions = documents.versions
         _add_texts(rows, task, name, partition, documents)
-    staged = lake.stage("gold", task.name, partition, [_table(rows, task, partition, run)], name="gold")
-    manifest = Manifest(
-        step=_STEP,
-        task=task.name,
-        partition=partition,
-        run=run,
+    staged = lake.stage("gold", task.name, partition, [_table(rows, run)], name="gold")
+    manifest = run.manifest(
+        _STEP,
         rows={"read": len(rows), **{split: sum(row["split"] == split for row in rows) for split in SPLITS}},
         versions_read=versions,
-        config_hash=task.config_hash,
         facts={
             "file": Path(name).name,
             "labels": {label: sum(row["label"] == label for row in rows) for label in task.label_names},
             "forgotten": len(parsed) - len(found),
             "replayed": False,
         },
-    ).finished(started)
+    )
     judged = pl.DataFrame([(row["label"], row["split"]) for row in rows], schema=["label", "split"], orient="row")
     tell_gold(task, f"gold {task.name} {partition}", judged)
     refuse_forgotten("gold", task.name, partition, staged, lake)
     commit = lake.replace_partition("gold", task.name, partition, staged, commit_key=key, manifest=manifest)
     logger.info("gold %s %s: %s rows from %s", task.name, partition, len(rows), name)
-    return manifest.finished(started, versions_written={"gold": commit.version})
+    return run.finished(manifest, versions_written={"gold": commit.version})
 
 
 def _commit_key(task: LabellingTask, content: bytes) -> str:
@@ -105,8 +101,8 @@ def _imported(task: LabellingTask, lake: Lake, partition: Partition, key: str) -
         if day > partition or (last := lake.last_commit("gold", task.name, day)) is None or last.manifest is None:
             continue
         if lake.holds("gold", task.name, day, key):
-            facts = {**last.manifest.facts, "replayed": True}
-            return last.manifest.model_copy(update={"facts": facts, "versions_written": {"gold": last.version}})
+            there = last.manifest.telling(Replayed(replayed=True))
+            return there.model_copy(update={"versions_written": {"gold": last.version}})
         if last.manifest.step == _STEP:
             break
     return None
@@ -287,7 +283,7 @@ def _add_texts(rows: list[GoldRow], task: LabellingTask, name: str, partition: P
             )
 
 
-def _table(rows: list[GoldRow], task: LabellingTask, partition: Partition, run: str) -> pa.Table:
-    fixed = {"task": task.name, "partition": str(partition), "run": run}
+def _table(rows: list[GoldRow], run: Run) -> pa.Table:
+    fixed = {"task": run.task.name, "partition": str(run.partition), "run": run.name}
     full = [{**row, **fixed, "text_hash": hash_text(str(row["text"]))} for row in rows]
     return pa.Table.from_pylist(full, schema=TABLES["gold"].schema)

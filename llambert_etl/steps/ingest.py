@@ -8,9 +8,11 @@ import polars as pl
 from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.forgotten import Forgotten, refuse_forgotten
 from llambert_etl.errors import DataError
+from llambert_etl.facts import Ingested, Late, Replayed
 from llambert_etl.lake import Lake, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.schemas import DocumentStatus
 from llambert_etl.settings import Settings
 from llambert_etl.sources.drop import Drop
@@ -24,38 +26,27 @@ logger = logging.getLogger(__name__)
 _LATE_DAYS = 7
 
 
-def ingest(
-    task: LabellingTask, partition: Partition, *, run: str, lake: Lake, settings: Settings, missed: bool = False
-) -> Manifest:
+def ingest(run: Run, *, lake: Lake, settings: Settings, missed: bool = False) -> Manifest:
     """Ingest the partition, then each past day whose landing files have changed since it was ingested.
 
     With `missed` also the past days on which no run has ingested. The manifest is the partition's own.
     `facts.late_partitions` names the past days that this run has replaced, in an earlier try too, and
     `facts.late_refused` those that could not be, with the reason: they keep what they held.
     """
-    started = datetime.datetime.now(datetime.UTC)
-    manifest = ingest_partition(task, partition, run=run, lake=lake, settings=settings)
-    refused: dict[str, str] = {}
+    task, partition = run.task, run.partition
+    manifest = ingest_partition(run, lake=lake, settings=settings)
+    refused: dict[Partition, str] = {}
     for day in late_partitions(task, lake=lake, settings=settings, before=partition, missed=missed):
         try:
-            ingest_partition(task, day, run=run, lake=lake, settings=settings, late_for=partition)
+            ingest_partition(Run(task, day, run.name), lake=lake, settings=settings, late_for=partition)
         except DataError as error:
             # A past day that is broken must not keep tonight's documents from being labelled.
             logger.warning("%s %s: late files refused: %s", task.name, day, error)
             refused[day] = str(error)
-    replaced = _replaced(task, partition, run, lake)
-    return manifest.finished(started, facts={**manifest.facts, "late_partitions": replaced, "late_refused": refused})
+    return run.finished(manifest.telling(Late(late_partitions=_replaced(run, lake), late_refused=refused)))
 
 
-def ingest_partition(
-    task: LabellingTask,
-    partition: Partition,
-    *,
-    run: str,
-    lake: Lake,
-    settings: Settings,
-    late_for: Partition | None = None,
-) -> Manifest:
+def ingest_partition(run: Run, *, lake: Lake, settings: Settings, late_for: Partition | None = None) -> Manifest:
     """Make the partition hold exactly what its landing files or its table hold now; if that is the same, do nothing.
 
     `late_for` is the day whose ingest has found that this one has changed.
@@ -63,7 +54,7 @@ def ingest_partition(
     erased because a listing came back empty, or of other files that hold none. TransientError when a file changes while
     it is read.
     """
-    started = datetime.datetime.now(datetime.UTC)
+    task, partition = run.task, run.partition
     drop = open_drop(task.source, partition, settings)
     empty, key = _why_empty(task, partition, drop), drop.key
     last = lake.last_commit("documents", task.name, partition)
@@ -71,23 +62,16 @@ def ingest_partition(
     if key and last is not None and before is not None and lake.holds("documents", task.name, partition, key):
         return _replayed(before, last.version)
     logger.info("ingest %s %s: %s", task.name, partition, drop.location)
-    tally = Tally(task, partition, run, Forgotten(lake, task.name))
+    tally = Tally(run, Forgotten(lake, task.name))
     staged = lake.stage("documents", task.name, partition, tally.chunks(drop), name="documents")
     drop.verify_unchanged()
     where = f"{task.name} {partition}: {drop.location}"
     _refuse_erasure(where, tally, before)
     _refuse_erasure_by_others(where, tally, before, task, partition, lake)
     _warn_of_absent_fields(task, partition, tally)
-    manifest = Manifest(
-        step="ingest",
-        task=task.name,
-        partition=partition,
-        run=run,
-        rows=tally.rows,
-        reasons=dict(sorted(tally.reasons.items())),
-        config_hash=task.config_hash,
-        facts={"source": str(drop.location), "late_for": late_for, "landing": empty, **tally.facts(before)},
-    ).finished(started)
+    found = {"source": str(drop.location), "late_for": late_for, "landing": empty}
+    facts = tally.facts(before).model_copy(update=found)
+    manifest = run.manifest("ingest", rows=tally.rows, reasons=dict(sorted(tally.reasons.items())), facts=facts)
     refuse_forgotten("documents", task.name, partition, staged, lake)
     commit = lake.replace_partition(
         "documents", task.name, partition, staged, commit_key=key or tally.key, manifest=manifest
@@ -96,7 +80,7 @@ def ingest_partition(
     logger.info("ingest %s %s: %s, at version %s", task.name, partition, counted, commit.version)
     if commit.replayed and commit.manifest is not None:
         return _replayed(commit.manifest, commit.version)
-    return manifest.finished(started, versions_written={"documents": commit.version})
+    return run.finished(manifest, versions_written={"documents": commit.version})
 
 
 def late_partitions(
@@ -132,20 +116,20 @@ def _ingested(task: LabellingTask, lake: Lake, before: Partition) -> set[Partiti
     return {day for day in _past_days(before) if lake.commit_key("documents", task.name, day) is not None}
 
 
-def _replaced(task: LabellingTask, partition: Partition, run: str, lake: Lake) -> list[str]:
+def _replaced(run: Run, lake: Lake) -> list[Partition]:
     """Return the past days that this run of the partition was the last to replace.
 
     The log says so, not this try: one that was cut off has committed days which are checked and labelled all the same.
     """
-    left, replaced = _ingested(task, lake, partition), []
-    for commit in lake.commits("documents", task.name):
+    left, replaced = _ingested(run.task, lake, run.partition), list[Partition]()
+    for commit in lake.commits("documents", run.task.name):
         if not left:
             break
         made = commit.manifest
         if made is not None and made.partition in left:
             left.remove(made.partition)
-            if (made.run, made.facts.get("late_for")) == (run, partition):
-                replaced.append(str(made.partition))
+            if (made.run, Ingested.of(made).late_for) == (run.name, run.partition):
+                replaced.append(made.partition)
     return sorted(replaced)
 
 
@@ -168,7 +152,7 @@ def _refuse_erasure(where: str, tally: Tally, before: Manifest | None) -> None:
     """Raise DataError where nothing is left of what a day has had."""
     if before is None or tally.files or tally.rows["read"]:
         return
-    files, rows = before.facts.get("files"), before.rows["read"]
+    files, rows = Ingested.of(before).files, before.rows["read"]
     if files or rows:
         held = f"{files} files" if files else f"{rows} rows"
         raise DataError(
@@ -208,5 +192,4 @@ def _warn_of_absent_fields(task: LabellingTask, partition: Partition, tally: Tal
 
 
 def _replayed(manifest: Manifest, version: int) -> Manifest:
-    facts = {**manifest.facts, "replayed": True}
-    return manifest.model_copy(update={"facts": facts, "versions_written": {"documents": version}})
+    return manifest.telling(Replayed(replayed=True)).model_copy(update={"versions_written": {"documents": version}})

@@ -1,6 +1,5 @@
 """Label one shard of a partition and stage the rows: nothing is visible to readers until `publish`."""
 
-import datetime
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -9,14 +8,14 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.documents import in_shard, verified
 from llambert_etl.errors import ConfigError
+from llambert_etl.facts import Labelled
 from llambert_etl.labelling.plan import Plan, ShardNote, find_shard, read_plan, write_shard
 from llambert_etl.labelling.turns import PATIENCE_SECONDS, turn
 from llambert_etl.lake import Lake, collect, count, stream
 from llambert_etl.manifest import Manifest
-from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES, DocumentStatus
 from llambert_etl.settings import Settings
 
@@ -33,10 +32,8 @@ class Classifier(Protocol):
 
 
 def label(
-    task: LabellingTask,
-    partition: Partition,
+    run: Run,
     *,
-    run: str,
     shard: int,
     lake: Lake,
     settings: Settings,
@@ -50,14 +47,14 @@ def label(
     run, or go on where it has not been heard of for `patience` seconds. `load` fetches the plan's model, and only when
     a text needs it.
     """
-    plan = read_plan(lake, task.name, partition, run)
+    plan = read_plan(lake, run.task.name, run.partition, run.name)
     if not 0 <= shard < plan.shards:
         raise ConfigError(f"shard {shard}: this plan has shards 0 to {plan.shards - 1}")
 
     key = f"_staging/{plan.folder}/shard-{shard}.turn"
-    with turn(key, run, settings, done=lambda: find_shard(lake, plan, shard) is not None, patience=patience):
+    with turn(key, run.name, settings, done=lambda: find_shard(lake, plan, shard) is not None, patience=patience):
         if (note := find_shard(lake, plan, shard)) is None:
-            made = _stage(_Shard(task, plan, shard, lake, load, progress))
+            made = _stage(_Shard(run, plan, shard, lake, load, progress))
             # Another run may have taken over from one that was held up: what was staged first stays.
             if (note := find_shard(lake, plan, shard)) is None:
                 write_shard(lake, plan, shard, made)
@@ -66,20 +63,15 @@ def label(
 
 
 def _stage(work: "_Shard") -> ShardNote:
-    started = datetime.datetime.now(datetime.UTC)
     plan = work.plan
     staged = work.lake.stage("labels", plan.task, plan.partition, work.tables(), name=f"shard-{work.number}")
-    manifest = Manifest(
-        step="label",
-        task=plan.task,
-        partition=plan.partition,
-        run=plan.run,
-        config_hash=work.task.config_hash,
+    manifest = work.run.manifest(
+        "label",
         rows={"read": work.read, "inferred": work.inferred, "reused": work.read - work.inferred},
         versions_read={"documents": plan.documents_version},
-        facts={"shard": work.number, "model_version": plan.model.version},
+        facts=Labelled(shard=work.number, model_version=plan.model.version),
     )
-    return ShardNote(staged=staged, manifest=manifest.finished(started))
+    return ShardNote(staged=staged, manifest=manifest)
 
 
 class _Shard:
@@ -87,18 +79,18 @@ class _Shard:
 
     def __init__(
         self,
-        task: LabellingTask,
+        run: Run,
         plan: Plan,
         shard: int,
         lake: Lake,
         load: Callable[[Plan], Classifier],
         progress: Callable[[int, int], None],
     ) -> None:
-        self.task, self.plan, self.number, self.lake = task, plan, shard, lake
+        self.run, self.task, self.plan, self.number, self.lake = run, run.task, plan, shard, lake
         self._load, self._progress = load, progress
         accepted = pl.col("status") == DocumentStatus.ACCEPTED
         # The text decides the shard, so equal texts are inferred once.
-        self._documents = lake.scan("documents", task.name, plan.partition, version=plan.documents_version).filter(
+        self._documents = lake.scan("documents", run.task.name, plan.partition, version=plan.documents_version).filter(
             accepted & in_shard(shard, plan.shards)
         )
         self._classifier: Classifier | None = None

@@ -1,6 +1,5 @@
 """Plan a label run: pin the champion, look at what is there already, cut the partition into a few fat shards."""
 
-import datetime
 import logging
 from typing import NamedTuple
 
@@ -11,12 +10,13 @@ from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.documents import ingested
 from llambert_etl.corpus.forgotten import Forgotten
 from llambert_etl.errors import TransientError
+from llambert_etl.facts import Planned, Published
 from llambert_etl.labelling.models import keep
 from llambert_etl.labelling.plan import Plan, find_plan, write_plan
 from llambert_etl.lake import Lake, count
 from llambert_etl.manifest import Manifest
-from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry
+from llambert_etl.run import Run
 from llambert_etl.schemas import DocumentStatus
 from llambert_etl.settings import Settings
 
@@ -34,16 +34,7 @@ class _Pin(NamedTuple):
     doubt: str | None
 
 
-def plan(
-    task: LabellingTask,
-    partition: Partition,
-    *,
-    run: str,
-    lake: Lake,
-    registry: Registry,
-    settings: Settings,
-    model_version: int | None = None,
-) -> Manifest:
+def plan(run: Run, *, lake: Lake, registry: Registry, settings: Settings, model_version: int | None = None) -> Manifest:
     """Write the run's plan and return it in `facts`: shards, model_version, fresh, skip.
 
     A champion that was moved by hand is entered in the audit log; `bring_back` then lists the other partitions, for
@@ -55,19 +46,16 @@ def plan(
     `fresh`: the labels are already those of these documents and this version. `skip`: why there is no version.
     `doubt`: what speaks against a version that somebody has asked for all the same.
     """
-    started = datetime.datetime.now(datetime.UTC)
-    manifest = Manifest(step="plan", task=task.name, partition=partition, run=run, config_hash=task.config_hash)
-    earlier = _unfinished(lake, task, partition, run, model_version)
-    made = earlier or _make(
-        task, partition, run, lake, _pin(task, partition, run, lake, registry, model_version), settings
-    )
-    moved = found_by_hand(lake, task.name, partition, run)
+    task, partition = run.task, run.partition
+    earlier = _unfinished(lake, run, model_version)
+    made = earlier or _make(run, lake, _pin(run, lake, registry, model_version), settings)
+    moved = found_by_hand(lake, run)
     others = [day for day in lake.partitions("documents", task.name) if day != partition] if moved else []
-    facts: dict[str, object] = {"shards": 0, "fresh": False, "bring_back": others}
+    none = Planned(shards=0, fresh=False, bring_back=others)
     if made is None:
-        return manifest.finished(started, facts=facts | {"skip": NO_CHAMPION})
+        return run.manifest("plan", facts=none.model_copy(update={"skip": NO_CHAMPION}))
     if made.documents == 0 and made.labels_key is None:
-        return manifest.finished(started, facts=facts | {"skip": NO_DOCUMENTS})
+        return run.manifest("plan", facts=none.model_copy(update={"skip": NO_DOCUMENTS}))
     if made.doubt:
         logger.warning("labelling with %s all the same: %s", made.model, made.doubt)
     fresh = lake.holds("labels", task.name, partition, made.commit_key)
@@ -75,20 +63,22 @@ def plan(
         keep(lake, made.model, registry.download)
         if made is not earlier:  # an unfinished plan keeps its age: what it names is as old as that
             write_plan(lake, made)
-    facts |= {
-        "shards": 0 if fresh else made.shards,
-        "model_name": made.model.name,
-        "model_version": made.model.version,
-        "doubt": made.doubt,
-        "fresh": fresh,
-        "skip": None,
-    }
-    return manifest.finished(started, facts=facts, versions_read={"documents": made.documents_version})
+    facts = Planned(
+        shards=0 if fresh else made.shards,
+        fresh=fresh,
+        bring_back=others,
+        model_name=made.model.name,
+        model_version=made.model.version,
+        doubt=made.doubt,
+        skip=None,
+    )
+    return run.manifest("plan", facts=facts, versions_read={"documents": made.documents_version})
 
 
-def _unfinished(lake: Lake, task: LabellingTask, partition: Partition, run: str, wanted: int | None) -> Plan | None:
+def _unfinished(lake: Lake, run: Run, wanted: int | None) -> Plan | None:
     """Return this run's earlier plan while its documents stand and its labels are not published."""
-    earlier = find_plan(lake, task.name, partition, run)
+    task, partition = run.task, run.partition
+    earlier = find_plan(lake, task.name, partition, run.name)
     if (
         earlier is None
         or wanted not in (None, earlier.model.version)
@@ -102,9 +92,8 @@ def _unfinished(lake: Lake, task: LabellingTask, partition: Partition, run: str,
     return earlier if same else None
 
 
-def _make(
-    task: LabellingTask, partition: Partition, run: str, lake: Lake, pin: _Pin | None, settings: Settings
-) -> Plan | None:
+def _make(run: Run, lake: Lake, pin: _Pin | None, settings: Settings) -> Plan | None:
+    task, partition = run.task, run.partition
     # In this order: a commit, or a document that is forgotten, in between makes this plan stale, never wrong.
     forgotten = len(Forgotten(lake, task.name))
     documents_key = ingested(lake, task.name, partition)
@@ -117,7 +106,7 @@ def _make(
     return Plan(
         task=task.name,
         partition=partition,
-        run=run,
+        run=run.name,
         model=pin.version,
         move=pin.move,
         doubt=pin.doubt,
@@ -130,19 +119,18 @@ def _make(
     )
 
 
-def _pin(
-    task: LabellingTask, partition: Partition, run: str, lake: Lake, registry: Registry, wanted: int | None
-) -> _Pin | None:
+def _pin(run: Run, lake: Lake, registry: Registry, wanted: int | None) -> _Pin | None:
     """Resolve the version to label with, once. None: nothing was promoted yet.
 
     Raise ConfigError where there is a champion in the log that nobody stands behind any more.
     """
+    task = run.task
     if wanted is not None:
         version = registry.version(task.name, wanted)
         ensure_labels(task, version)
         return _Pin(version, None, registry.unfit(task.name, wanted) or _refusal(registry, version))
     try:
-        champion = Champion(task.name, partition, run, lake, registry, dry_run=False)
+        champion = Champion(run, lake, registry, dry_run=False)
     except TransientError as error:
         return _last_used(task, lake, error)
     champion.standing.ensure(task.name)
@@ -165,7 +153,7 @@ def _last_used(task: LabellingTask, lake: Lake, outage: TransientError) -> _Pin:
     if last is None or last.manifest is None:
         raise outage
     logger.warning("registry down: using the model version of the last label commit")
-    version = ModelVersion.model_validate(last.manifest.facts["model"])
+    published = Published.of(last.manifest)
+    version = ModelVersion.model_validate(published.model)
     ensure_labels(task, version)
-    move = last.manifest.facts.get("move")
-    return _Pin(version, move if isinstance(move, int) else None, None)
+    return _Pin(version, published.move, None)

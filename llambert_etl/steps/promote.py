@@ -1,6 +1,5 @@
 """Promote: compare candidate and champion on gold, move the alias where the gates pass, and enter each move once."""
 
-import datetime
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,21 +12,21 @@ from llambert_etl.champion.verdict import judge
 from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.gold import gold_as_of
 from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.facts import Comparison, Decided, Decision
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry
+from llambert_etl.run import Run
 
 logger = logging.getLogger(__name__)
 
-_DECISIONS: dict[MovedBy, str] = {"promote": "promoted", "rollback": "rolled back"}
+_DECISIONS: dict[MovedBy, Decision] = {"promote": "promoted", "rollback": "rolled back"}
 
 
 def promote(
-    task: LabellingTask,
-    partition: Partition,
+    run: Run,
     *,
-    run: str,
     lake: Lake,
     registry: Registry,
     candidate: int | None = None,
@@ -46,20 +45,18 @@ def promote(
     the candidate is not good enough to label at all. Run again after a crash, it finishes the same move and enters it
     once.
     """
-    started = datetime.datetime.now(datetime.UTC)
-    champion = Champion(task.name, partition, run, lake, registry, dry_run=dry_run)
-    decision = _Decision(task, partition, champion, lake, registry, candidate, approved, dry_run)
+    champion = Champion(run, lake, registry, dry_run=dry_run)
+    decision = _Decision(run.task, run.partition, champion, lake, registry, candidate, approved, dry_run)
     if to is not None:
-        facts = decision.rollback(to, today or partition)
+        decided = decision.rollback(to, today or run.partition)
     elif keep is not None:
-        facts = decision.keep(keep)
+        decided = decision.keep(keep)
     else:
-        facts = decision.decide()
-    moved = facts["decision"] in _DECISIONS.values() or found_by_hand(lake, task.name, partition, run)
-    facts["bring_back"] = lake.partitions("documents", task.name) if moved and not dry_run else []
-    facts["dry_run"] = dry_run
-    manifest = Manifest(step="promote", task=task.name, partition=partition, run=run, config_hash=task.config_hash)
-    return manifest.finished(started, facts=facts, versions_read=decision.read)
+        decided = decision.decide()
+    moved = decided.decision in _DECISIONS.values() or found_by_hand(lake, run)
+    days = lake.partitions("documents", run.task.name) if moved and not dry_run else []
+    facts = decided.model_copy(update={"bring_back": days, "dry_run": dry_run})
+    return run.manifest("promote", facts=facts, versions_read=decision.read)
 
 
 @dataclass
@@ -76,30 +73,29 @@ class _Decision:
     dry_run: bool
     read: dict[str, int] = field(default_factory=dict)
 
-    def rollback(self, to: int, today: Partition) -> dict[str, object]:
+    def rollback(self, to: int, today: Partition) -> Decided:
         target = self.registry.version(self.task.name, to)
         self._check(target)
         self.registry.download(target)  # a version whose files are damaged must not become champion
         metrics = {"champion": _recorded(self.champion.before(target)), "candidate": _recorded(target)}
-        facts: dict[str, object] = {"candidate": to, "metrics": metrics}
         if not self.dry_run and (self.registry.decided_upto(self.task.name) or "") > max(today, self.partition):
             self.registry.set_decided_upto(self.task.name, self.partition)
         if self.champion.stands(to) and self.champion.as_of(target) <= max(today, self.partition):
-            return facts | self._repeated(to)
+            return self._repeated(target, metrics)
         decision = self.registry.decision(target)
         refused = f", which a gate has {decision}" if decision.startswith("refused") else ""
-        return facts | self._moved(target, "rollback", f"asked for version {to}{refused}", metrics)
+        return self._moved(target, "rollback", f"asked for version {to}{refused}", metrics)
 
-    def keep(self, reason: str) -> dict[str, object]:
+    def keep(self, reason: str) -> Decided:
         """Let the champion stay because somebody said so: a decision like that of the gate."""
         candidate = self._candidate()
         if candidate is not None and not self.champion.stands(candidate.version):
             self._note(candidate, f"kept: {reason}")
-        facts = self._kept(candidate, reason)
+        decided = self._kept(candidate, reason)
         self._remember()
-        return facts | {"candidate": None if candidate is None else candidate.version}
+        return decided
 
-    def decide(self) -> dict[str, object]:
+    def decide(self) -> Decided:
         candidate = self._candidate()
         if candidate is None:
             raise ConfigError(
@@ -115,27 +111,27 @@ class _Decision:
         other = score(before, gold, self.registry) if before is not None and same else None
         own = score(candidate, gold, self.registry)
         metrics = {"champion": None if other is None else asdict(other), "candidate": asdict(own)}
-        facts: dict[str, object] = {"candidate": candidate.version, "metrics": metrics}
         if self.champion.stands(candidate.version):
-            return facts | self._repeated(candidate.version)
+            return self._repeated(candidate, metrics)
         verdict = judge(self.task, gold, candidate, own, self.champion, before, other)
         if verdict.decision == "refused":
             self._note(candidate, str(verdict))
             self._kept(candidate, verdict.reason)
             # Not remembered as a decision: a retrain that failed must not count as one.
             raise DataError(f"{candidate.name} version {candidate.version}: {verdict.reason}; the champion stays")
+        compared: dict[str, Comparison] = {}
         if self.dry_run:
             from llambert_etl.champion.comparison import compare
 
-            facts["comparison"] = compare(self.task, gold, candidate, before, lake=self.lake, registry=self.registry)
+            compared["comparison"] = compare(self.task, gold, candidate, before, lake=self.lake, registry=self.registry)
         if verdict.decision == "kept":
             self._note(candidate, str(verdict))
-            facts |= self._kept(candidate, verdict.reason)
+            decided = self._kept(candidate, verdict.reason).model_copy(update={"metrics": metrics})
         else:
-            facts |= self._moved(candidate, "promote", verdict.reason, metrics)
+            decided = self._moved(candidate, "promote", verdict.reason, metrics)
             self._note(candidate, str(verdict))
         self._remember()
-        return facts
+        return decided.model_copy(update=compared)
 
     def _candidate(self) -> ModelVersion | None:
         if self.number is not None:
@@ -143,29 +139,29 @@ class _Decision:
         versions = self.registry.versions(self.task.name)
         return next((version for version in versions if version.partition == self.partition), None)
 
-    def _moved(
-        self, target: ModelVersion, by: MovedBy, reason: str, metrics: Mapping[str, object]
-    ) -> dict[str, object]:
+    def _moved(self, target: ModelVersion, by: MovedBy, reason: str, metrics: Mapping[str, object]) -> Decided:
         approval = {} if self.approved is None else {"approved": self.approved}
         if self.champion.standing.doubt:
             reason = f"{reason}; before it {self.champion.standing.doubt}"
         self.champion.move(target, by, reason, {"metrics": metrics, **approval})
         champion = self.champion.number if self.dry_run else target.version
-        return {"decision": _DECISIONS[by], "reason": reason, "champion": champion}
+        return _decided(_DECISIONS[by], reason, champion, target, metrics)
 
-    def _kept(self, candidate: ModelVersion | None, reason: str) -> dict[str, object]:
+    def _kept(self, candidate: ModelVersion | None, reason: str) -> Decided:
         self.champion.leave(candidate)
         logger.info("kept: %s", reason)
-        return {"decision": "kept", "reason": reason, "champion": self.champion.number}
+        number = None if candidate is None else candidate.version
+        return Decided(decision="kept", reason=reason, champion=self.champion.number, candidate=number)
 
-    def _repeated(self, version: int) -> dict[str, object]:
+    def _repeated(self, target: ModelVersion, metrics: Mapping[str, object]) -> Decided:
         """Answer as the run did before, where this one has moved the alias already."""
         last = self.champion.last
         if last is None or last.by == "by hand" or not self.champion.made_by_this_run():
-            return {"decision": "kept", "reason": f"version {version} is the champion already", "champion": version}
+            reason = f"version {target.version} is the champion already"
+            return _decided("kept", reason, target.version, target, metrics)
         if last.by == "promote":
             self._remember()
-        return {"decision": _DECISIONS[last.by], "reason": last.reason, "champion": version}
+        return _decided(_DECISIONS[last.by], last.reason, target.version, target, metrics)
 
     def _check(self, version: ModelVersion) -> None:
         ensure_labels(self.task, version)
@@ -180,6 +176,12 @@ class _Decision:
         """Note that a retrain has come to a decision; a backfill of an earlier day does not move that back."""
         if not self.dry_run and (self.registry.decided_upto(self.task.name) or "") < self.partition:
             self.registry.set_decided_upto(self.task.name, self.partition)
+
+
+def _decided(
+    decision: Decision, reason: str, champion: int | None, target: ModelVersion, metrics: Mapping[str, object]
+) -> Decided:
+    return Decided(decision=decision, reason=reason, champion=champion, candidate=target.version, metrics=metrics)
 
 
 def _recorded(version: ModelVersion | None) -> dict[str, object] | None:

@@ -1,17 +1,15 @@
 """Publish a label run: every shard's staged rows become visible in one commit."""
 
-import datetime
-
-from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.forgotten import forgotten_since
 from llambert_etl.errors import DataError
+from llambert_etl.facts import Published, Skipped
 from llambert_etl.labelling.plan import Plan, merge, read_plan, read_shards, was_checked
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
-from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 
 
-def publish(task: LabellingTask, partition: Partition, *, run: str, lake: Lake) -> Manifest:
+def publish(run: Run, *, lake: Lake) -> Manifest:
     """Replace the partition's labels with what was staged and checked. Repeating it changes nothing.
 
     Where another run has published since this one was planned, the newer documents and champion stay: its labels are
@@ -19,29 +17,24 @@ def publish(task: LabellingTask, partition: Partition, *, run: str, lake: Lake) 
     Raise DataError while a shard is missing or the staged files have not passed their gate, and where neither run is
     the newer one: the old labels stay.
     """
-    started = datetime.datetime.now(datetime.UTC)
-    plan = read_plan(lake, task.name, partition, run)
+    task, partition = run.task, run.partition
+    plan = read_plan(lake, task.name, partition, run.name)
     notes = read_shards(lake, plan)
     staged = merge(plan, notes)
     if not was_checked(lake, plan, staged):
         raise DataError(
             f"labels {task.name} {partition}: the staged files have not passed their gate; run `llambert check labels`"
         )
-    manifest = Manifest(
-        step="publish",
-        task=task.name,
-        partition=partition,
-        run=run,
-        config_hash=task.config_hash,
+    manifest = run.manifest(
+        "publish",
         rows={name: sum(note.manifest.rows[name] for note in notes) for name in ("read", "inferred", "reused")},
         versions_read={"documents": plan.documents_version},
-        facts={
-            # With the registry down, the next run goes on with this very version and these hashes.
-            "model": plan.model.model_dump(mode="json"),
-            "model_version": plan.model.version,
-            "move": plan.move,
-            "shards": plan.shards,
-        },
+        facts=Published(
+            model=plan.model.model_dump(mode="json"),
+            model_version=plan.model.version,
+            move=plan.move,
+            shards=plan.shards,
+        ),
     )
     if staged.rows != manifest.rows["read"]:
         raise DataError(
@@ -51,7 +44,7 @@ def publish(task: LabellingTask, partition: Partition, *, run: str, lake: Lake) 
     if present != plan.labels_key and not lake.holds("labels", task.name, partition, plan.commit_key):
         if (newer := _newer(lake, plan)) is not None:
             skip = f"run {newer.run!r} has meanwhile published the labels of newer documents or a newer champion"
-            return manifest.finished(started, rows={}, facts=manifest.facts | {"skip": skip})
+            return run.finished(manifest, rows={}, facts=manifest.facts | Skipped(skip=skip).told())
     if count := forgotten_since("labels", task.name, partition, staged, lake):
         raise DataError(
             f"labels {task.name} {partition}: {count} documents of this run were forgotten since it was planned; "
@@ -64,9 +57,9 @@ def publish(task: LabellingTask, partition: Partition, *, run: str, lake: Lake) 
         partition,
         staged.model_copy(update={"replaces": present}),
         commit_key=plan.commit_key,
-        manifest=manifest.finished(started),
+        manifest=run.finished(manifest),
     )
-    return manifest.finished(started, versions_written={"labels": commit.version})
+    return run.finished(manifest, versions_written={"labels": commit.version})
 
 
 def _newer(lake: Lake, plan: Plan) -> Manifest | None:

@@ -1,6 +1,5 @@
 """Export a review: choose documents for people to look at, note what they are asked, and write their files."""
 
-import datetime
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.reviews.files import Sheet, label_studio_config, label_studio_tasks, new_folder, table
 from llambert_etl.reviews.rows import Stratum, reviewed_as_of
+from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES
 
 logger = logging.getLogger(__name__)
@@ -35,16 +35,14 @@ class Ask:
     suggest: bool = False
 
 
-def export_review(
-    task: LabellingTask, partition: Partition, folder: Path, ask: Ask, *, run: str, lake: Lake, prompt_hash: str
-) -> Manifest:
+def export_review(run: Run, folder: Path, ask: Ask, *, lake: Lake, prompt_hash: str) -> Manifest:
     """Write the files of a review into a new folder; the same tables and seed give the same files.
 
     A document is asked about once, and errors and disagreements that people have looked at before are left out. The
     random share is drawn first and from everything, or it would not say how often the labels are right. Its draw is not
     the one that chose what the LLM annotates. Cut off anywhere, the same call finishes it.
     """
-    started = datetime.datetime.now(datetime.UTC)
+    task, partition = run.task, run.partition
     tables = lake.snapshot("documents", "annotations", "gold", "labels", "reviews")
     chosen = _chosen(task, partition, ask, tables, prompt_hash)
     if chosen.is_empty():
@@ -53,17 +51,13 @@ def export_review(
             "label documents first, or import gold"
         )
     counts = {stratum.value: chosen.filter(pl.col("stratum") == stratum.value).height for stratum in ask.strata}
-    manifest = Manifest(
-        step="review export",
-        task=task.name,
-        partition=partition,
-        run=run,
+    manifest = run.manifest(
+        "review export",
         rows={"read": chosen.height, **counts},
         versions_read=tables.versions,
-        config_hash=task.config_hash,
         facts={"seed": ask.seed, "size": ask.size, "annotators": ask.annotators, "blind": not ask.suggest},
     )
-    questions = _questions(chosen, task, partition, run, ask.annotators)
+    questions = _questions(chosen, run, ask.annotators)
     sheets = [_sheet(row, ask.suggest) for row in chosen.iter_rows(named=True)]
     files = {
         "review.csv": table(sheets),
@@ -74,7 +68,7 @@ def export_review(
     # But only once the files have a place: questions that nobody gets to see would count as asked.
     with new_folder(folder, files) as finish:
         commit = lake.append_once("reviews", task.name, partition, questions, manifest=manifest)
-        manifest = manifest.finished(started, versions_written={"reviews": commit.version})
+        manifest = run.finished(manifest, versions_written={"reviews": commit.version})
         finish(manifest.model_dump_json(indent=2))
     logger.info("review %s %s: %s documents written to %s", task.name, partition, chosen.height, folder)
     return manifest
@@ -119,8 +113,8 @@ def _annotated(task: LabellingTask, lake: Snapshot, prompt_hash: str) -> pl.Lazy
     return labelled_answers(task, lake, prompt_hash).select("text_hash", annotation="label")
 
 
-def _questions(chosen: pl.DataFrame, task: LabellingTask, partition: Partition, run: str, annotators: int) -> pa.Table:
-    fixed = {"task": task.name, "partition": str(partition), "run": run, "annotators": annotators}
+def _questions(chosen: pl.DataFrame, run: Run, annotators: int) -> pa.Table:
+    fixed = {"task": run.task.name, "partition": str(run.partition), "run": run.name, "annotators": annotators}
     names = TABLES["reviews"].schema.names
     rows = [{**dict.fromkeys(names), **row, **fixed} for row in chosen.drop("text").iter_rows(named=True)]
     return pa.Table.from_pylist(rows, schema=TABLES["reviews"].schema)

@@ -1,6 +1,5 @@
 """Import a review: take people's answers, say how far they agree, and make gold of what they agree on."""
 
-import datetime
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from llambert_etl.partition import Partition, day_before
 from llambert_etl.reviews.agreement import report
 from llambert_etl.reviews.answers import Given, Reply, read_answers
 from llambert_etl.reviews.rows import Key, Reviewed, Stratum, reviewed_as_of
+from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES
 from llambert_etl.wording import short, shown
 
@@ -33,15 +33,13 @@ _MAX_FAULTS = 20
 Row = dict[str, object]
 
 
-def import_review(
-    task: LabellingTask, files: Sequence[Path], partition: Partition, *, run: str, lake: Lake
-) -> Manifest:
+def import_review(run: Run, files: Sequence[Path], *, lake: Lake) -> Manifest:
     """Keep the answers under `partition`, and make its gold what people agree on; the same files change nothing.
 
     An annotator's later answer about a document wins. Raise DataError with every fault of the files, each with its row
     and its fix, and with nothing written. Cut off between answers and gold, the same call finishes it.
     """
-    started = datetime.datetime.now(datetime.UTC)
+    task, partition = run.task, run.partition
     refuse_other_source(task, lake, partition, _STEP)
     reply = read_answers(files, task.label_names)
     known = reviewed_as_of(lake, task.name, partition)
@@ -52,22 +50,18 @@ def import_review(
         raise DataError(f"review {task.name} {partition}: nothing was imported: {shown}")
     fresh = [(key, given) for key, given in found if not _repeats(known[key], given)]
     counts = {"new": len(fresh), "repeated": len(found) - len(fresh)}
-    manifest = Manifest(
-        step=_STEP,
-        task=task.name,
-        partition=partition,
-        run=run,
+    manifest = run.manifest(
+        _STEP,
         rows={"read": sum(counts.values()) + reply.unanswered + reply.skipped, **counts}
         | {"unanswered": reply.unanswered, "skipped": reply.skipped},
-        config_hash=task.config_hash,
         facts={"files": [file.name for file in files]},
     )
     written: dict[str, int] = {}
     if fresh:
-        answers = _answers(fresh, task, partition, run)
+        answers = _answers(fresh, run)
         written["reviews"] = lake.append_once("reviews", task.name, partition, answers, manifest=manifest).version
     rounds = {known[key].partition for key, _ in found}
-    return _Gold(task, partition, run, lake).settle(manifest, rounds, written).finished(started)
+    return run.finished(_Gold(run, lake).settle(manifest, rounds, written))
 
 
 def _repeats(known: Reviewed, given: Given) -> bool:
@@ -121,9 +115,9 @@ class _Matcher:
         return dict(collect(documents.join(wanted, on="id", how="semi").select("id", "text_hash")).iter_rows())
 
 
-def _answers(fresh: Sequence[tuple[Key, Given]], task: LabellingTask, partition: Partition, run: str) -> pa.Table:
+def _answers(fresh: Sequence[tuple[Key, Given]], run: Run) -> pa.Table:
     empty = dict.fromkeys(TABLES["reviews"].schema.names)
-    fixed = {**empty, "task": task.name, "partition": str(partition), "run": run}
+    fixed = {**empty, "task": run.task.name, "partition": str(run.partition), "run": run.name}
     rows = [
         {
             **fixed,
@@ -141,8 +135,8 @@ def _answers(fresh: Sequence[tuple[Key, Given]], task: LabellingTask, partition:
 class _Gold:
     """Makes a day's gold what people agreed on about the documents that were answered on it."""
 
-    def __init__(self, task: LabellingTask, partition: Partition, run: str, lake: Lake) -> None:
-        self._task, self._partition, self._run, self._lake = task, partition, run, lake
+    def __init__(self, run: Run, lake: Lake) -> None:
+        self._task, self._partition, self._run, self._lake = run.task, run.partition, run.name, lake
 
     def settle(self, manifest: Manifest, rounds: set[Partition], written: dict[str, int]) -> Manifest:
         """Return the manifest with the report on the exports that the files belong to."""
@@ -152,15 +146,13 @@ class _Gold:
         here = [each for each in reviewed.values() if each.verdict and self._answered_here(each)]
         found = {row["id"]: (change, row) for change, row in self._rows(here)}
         rows = [row for _, row in found.values()]
-        facts = {
-            **manifest.facts,
-            "exports": sorted(rounds),
-            **report([each for each in reviewed.values() if each.partition in rounds]),
-            "gold": dict(Counter(f"{change} {row['split']}" for change, row in found.values())),
-        }
+        gold = dict(Counter(f"{change} {row['split']}" for change, row in found.values()))
+        facts = report([each for each in reviewed.values() if each.partition in rounds])
+        facts = facts.model_copy(update={"exports": sorted(rounds), "gold": gold})
         page = render("review.html", task=self._task, partition=self._partition, run=self._run, facts=facts)
         name = report_name("review", self._run)
-        facts["report"] = self._lake.write_report(self._task.name, self._partition, name, page)
+        where = self._lake.write_report(self._task.name, self._partition, name, page)
+        manifest = manifest.telling(facts.model_copy(update={"report": where}))
         key = fingerprint([_STEP, [[str(value) for name, value in row.items() if name != "run"] for row in rows]])
         held = self._lake.holds("gold", self._task.name, self._partition, key)
         if not held and (rows or before is not None):
@@ -174,11 +166,11 @@ class _Gold:
                 self._partition,
                 StagedFiles(files=staged.files, replaces=before),
                 commit_key=key,
-                manifest=manifest.model_copy(update={"rows": counts, "facts": facts}),
+                manifest=manifest.model_copy(update={"rows": counts}),
             )
             written = {**written, "gold": commit.version}
             logger.info("gold %s %s: %s rows agreed on", self._task.name, self._partition, len(rows))
-        return manifest.model_copy(update={"facts": facts, "versions_written": written})
+        return manifest.model_copy(update={"versions_written": written})
 
     def _answered_here(self, each: Reviewed) -> bool:
         return any(answer.partition == self._partition for answer in each.answers)

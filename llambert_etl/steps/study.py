@@ -1,6 +1,5 @@
 """Run one kind of study as of a partition; leave its table and its plot in MLflow and in a folder."""
 
-import datetime
 import json
 import re
 import shutil
@@ -39,7 +38,6 @@ def study(
     A point that was measured before, by this study or by another, is not trained again: a study that was cut off goes
     on where it was. Nothing here changes what is labelled, or by which encoder.
     """
-    started = datetime.datetime.now(datetime.UTC)
     with _faults(out):  # before anything is trained or paid for
         out.mkdir(parents=True, exist_ok=True)
     # What asking has come to is read as it is then, other runs' answers too.
@@ -63,17 +61,9 @@ def study(
         with _faults(out):
             shutil.copytree(folder, out, dirs_exist_ok=True)
     facts["folder"] = str(out)
-    return Manifest(
-        step="study",
-        task=task.name,
-        partition=subject.partition,
-        run=subject.run,
-        config_hash=task.config_hash,
-        rows=result.rows,
-        versions_read=tables.versions,
-        tokens=result.tokens,
-        cost=result.usd,
-    ).finished(started, facts=facts)
+    return subject.run.manifest(
+        "study", rows=result.rows, versions_read=tables.versions, tokens=result.tokens, cost=result.usd, facts=facts
+    )
 
 
 @contextmanager

@@ -1,11 +1,10 @@
 """Train a candidate: LLM labels, gold, or one after the other; measured on gold, registered with its account."""
 
-import datetime
 import json
 import logging
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +18,12 @@ from llambert_etl.corpus.gold import gold_as_of, gold_hash
 from llambert_etl.corpus.rare import WEIGHTS_HELP, count_of_each, never_given, tell_never_given, tell_rarest
 from llambert_etl.encoder.kept import checkpoints_of
 from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.facts import Trained, Training
 from llambert_etl.lake import Lake, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.store.folders import Folder
 from llambert_etl.store.space import room_in
@@ -59,10 +60,8 @@ class _Data:
 
 
 def train(
-    task: LabellingTask,
-    partition: Partition,
+    run: Run,
     *,
-    run: str,
     lake: Lake,
     registry: Registry,
     settings: Settings,
@@ -80,10 +79,10 @@ def train(
     The same data, configuration and seed give the version that is there already. A training that was killed goes on
     from its last checkpoint in the lake, and one whose registration failed is over: neither is done again.
     """
-    started = datetime.datetime.now(datetime.UTC)
     if soft_labels is not None:
-        encoder = task.encoder.model_copy(update={"soft_labels": soft_labels})
-        task = task.model_copy(update={"encoder": encoder})
+        encoder = run.task.encoder.model_copy(update={"soft_labels": soft_labels})
+        run = replace(run, task=run.task.model_copy(update={"encoder": encoder}))
+    task, partition = run.task, run.partition
     chosen = strategy or task.encoder.strategy
     size = task.sample_size(chosen, sample_size)
     data = _read(task, partition, lake, prompt_hash, size)
@@ -91,39 +90,36 @@ def train(
     usable, leaked = sum(stage.height for stage in stages), sum(data.leaked[source] for source in _SOURCES[chosen])
     run_key = _run_key(task, partition, chosen, stages, data.gold_test)
     helps = "and counts as much as the others" if task.encoder.class_weights else WEIGHTS_HELP
-    facts: dict[str, object] = {
-        "strategy": chosen,
-        "sample": size if "llm" in _SOURCES[chosen] else 0,
-        "run_key": run_key,
-        "leaked_rows_removed": leaked,
-        "llm_on_gold": data.llm_on_gold,
-        "stages": [stage.height for stage in stages],
-        "rarest_label": [
+    training = Training(
+        strategy=chosen,
+        sample=size if "llm" in _SOURCES[chosen] else 0,
+        run_key=run_key,
+        leaked_rows_removed=leaked,
+        llm_on_gold=data.llm_on_gold,
+        stages=[stage.height for stage in stages],
+        rarest_label=[
             tell_rarest(f"stage {number}", count_of_each(task, stage["label"]), helps)
             for number, stage in enumerate(stages, 1)
         ],
-        "gold_test": data.gold_test.height,
-    }
-    manifest = Manifest(
-        step="train",
-        task=task.name,
-        partition=partition,
-        run=run,
-        config_hash=task.config_hash,
-        rows={"read": usable + leaked, "usable": usable, "leaked": leaked},
-        versions_read=data.versions,
+        gold_test=data.gold_test.height,
     )
+    rows = {"read": usable + leaked, "usable": usable, "leaked": leaked}
+    manifest = run.manifest("train", rows=rows, versions_read=data.versions, facts=training)
     version = registry.find(task.name, run_key)
     if version is None:
         keep_in = checkpoints_of(lake, task.name, run_key)
         folder = _candidate(task, stages, data, settings, run_key, keep_in)
         used = highest_version(lake, task.name)
-        version = _register(task, partition, registry, folder, data.gold_test, run_key, manifest, facts, used)
+        version = _register(run, registry, folder, data.gold_test, manifest, training, used)
         keep_in.delete()
-    facts |= {"model_version": version.version, "model_name": version.name, "metrics": dict(version.metrics)}
-    facts["labels_never_given"] = tell_never_given(task, version.metrics, data.gold_test)
-    facts["mlflow_run"] = registry.run_page(version)
-    return manifest.finished(started, facts=facts)
+    trained = Trained(
+        model_version=version.version,
+        model_name=version.name,
+        metrics=version.metrics,
+        labels_never_given=tell_never_given(task, version.metrics, data.gold_test),
+        mlflow_run=registry.run_page(version),
+    )
+    return run.finished(manifest.telling(trained))
 
 
 def _read(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: str, size: int) -> _Data:
@@ -216,21 +212,14 @@ def _candidate(
 
 
 def _register(
-    task: LabellingTask,
-    partition: Partition,
-    registry: Registry,
-    folder: Path,
-    test: pl.DataFrame,
-    run_key: str,
-    manifest: Manifest,
-    facts: dict[str, object],
-    used: int,
+    run: Run, registry: Registry, folder: Path, test: pl.DataFrame, manifest: Manifest, training: Training, used: int
 ) -> ModelVersion:
     from llambert_etl.encoder.card import RECIPE
     from llambert_etl.encoder.inference import Encoder
     from llambert_etl.encoder.measurement import measure
     from llambert_etl.encoder.plots import confusion_plot, reliability_plot
 
+    task = run.task
     measured = measure(Encoder.load(folder), test, task.label_names)
     evaluation = measured.evaluation
     metrics = {f"gold.{name}": value for name, value in evaluation.flat().items()}
@@ -242,14 +231,14 @@ def _register(
         plots = Path(scratch)
         return registry.register(
             task.name,
-            partition,
-            run_key=run_key,
+            run.partition,
+            run_key=training.run_key,
             folder=folder,
             labels=task.label_names,
             params={
                 **json.loads((folder / RECIPE).read_text(encoding="utf-8")),
-                "strategy": str(facts["strategy"]),
-                "sample": str(facts["sample"]),
+                "strategy": training.strategy,
+                "sample": str(training.sample),
                 **manifest.versions_read,
             },
             metrics=metrics,
@@ -261,7 +250,7 @@ def _register(
                     measured.probabilities, measured.truth, evaluation.honesty, plots / "reliability.png"
                 ),
             },
-            manifest=manifest.model_copy(update={"facts": facts}).model_dump_json(indent=2),
+            manifest=manifest.model_dump_json(indent=2),
             used=used,
             never_given=never_given(evaluation.predicted_shares, count_of_each(task, test["label"])),
         )

@@ -5,34 +5,28 @@ import datetime
 import polars as pl
 
 from llambert_etl.config import LabellingTask
+from llambert_etl.facts import Due
 from llambert_etl.lake import Lake, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.schemas import DocumentStatus
 
 
-def training_due(
-    task: LabellingTask, partition: Partition, *, run: str, lake: Lake, trained: Partition | None, force: bool = False
-) -> Manifest:
+def training_due(run: Run, *, lake: Lake, trained: Partition | None, force: bool = False) -> Manifest:
     """Return in `facts` whether a retrain as of `partition` is due, and why.
 
     `trained` is the last partition at which a retrain came to a decision; one that failed on the way does not count.
     """
-    started = datetime.datetime.now(datetime.UTC)
+    task, partition = run.task, run.partition
     accepted, weekly = pl.col("status") == DocumentStatus.ACCEPTED, _latest(task, partition)
     new = pl.col("partition") > (trained or "")
     in_time = new & (pl.col("partition") <= weekly)
     documents = lake.scan("documents", task.name, upto=partition).filter(accepted)
     count, fresh, waiting = collect(documents.select(pl.len(), new=new.sum(), in_time=in_time.sum())).row(0)
     due, reason = _decide(task, partition, trained, count - fresh, fresh, weekly if waiting else None, force)
-    return Manifest(
-        step="training-due",
-        task=task.name,
-        partition=partition,
-        run=run,
-        config_hash=task.config_hash,
-        facts={"due": due, "reason": reason, "new_documents": fresh, "trained_upto": trained},
-    ).finished(started)
+    facts = Due(due=due, reason=reason, new_documents=fresh, trained_upto=trained)
+    return run.manifest("training-due", facts=facts)
 
 
 def _decide(

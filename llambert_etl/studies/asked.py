@@ -1,7 +1,7 @@
 """The studies that ask: prompts and annotators, about gold that none of the prompts shows as an example."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
@@ -125,9 +125,7 @@ class _Exam:
         annotator, hashed = open_annotator(task, subject.settings), prompt_hash(task, subject.settings.include)
         spending, started = Spending.load(task, subject.settings), time.monotonic()
         work = Backlog(
-            task,
-            subject.partition,
-            run=subject.run,
+            replace(subject.run, task=task),
             lake=subject.lake,
             annotator=annotator,
             prompt_hash=hashed,

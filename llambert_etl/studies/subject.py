@@ -7,6 +7,7 @@ from typing import NamedTuple
 from llambert_etl.config import LabellingTask
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.studies.plan import StudyPlan
 from llambert_etl.studies.summary import Outcome
@@ -16,15 +17,21 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Subject:
-    """A labelling task as of a partition, and what its plan varies. `run` is written into what is asked for it."""
+    """A task as of a partition, and what its plan varies. What is asked for it is kept under the run's name."""
 
-    task: LabellingTask
-    partition: Partition
-    run: str
+    run: Run
     plan: StudyPlan
     prompt_hash: str
     lake: Lake
     settings: Settings
+
+    @property
+    def task(self) -> LabellingTask:
+        return self.run.task
+
+    @property
+    def partition(self) -> Partition:
+        return self.run.partition
 
 
 class Result(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from llambert_etl.errors import ConfigError
+from llambert_etl.errors import ConfigError, LlambertError
 from tests.dags.conftest import write_task
 from tests.dags.deployed import build
 from tests.fakes.webhook import Webhook
@@ -143,7 +143,7 @@ def test_an_approval_shows_both_versions_and_promotes_with_the_name_of_who_gave_
     assert answers == [403, 400, 200, 409]
     assert (run.states["promote"], run.states["keep"]) == ("success", "skipped")
     assert desk.promotions() == [
-        [*OF, "--dry-run"],
+        ["--dry-run", *OF],
         [*OF, "--approved=ada: fewer false positives"],
     ]
     assert run.announced == {("films__champion", DAY)}
@@ -161,7 +161,7 @@ def test_a_refusal_skips_the_promotion_and_is_entered_as_the_decision(desk: Desk
     run = desk.run(lambda waiting: desk.answer(waiting, "Reject", "too many flips"), bring_back=[])
     assert (run.state, run.states["promote"], run.states["keep"]) == ("success", "skipped", "success")
     assert desk.promotions() == [
-        [*OF, "--dry-run"],
+        ["--dry-run", *OF],
         [*OF, "--keep=rejected by ada: too many flips"],
     ]
     assert run.announced == set()
@@ -209,7 +209,7 @@ def test_nobody_is_asked_where_the_gate_would_keep_the_champion(desk: Desk, run_
     desk.cli.reply(**{"training-due": {"facts": {"due": True}}, "promote": {"facts": kept}})
     run = run_dag("retrain", DAY)
     assert (run.states["approve"], run.states["promote"], run.states["keep"]) == ("skipped", "skipped", "success")
-    assert desk.promotions() == [[*OF, "--dry-run"], [*OF, "--keep=not more than 0.0 better"]]
+    assert desk.promotions() == [["--dry-run", *OF], [*OF, "--keep=not more than 0.0 better"]]
 
 
 def test_a_candidate_that_the_gate_refuses_is_shown_to_nobody(desk: Desk, run_dag: RunDag) -> None:
@@ -226,3 +226,16 @@ def test_a_retrain_that_is_not_due_enters_nothing(desk: Desk, run_dag: RunDag) -
     run = run_dag("retrain", DAY)
     assert set(run.states.values()) == {"skipped"}
     assert desk.promotions() == []
+
+
+@pytest.mark.parametrize("approval", ["", "retrain: {approval: true}"])
+@pytest.mark.parametrize("told", [None, {"step": "train", "facts": {}}])
+def test_a_decision_about_a_version_that_its_run_was_not_told_is_an_error_and_no_other_version_is_taken(
+    include: Path, approval: str, told: object
+) -> None:
+    write_task(include, "films", approval)
+    context = {"ti": SimpleNamespace(xcom_pull=lambda **_: told)}
+    for step in build("retrain").tasks:
+        if step.task_id in ("compare", "promote"):
+            with pytest.raises(LlambertError, match="version"):
+                step._pre_execute_hook({**context, "task": step})

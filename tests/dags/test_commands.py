@@ -26,7 +26,7 @@ GOLDEN = {
     "{{ '--strategy=' ~ params.strategy if params.strategy is not none else '' }} "
     "{{ '--sample=' ~ params.sample if params.sample is not none else '' }} "
     "{{ '--' ~ params.labels ~ '-labels' if params.labels is not none else '' }}",
-    ("retrain", "promote"): f"promote {WHO_AND_WHEN} {commands.TRAINED}",
+    ("retrain", "promote"): f"promote {WHO_AND_WHEN}",
     ("label", "plan"): f"plan {WHO_AND_WHEN} "
     "{{ '--model-version=' ~ params.model_version if params.model_version is not none else '' }}",
     ("label", "check_labels"): f"check labels {WHO_AND_WHEN}",

@@ -28,6 +28,9 @@ from tests.fakes.server import Request
 
 DAY = "2026-11-10"
 MANIFEST = {"step": "train", "facts": {"model_version": 3}}
+METRICS = ("f1", "precision", "recall", "support", "share", "predicted_share", "brier", "ece")
+# What a manifest has of twelve labels is more than a termination message can be.
+SCORES = {f"gold.{name}.label number {number}": 0.123456789 for name in METRICS for number in range(12)}
 TOKEN = "canary-in-the-kubeconfig"  # noqa: S105
 
 
@@ -285,6 +288,28 @@ def test_a_try_that_is_asked_to_stop_while_its_pod_is_made_leaves_none(api: Fake
     assert not api.pods
 
 
+def test_a_try_that_airflow_has_given_up_leaves_its_pod_to_the_next(api: FakeCluster, task: Task) -> None:
+    api.life, step = [running(), running(), done(0, json.dumps(MANIFEST))], task.step()
+    kept = Store(task.store)
+
+    def give_up(request: Request) -> None:
+        if request.method == "GET" and step._store is not None:
+            api.before = lambda request: None
+            kept.update(task.store)
+            task.store.clear()  # by its old id a try finds nothing in the store
+            step.on_kill()
+
+    api.before = give_up
+    with pytest.raises(TransientError, match="the pod runs on for the next one"):
+        task.attempt(step)
+    assert len(api.pods) == 1
+    task.store.update(kept)
+    task.attempt()
+    assert task.pushed["return_value"] == MANIFEST
+    assert len(api.created) == 1
+    assert not api.pods
+
+
 def left_by_a_killed_try(api: FakeCluster, task: Task, killer: Callable[[], None]) -> str:
     """Return the name of the pod that a try has started before its process was killed."""
 
@@ -336,7 +361,7 @@ def test_cleared_task_starts_again_and_deletes_the_pod_of_before(
 def test_pod_that_is_being_deleted_is_not_gone_on_with(
     api: FakeCluster, task: Task, killer: Callable[[], None]
 ) -> None:
-    ended, api.life = api.life, [running()]
+    ended, api.life = api.life, [running(), running(), running(), *api.life]
     name = left_by_a_killed_try(api, task, killer)
     api.pods[name]["metadata"]["deletionTimestamp"], api.life = NOW, ended
     task.attempt()
@@ -404,16 +429,37 @@ def test_manifest_comes_back_from_each_pod_without_a_second_container(api: FakeC
     assert run.xcom("train") == {"step": "train", "facts": {"model_version": 3}}
     assert run.xcom("train", "_link_MlflowLink").endswith("/versions/3")
     assert [step.split()[0] for step in cli.steps] == ["training-due", "gold", "check", "promote"]
+    assert cli.calls[-1][-1] == "--candidate=3"
     annotate, train = api.created
     assert [len(pod["spec"]["containers"]) for pod in (annotate, train)] == [1, 1]
     assert annotate["spec"]["containers"][0]["args"][:5] == commands.step("annotate", films())[:5]
     assert not api.pods, "a pod that has ended was not deleted"
 
 
-def test_pod_whose_message_is_cut_short_still_succeeds(api: FakeCluster, cli: Any, run_dag: Any) -> None:
-    cli.reply(**{"training-due": {"facts": {"due": True}}})
-    api.life = [done(message='{"step": "train", "facts": {"model_ver')]
-    assert run_dag("retrain", DAY).states["train"] == "success"
+def test_manifest_that_is_longer_than_last_words_can_be_comes_back_by_a_note_in_the_lake(
+    api: FakeCluster, task: Task, tmp_path: Path
+) -> None:
+    manifest = {"step": "train", "facts": {"model_version": 3, "metrics": SCORES}}
+
+    def leave(pod: Any) -> None:
+        (key,) = (each["value"] for each in pod["spec"]["containers"][0]["env"] if each["name"] == "LLAMBERT_HAND_OVER")
+        note = tmp_path / "lake" / "_staging" / key
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(manifest))
+
+    api.leave, api.life = leave, [done(message=json.dumps(manifest)[:4096])]
+    step = task.step()
+    task.attempt(step)
+    assert task.pushed["return_value"] == manifest
+    assert step.made.model_version == 3
+
+
+@pytest.mark.parametrize("message", ["", json.dumps({"step": "train", "facts": {"metrics": SCORES}})[:4096]])
+def test_pod_that_has_left_no_whole_manifest_fails_its_task(api: FakeCluster, task: Task, message: str) -> None:
+    api.life = [done(message=message)]
+    with pytest.raises(ConfigError, match="has left no manifest, nor is one at .*/lake/_staging/_manifests/"):
+        task.attempt()
+    assert not task.pushed
 
 
 def test_role_of_the_workers_allows_what_a_step_asks_of_the_cluster_and_no_more(api: FakeCluster, task: Task) -> None:

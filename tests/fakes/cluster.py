@@ -39,7 +39,7 @@ def container(name: str, state: dict[str, Any]) -> dict[str, Any]:
 class FakeCluster(FakeServer):
     """`life` is what a pod goes through: each time that it is read it is one further. After `None` it is gone.
 
-    `before` is called with each request, before it is served.
+    `before` is called with each request, before it is served. `leave` does with a pod what its step does at its end.
     """
 
     def __init__(self) -> None:
@@ -50,6 +50,7 @@ class FakeCluster(FakeServer):
         self.created: list[Any] = []
         self.requests: list[Request] = []
         self.before: Callable[[Request], object] = lambda request: None
+        self.leave: Callable[[Any], object] = lambda pod: None
         self._lives: dict[str, list[dict[str, Any] | None]] = {}
 
     def route(self, request: Request) -> Answer:
@@ -73,6 +74,7 @@ class FakeCluster(FakeServer):
         self.pods[pod["metadata"]["name"]] = pod
         self._lives[pod["metadata"]["name"]] = list(self.life)
         self.created.append(pod)
+        self.leave(pod)
         return pod
 
     def _read(self, name: str) -> Answer:

@@ -8,6 +8,7 @@ from llambert_etl.lake import Lake
 from llambert_etl.llm import Reply
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.schemas import AnnotationStatus, DocumentStatus
 from llambert_etl.steps.annotate import annotate
 from tests.given.tasks import REVISION, make_task
@@ -68,8 +69,8 @@ def ingest(lake: Lake, task: LabellingTask, partition: Partition, numbers: Seque
 
 def run_annotate(lake: Lake, annotator: RuleAnnotator, **changes: object) -> Manifest:
     arguments: dict[str, object] = {"task": make_task(), "partition": DAY, "run": "r1", "prompt_hash": "p1", **changes}
-    task, partition = arguments.pop("task"), arguments.pop("partition")
-    return annotate(task, partition, lake=lake, annotator=annotator, **arguments)  # type: ignore[arg-type]
+    run = Run(*(arguments.pop(name) for name in ("task", "partition", "run")))  # type: ignore[arg-type]
+    return annotate(run, lake=lake, annotator=annotator, **arguments)  # type: ignore[arg-type]
 
 
 def annotations(lake: Lake) -> list[dict[str, object]]:

@@ -14,6 +14,7 @@ from llambert_etl.llm.served import ServedAnnotator
 from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.settings import Price, Settings
 from llambert_etl.steps.annotate import annotate
 from llambert_etl.steps.batch import annotate_in_batches, read_batch, write_batch
@@ -50,7 +51,7 @@ class BatchHouse:
         hashed = prompt_hash(task, self.settings.include)
         spending = Spending.load(task, self.settings, batched=step != "estimate")
         more: dict[str, Any] = {"lake": self.lake, "prompt_hash": hashed, "spending": spending, "step": step}
-        return Backlog(task, DAY, run=run, annotator=asked, **more), asked
+        return Backlog(Run(task, DAY, run), annotator=asked, **more), asked
 
     def annotate(self, run: str = "r1", **annotator: Any) -> Manifest:
         return annotate_in_batches(*self.open("annotate", run, **annotator), self.settings, clock=self.clock)
@@ -64,7 +65,7 @@ class BatchHouse:
     def annotate_live(self) -> Manifest:
         task = served_task()
         annotator, hashed = ServedAnnotator.load(task, self.settings), prompt_hash(task, self.settings.include)
-        return annotate(task, DAY, run="r1", lake=self.lake, annotator=annotator, prompt_hash=hashed)
+        return annotate(Run(task, DAY, "r1"), lake=self.lake, annotator=annotator, prompt_hash=hashed)
 
     def write(self, file: Path, **annotator: Any) -> Manifest:
         return write_batch(*self.open("batch write", **annotator), file)

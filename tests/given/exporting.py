@@ -17,6 +17,7 @@ from llambert_etl.exports.snapshots import Latest, read_latest
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
 from llambert_etl.steps.export import export
@@ -64,7 +65,7 @@ class Office:
         self.lake.replace_partition("labels", self.task.name, day, staged, commit_key="1", manifest=manifest)
 
     def export(self, day: Partition = DAY, run: str = "r1") -> Manifest:
-        return export(self.task, day, run=run, lake=self.lake, settings=self.settings)
+        return export(Run(self.task, day, run), lake=self.lake, settings=self.settings)
 
     def bring(self, published: Published, batches: Iterable[pa.RecordBatch]) -> str:
         """Bring these rows to the task's place, whatever was published."""
@@ -109,7 +110,7 @@ def warehouse_rows(database: Database, day: Partition = DAY, table: str = TABLE)
 
 def exporting(task: LabellingTask, settings: Settings) -> int:
     """Export. Runs in a fork."""
-    manifest = export(task, DAY, run="fork", lake=Lake.from_settings(settings), settings=settings)
+    manifest = export(Run(task, DAY, "fork"), lake=Lake.from_settings(settings), settings=settings)
     print(json.dumps(manifest.facts))
     return 0
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from llambert_etl.corpus.documents import hash_text
 from llambert_etl.lake import Lake
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.steps.check import check_labels
 from llambert_etl.steps.plan import plan
@@ -26,7 +27,7 @@ def settings_of(lake: Path) -> Settings:
 
 
 def planned(lake: Lake, settings: Settings, day: str, run: str) -> None:
-    plan(TASK, day, run=run, lake=lake, registry=Shelf(TASK, 1), settings=settings)  # type: ignore[arg-type]
+    plan(Run(TASK, day, run), lake=lake, registry=Shelf(TASK, 1), settings=settings)  # type: ignore[arg-type]
 
 
 def make(folder: Path) -> None:
@@ -46,7 +47,7 @@ def make(folder: Path) -> None:
         run_shards(lake, TASK, settings, day, run, Parity(2))
         if day == DAY:
             finish(lake, TASK, day, run)
-    check_labels(TASK, NEXT, run="r2", lake=lake, prompt_hash="p")
+    check_labels(Run(TASK, NEXT, "r2"), lake=lake, prompt_hash="p")
     shutil.rmtree(folder / "_reports")
     (folder / "_clock").unlink()
     for log in folder.glob("*/_delta_log/*.json"):  # which says where the table was made, and nobody reads it

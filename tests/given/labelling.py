@@ -17,6 +17,7 @@ from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion
+from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
 from llambert_etl.steps.check import check_labels
@@ -129,7 +130,7 @@ def run_shard(
     **patience: float,
 ) -> Manifest:
     here = settings.model_copy(update={"lake": lake.uri})
-    return label(task, day, run=run, shard=shard, lake=lake, settings=here, load=load, progress=quiet, **patience)
+    return label(Run(task, day, run), shard=shard, lake=lake, settings=here, load=load, progress=quiet, **patience)
 
 
 def run_shards(
@@ -143,8 +144,8 @@ def run_shards(
 
 def finish(lake: Lake, task: LabellingTask, day: Partition, run: str) -> Manifest:
     """Hold the gate, note that it was passed, and publish."""
-    check_labels(task, day, run=run, lake=lake, prompt_hash="p")
-    return publish(task, day, run=run, lake=lake)
+    check_labels(Run(task, day, run), lake=lake, prompt_hash="p")
+    return publish(Run(task, day, run), lake=lake)
 
 
 def label_run(
@@ -152,7 +153,7 @@ def label_run(
 ) -> tuple[Manifest, Parity]:
     """Run plan, every shard, the gate and publish; return the last manifest and the classifier."""
     classifier = Parity(len(task.labels))
-    planned = plan(task, day, run=run, lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
+    planned = plan(Run(task, day, run), lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
     if planned.facts["skip"] or planned.facts["fresh"]:
         return planned, classifier
     run_shards(lake, task, settings, day, run, classifier)

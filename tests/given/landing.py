@@ -9,6 +9,7 @@ from llambert_etl.config import LabellingTask
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.sources.files import Listing
 from llambert_etl.steps.ingest import ingest
@@ -36,7 +37,7 @@ class Landing:
         return path
 
     def ingest(self, day: Partition = DAY, run: str = "r1", *, missed: bool = False) -> Manifest:
-        return ingest(self.task, day, run=run, lake=self.lake, settings=self.settings, missed=missed)
+        return ingest(Run(self.task, day, run), lake=self.lake, settings=self.settings, missed=missed)
 
     def rows(self, day: Partition = DAY) -> pl.DataFrame:
         return self.lake.scan("documents", self.task.name, day).collect()

@@ -15,6 +15,7 @@ from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import Registry
+from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
 from llambert_etl.steps.promote import promote
@@ -81,14 +82,7 @@ class House:
     def promote(
         self, day: Partition = DAY, run: str = "r1", task: LabellingTask | None = None, **options: Any
     ) -> dict[str, Any]:
-        manifest = promote(
-            task or self.task,
-            day,
-            run=run,
-            lake=self.lake,
-            registry=self.registry,
-            **options,
-        )
+        manifest = promote(Run(task or self.task, day, run), lake=self.lake, registry=self.registry, **options)
         return manifest.facts
 
     @property

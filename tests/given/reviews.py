@@ -15,6 +15,7 @@ from llambert_etl.corpus.documents import hash_text
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES, TableName
 from llambert_etl.steps.review_export import Ask, export_review
 from llambert_etl.steps.review_import import import_review
@@ -65,7 +66,7 @@ class Panel:
         self.lake.append_once(table, self.task.name, day, chunk, manifest=manifest)
 
     def export(self, name: str = "review", day: Partition = DAY, run: str = "r1", **ask: Any) -> Manifest:
-        return export_review(self.task, day, self.root / name, Ask(**ask), run=run, lake=self.lake, prompt_hash=PROMPT)
+        return export_review(Run(self.task, day, run), self.root / name, Ask(**ask), lake=self.lake, prompt_hash=PROMPT)
 
     def sheet(self, name: str = "review") -> Rows:
         content = (self.root / name / "review.csv").read_bytes().decode("utf-8-sig")
@@ -94,7 +95,7 @@ class Panel:
         return path
 
     def imports(self, *files: Path, day: Partition = NEXT, run: str = "r2") -> Manifest:
-        return import_review(self.task, files, day, run=run, lake=self.lake)
+        return import_review(Run(self.task, day, run), files, lake=self.lake)
 
     def answer(self, said: Mapping[str, str], annotator: str = "ada", day: Partition = NEXT) -> Manifest:
         return self.imports(self.write(self.answers(said, annotator), "answers.csv"), day=day)

@@ -11,6 +11,7 @@ from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import Registry
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.steps.label import label
 from llambert_etl.steps.plan import plan
@@ -42,9 +43,7 @@ class School:
     def account(self, strategy: str, **options: Any) -> Manifest:
         """Train; return what the step says of it."""
         return train(
-            self.task,
-            DAY,
-            run=options.pop("run", "night"),
+            Run(self.task, DAY, options.pop("run", "night")),
             lake=self.lake,
             registry=self.registry,
             settings=self.settings,
@@ -55,13 +54,13 @@ class School:
 
     def label(self, version: int) -> dict[str, int]:
         """Label the day with a version of the registry; return how many rows have which label."""
-        options: dict[str, Any] = {"run": "night", "lake": self.lake}
-        plan(self.task, DAY, registry=self.registry, settings=self.settings, model_version=version, **options)
+        run = Run(self.task, DAY, "night")
+        plan(run, lake=self.lake, registry=self.registry, settings=self.settings, model_version=version)
 
         def load(made: Plan) -> Encoder:
             return Encoder.load(fetch(self.lake, made.model, self.settings.model_cache))
 
         here = self.settings.model_copy(update={"lake": self.lake.uri})
-        label(self.task, DAY, shard=0, settings=here, load=load, progress=quiet, **options)
+        label(run, shard=0, lake=self.lake, settings=here, load=load, progress=quiet)
         finish(self.lake, self.task, DAY, "night")
         return dict(self.lake.scan("labels", self.task.name, DAY).collect()["label"].value_counts().iter_rows())

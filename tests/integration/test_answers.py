@@ -12,6 +12,7 @@ from llambert_etl.corpus.answers import labelled_answers, outcomes
 from llambert_etl.lake import Lake
 from llambert_etl.lake.upkeep import merge_small_files
 from llambert_etl.manifest import Manifest
+from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES
 from llambert_etl.steps.check import check_annotations
 from llambert_etl.steps.explain import explain
@@ -61,7 +62,7 @@ def test_a_table_with_two_answers_to_a_text_passes_its_gate_which_says_so(corpus
     write_as_older_versions_did(corpus, TASK, *order, n=200)
     write_as_older_versions_did(corpus, TASK, failed, n=300)
     wide = TASK.model_copy(update={"gates": TASK.gates.model_copy(update={"max_unparsed": 0.4})})
-    said = check_annotations(wide, DAY, run="r", lake=corpus, prompt_hash="p")
+    said = check_annotations(Run(wide, DAY, "r"), lake=corpus, prompt_hash="p")
     assert said.rows == {"read": 300, "labelled": 200, "unparsed": 0, "failed": 100, "not_asked": 0}
     assert said.facts["profile"]["measures"]["answered_twice"] == 200  # type: ignore[index, call-overload]
 

@@ -11,6 +11,7 @@ import pytest
 from llambert_etl.errors import TransientError
 from llambert_etl.labelling.plan import merge, read_shards, record_check
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.schemas import TableName
 from llambert_etl.steps.plan import plan
 from llambert_etl.steps.publish import publish
@@ -48,10 +49,10 @@ class Month(Landing):
     def label(self, day: Partition, run: str) -> None:
         """Label without the gate, which takes longer than all the rest and holds no day against another here."""
         registry: Any = self.shelf
-        plan(self.task, day, run=run, lake=self.lake, registry=registry, settings=self.settings)
+        plan(Run(self.task, day, run), lake=self.lake, registry=registry, settings=self.settings)
         planned = run_shards(self.lake, self.task, self.settings, day, run, Parity(len(self.task.labels)))
         record_check(self.lake, planned, merge(planned, read_shards(self.lake, planned)))
-        publish(self.task, day, run=run, lake=self.lake)
+        publish(Run(self.task, day, run), lake=self.lake)
 
     def rows(self, table: TableName) -> pl.DataFrame:  # type: ignore[override]
         """Return what does not name the folder that this month lies in."""

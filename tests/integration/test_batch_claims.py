@@ -14,6 +14,7 @@ from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.lake import Lake
 from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from tests.fakes.llm import error
 from tests.fakes.provider import FakeProvider
@@ -143,7 +144,7 @@ def test_a_run_that_asks_live_stops_when_another_claims_the_same_for_a_batch(
 def test_of_many_claims_on_a_store_one_stands_and_no_other_can_take_it_away(lake: Lake, settings: Settings) -> None:
     task = served_task()
     spending = Spending(task.annotator)
-    work = Backlog(task, DAY, run="r1", lake=lake, annotator=RuleAnnotator(even), prompt_hash="p", spending=spending)
+    work = Backlog(Run(task, DAY, "r1"), lake=lake, annotator=RuleAnnotator(even), prompt_hash="p", spending=spending)
     note = SentNote(work, settings)
     claims = [Sent.claim({f"text {number}": "d"}) for number in range(8)]
     with ThreadPoolExecutor(8) as pool:

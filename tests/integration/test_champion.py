@@ -9,6 +9,7 @@ from llambert_etl.champion.moves import Champion
 from llambert_etl.errors import TransientError
 from llambert_etl.partition import Partition
 from llambert_etl.registry import Registry
+from llambert_etl.run import Run
 from tests.given.labelling import drop
 from tests.given.promotion import DAY, LATER, NEXT, House
 
@@ -40,7 +41,7 @@ def test_a_promotion_in_the_making_is_no_move_by_hand(house: House) -> None:
     house.registry = _Crashing(house.registry, "set_champion")  # type: ignore[assignment]
     with pytest.raises(TransientError, match="crash"):
         house.promote()
-    Champion(house.task.name, DAY, "label", house.lake, house.registry, dry_run=False).notice()
+    Champion(Run(house.task, DAY, "label"), house.lake, house.registry, dry_run=False).notice()
     assert (house.champion, house.moves()) == (1, [])
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from llambert_etl.cli import screens
 from llambert_etl.errors import ConfigError
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.steps.doctor import Finding, doctor
 from llambert_etl.steps.plan import plan
@@ -50,7 +51,7 @@ def crowned(house: House) -> House:
 
 
 def planned(house: House, settings: Settings, **options: int) -> dict[str, object]:
-    made = plan(house.task, DAY, run="night", lake=house.lake, registry=house.registry, settings=settings, **options)
+    made = plan(Run(house.task, DAY, "night"), lake=house.lake, registry=house.registry, settings=settings, **options)
     return dict(made.facts)
 
 

@@ -14,6 +14,7 @@ from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.quality import profile_labels
+from llambert_etl.run import Run
 from llambert_etl.steps.check import check_annotations, check_documents, check_staged
 from tests.given.tasks import make_task, three_label_task
 from tests.unit.quality import frames
@@ -38,7 +39,7 @@ def label_rows(task: LabellingTask, counts: list[int], version: int = 1) -> list
 def audit(lake: Lake, task: LabellingTask, counts: list[int], version: int = 1, **options: Any) -> Manifest:
     staged = frames.frame("labels", label_rows(task, counts, version))
     given: dict[str, Any] = {"documents_version": lake.version("documents"), "prompt_hash": "p", **options}
-    return check_staged(task, DAY, run="night", lake=lake, staged=staged, **given)
+    return check_staged(Run(task, DAY, "night"), lake=lake, staged=staged, **given)
 
 
 def report_of(lake: Lake, kind: str, run: str) -> str:
@@ -50,7 +51,7 @@ def report_of(lake: Lake, kind: str, run: str) -> str:
 def test_sound_documents_pass_and_the_manifest_holds_profile_outcomes_and_report(lake: Lake) -> None:
     frames.put(lake, "documents", frames.documents(TASK), TASK, BEFORE)
     frames.put(lake, "documents", frames.documents(TASK), TASK)
-    manifest = check_documents(TASK, DAY, run="night", lake=lake)
+    manifest = check_documents(Run(TASK, DAY, "night"), lake=lake)
     assert manifest.rows == {"read": 301, "accepted": 300, "rejected": 1}
     assert manifest.reasons == {"empty": 1}
     assert manifest.facts["profile"]["measures"]["recent_accepted"] == 300  # type: ignore[index, call-overload]
@@ -61,7 +62,7 @@ def test_sound_documents_pass_and_the_manifest_holds_profile_outcomes_and_report
 def test_a_drop_with_only_bad_rows_is_stopped(lake: Lake) -> None:
     frames.put(lake, "documents", frames.documents(TASK)[-1:], TASK)
     with pytest.raises(DataError) as stopped:
-        check_documents(TASK, DAY, run="night", lake=lake)
+        check_documents(Run(TASK, DAY, "night"), lake=lake)
     assert "accepted documents: observed 0 (empty 1), expected >= 1" in str(stopped.value)
     assert "rejected share: observed 1.00 (empty 1), expected <= 0.50" in str(stopped.value)
 
@@ -69,7 +70,7 @@ def test_a_drop_with_only_bad_rows_is_stopped(lake: Lake) -> None:
 def test_a_day_that_was_never_ingested_is_no_empty_day(lake: Lake) -> None:
     frames.put(lake, "documents", frames.documents(TASK), TASK, BEFORE)
     with pytest.raises(ConfigError, match=f"{DAY}: nothing was ingested for this day; run `llambert ingest` first"):
-        check_documents(TASK, DAY, run="night", lake=lake)
+        check_documents(Run(TASK, DAY, "night"), lake=lake)
 
 
 def refused_rows(source: str, reason: str, count: int = 1) -> list[dict[str, Any]]:
@@ -84,23 +85,23 @@ def test_a_refused_file_stops_the_day_by_its_name_and_reason_until_the_task_allo
     rows += refused_rows("s3://landing/day/_SUCCESS", "marker")
     frames.put(lake, "documents", rows, TASK)
     with pytest.raises(DataError) as stopped:
-        check_documents(TASK, DAY, run="night", lake=lake)
+        check_documents(Run(TASK, DAY, "night"), lake=lake)
     named = f"('part-1.parquet' file_corrupt, 20 rows; '{'x' * 60}' file_wrong_kind)"
     assert f": refused files: observed 2 {named}, expected <= 0 (mend them" in str(stopped.value)
     allowed = make_task(gates={"max_refused_files": 2})
-    assert check_documents(allowed, DAY, run="night", lake=lake).rows == {"read": 322, "accepted": 300, "rejected": 22}
+    assert check_documents(Run(allowed, DAY, "night"), lake=lake).rows == {"read": 322, "accepted": 300, "rejected": 22}
 
 
 def test_of_many_refused_files_a_few_are_named(lake: Lake) -> None:
     rows = [row for number in range(9) for row in refused_rows(f"/landing/{number}.csv", "file_truncated")]
     frames.put(lake, "documents", frames.documents(TASK) + rows, TASK)
     with pytest.raises(DataError, match=r"observed 9 \('0.csv' file_truncated; .*'4.csv' file_truncated \.\.\.\), exp"):
-        check_documents(TASK, DAY, run="night", lake=lake)
+        check_documents(Run(TASK, DAY, "night"), lake=lake)
 
 
 def test_a_day_on_which_nothing_came_passes_and_says_so(lake: Lake) -> None:
     frames.put(lake, "documents", [], TASK)
-    manifest = check_documents(TASK, DAY, run="night", lake=lake)
+    manifest = check_documents(Run(TASK, DAY, "night"), lake=lake)
     assert manifest.rows["read"] == 0
     assert manifest.facts["skipped"] == {"accepted documents": "nothing arrived on this day"}
 
@@ -113,7 +114,7 @@ def test_a_collapsed_annotator_is_stopped_in_one_line_that_names_the_report(lake
     ]
     frames.put(lake, "annotations", rows, TASK)
     with pytest.raises(DataError) as stopped:
-        check_annotations(TASK, DAY, run="night", lake=lake, prompt_hash="p")
+        check_annotations(Run(TASK, DAY, "night"), lake=lake, prompt_hash="p")
     message = str(stopped.value)
     assert "share of 'negative': observed 0.00 (0 of 300 rows), expected >= 0.20 (gates.min_label_share)" in message
     assert "labels in use: observed 1, expected >= 2" in message
@@ -134,7 +135,7 @@ def test_the_rarest_label_is_told_with_what_helps_and_passes_where_gold_has_no_m
     frames.put(lake, "annotations", rows, task)
     caplog.set_level("INFO", "llambert_etl.corpus.rare")
     with pytest.raises(DataError, match=r"6 of 300 rows\), expected >= 0.05 \(gates.min_label_share\)"):
-        check_annotations(task, DAY, run="night", lake=lake, prompt_hash="p")
+        check_annotations(Run(task, DAY, "night"), lake=lake, prompt_hash="p")
     said = "the rarest label, 'positive', has 6 of 300 rows; a larger annotator.sample has more of it, and gates.min"
     assert said in caplog.text
     # People judged after this day: they found few, and no floor asks for more than half of that.
@@ -143,7 +144,7 @@ def test_the_rarest_label_is_told_with_what_helps_and_passes_where_gold_has_no_m
         for number, row in enumerate(frames.gold(task, range(100), "test"))
     ]
     frames.put(lake, "gold", gold, task, "2026-11-12")
-    assert check_annotations(task, DAY, run="night", lake=lake, prompt_hash="p").rows["labelled"] == 300
+    assert check_annotations(Run(task, DAY, "night"), lake=lake, prompt_hash="p").rows["labelled"] == 300
     assert audit(lake, task, [6, 294]).rows["read"] == 300
     with pytest.raises(DataError, match="share of 'positive'"):
         audit(lake, task, [2, 298])
@@ -158,7 +159,7 @@ def test_a_gate_on_the_annotations_says_for_what_reasons_they_are_unusable(lake:
     ]
     frames.put(lake, "annotations", rows, TASK)
     with pytest.raises(DataError, match=r"unparsed and failed share: observed 0.20 \(not_a_label 40, empty 20\), exp"):
-        check_annotations(TASK, DAY, run="night", lake=lake, prompt_hash="p")
+        check_annotations(Run(TASK, DAY, "night"), lake=lake, prompt_hash="p")
 
 
 def test_a_sample_of_another_size_is_looked_at_whole(lake: Lake) -> None:
@@ -166,7 +167,7 @@ def test_a_sample_of_another_size_is_looked_at_whole(lake: Lake) -> None:
     frames.put(lake, "annotations", frames.annotations(TASK), TASK)
     wide = make_task(annotator={"sample": 100, "extra": 80}, encoder={"strategy": "combined"})
     sizes = [
-        check_annotations(task, DAY, run="night", lake=lake, prompt_hash="p", sample_size=size).rows["read"]
+        check_annotations(Run(task, DAY, "night"), lake=lake, prompt_hash="p", sample_size=size).rows["read"]
         for task, size in ((TASK, 150), (TASK, 200), (wide, None))
     ]
     assert sizes == [150, 200, 180]
@@ -180,7 +181,7 @@ def test_only_the_current_sample_and_prompt_are_looked_at_and_an_answer_outdoes_
     gone = [{**good[0], "text_hash": frames.digest("no longer in the corpus"), "label": "odd"}]
     frames.put(lake, "annotations", failures, TASK)
     frames.put(lake, "annotations", good + old_prompt + gone, TASK)
-    manifest = check_annotations(TASK, DAY, run="night", lake=lake, prompt_hash="p")
+    manifest = check_annotations(Run(TASK, DAY, "night"), lake=lake, prompt_hash="p")
     assert manifest.rows == {"read": 300, "labelled": 200, "unparsed": 0, "failed": 0, "not_asked": 100}
 
 
@@ -237,7 +238,7 @@ def test_the_report_opens_offline_and_holds_no_text(lake: Lake) -> None:
     rows[1].update(text=canary, text_hash=None, id="<i>other</i>")
     frames.put(lake, "documents", rows, TASK)
     with pytest.raises(DataError) as stopped:
-        check_documents(TASK, DAY, run="<u>night</u>", lake=lake)
+        check_documents(Run(TASK, DAY, "<u>night</u>"), lake=lake)
     page = report_of(lake, "documents", "<u>night</u>")
     assert "Content-Security-Policy" in page
     for unwanted in (
@@ -259,7 +260,7 @@ def test_the_report_opens_offline_and_holds_no_text(lake: Lake) -> None:
 
 def test_checking_again_gives_the_same_account(lake: Lake) -> None:
     frames.put(lake, "documents", frames.documents(TASK), TASK)
-    first, again = (check_documents(TASK, DAY, run="night", lake=lake) for _ in range(2))
+    first, again = (check_documents(Run(TASK, DAY, "night"), lake=lake) for _ in range(2))
     assert first.model_dump(exclude={"seconds"}) == again.model_dump(exclude={"seconds"})
 
 

@@ -37,7 +37,7 @@ class Stops(Folder):
     """Ends the process, as a signal would, once it holds a checkpoint of that stage."""
 
     def __init__(self, root: Path, stage: str) -> None:
-        super().__init__(Storage(str(root / "lake"), {}), "_checkpoints", *kept_in(root).name)
+        super().__init__(Storage(str(root / "lake"), {}), "_checkpoints", *kept_in(root).uri.split("/")[-2:])
         self._stage = stage
 
     def drop_unlisted(self) -> None:
@@ -113,7 +113,7 @@ class Beside(Folder):
     """Another run of the same training drops what is not listed yet while this one writes it."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(Storage(str(root / "lake"), {}), "_checkpoints", *kept_in(root).name)
+        super().__init__(Storage(str(root / "lake"), {}), "_checkpoints", *kept_in(root).uri.split("/")[-2:])
 
     def write(self, name: str, chunks: Iterable[bytes]) -> None:
         def dropped() -> Iterable[bytes]:

@@ -67,14 +67,13 @@ def test_a_sample_is_scaled_to_all_labels_with_an_interval(house: House) -> None
     candidate = house.registry.version(house.task.name, house.train("right"))
     gold = gold_as_of(house.task, house.lake, DAY)
     first, again = (
-        compare(house.task, gold, candidate, None, lake=house.lake, registry=house.registry, sample=100)["changes"]
+        compare(house.task, gold, candidate, None, lake=house.lake, registry=house.registry, sample=100).changes
         for _ in range(2)
     )
     assert first == again
-    assert isinstance(first, dict)
-    assert (first["labels"], first["sample"]) == (200, 100)
-    assert first["low"] < 100 < first["high"]
-    assert first["low"] < 2 * first["changed"] < first["high"]
+    assert (first.labels, first.sample) == (200, 100)
+    assert first.low < 100 < first.high
+    assert first.low < 2 * first.changed < first.high
 
 
 def test_before_anything_is_labelled_or_anybody_is_champion_there_is_nothing_to_compare_with(house: House) -> None:

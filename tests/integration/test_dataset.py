@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from llambert_etl.errors import ConfigError, DataError, LlambertError, TransientError
+from llambert_etl.run import Run
 from llambert_etl.sources.files import FileDrop, Listing
 from llambert_etl.sources.location import allowed_location
 from llambert_etl.steps.gold import import_gold
@@ -143,7 +144,7 @@ def test_gold_may_lie_in_a_data_set(published: Published, hub: FakeHub) -> None:
     rows = "".join(f"g{n},film {n},{'positive' if n % 2 else 'negative'}\n" for n in range(20))
     hub.publish(NAME, {"gold.csv": f"id,text,label\n{rows}".encode()})
     done = import_gold(
-        published.task, f"{URI}/gold.csv", DAY, run="r", lake=published.lake, settings=published.settings
+        Run(published.task, DAY, "r"), f"{URI}/gold.csv", lake=published.lake, settings=published.settings
     )
     assert done.rows["read"] == 20
 

@@ -13,6 +13,7 @@ from llambert_etl.llm.annotators import open_annotator
 from llambert_etl.llm.prompts import prompt_hash
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.steps.annotate import annotate
 from llambert_etl.steps.check import check_annotations
@@ -45,11 +46,11 @@ class Nights:
 
     def annotate(self, run: str, **options: Any) -> Manifest:
         annotator, hashed = open_annotator(self.task, self.here), prompt_hash(self.task, self.here.include)
-        return annotate(self.task, DAY, run=run, lake=self.lake, annotator=annotator, prompt_hash=hashed, **options)
+        return annotate(Run(self.task, DAY, run), lake=self.lake, annotator=annotator, prompt_hash=hashed, **options)
 
     def check(self) -> Manifest:
         hashed = prompt_hash(self.task, self.here.include)
-        return check_annotations(self.task, DAY, run="check", lake=self.lake, prompt_hash=hashed)
+        return check_annotations(Run(self.task, DAY, "check"), lake=self.lake, prompt_hash=hashed)
 
     def rows(self) -> list[dict[str, Any]]:
         return self.lake.scan("annotations", self.task.name).collect().to_dicts()

@@ -18,6 +18,7 @@ from llambert_etl.exports.snapshots import drop_old_snapshots, read_latest
 from llambert_etl.lake.upkeep import drop_notes
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES, TableName
 from llambert_etl.settings import Settings
 from llambert_etl.steps.export import export
@@ -69,10 +70,10 @@ class Archive(Landing):
         return label_run(self.lake, self.task, self.shelf, self.settings, run=name, day=day)[0]
 
     def export(self, day: Partition) -> Manifest:
-        return export(self.task, day, run="r1", lake=self.lake, settings=self.settings)
+        return export(Run(self.task, day, "r1"), lake=self.lake, settings=self.settings)
 
     def import_gold(self, day: Partition = DAY) -> Manifest:
-        return import_gold(self.task, self.gold, day, run="r1", lake=self.lake, settings=self.settings)
+        return import_gold(Run(self.task, day, "r1"), self.gold, lake=self.lake, settings=self.settings)
 
     def append(self, table: TableName, row: dict[str, object]) -> None:
         fixed = {"task": self.task.name, "partition": str(DAY), "run": "r1"}
@@ -220,7 +221,7 @@ def test_a_label_run_that_was_planned_before_does_not_bring_it_back(archive: Arc
     archive.drop("b.jsonl", jsonl({"id": "r30", "text": "came late"}))
     archive.ingest(run="r2")
     registry: Any = archive.shelf
-    plan(archive.task, DAY, run="late", lake=archive.lake, registry=registry, settings=archive.settings)
+    plan(Run(archive.task, DAY, "late"), lake=archive.lake, registry=registry, settings=archive.settings)
     run_shards(archive.lake, archive.task, archive.settings, DAY, "late", Parity(2))
     archive.forget()
     assert "newer documents" in str(finish(archive.lake, archive.task, DAY, "late").facts["skip"])

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from llambert_etl.errors import DataError, TransientError
 from llambert_etl.lake import Lake, StagedFiles
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.schemas import TableName
 from llambert_etl.settings import Settings
 from llambert_etl.steps.forget import forget
@@ -62,10 +62,10 @@ def test_an_import_of_gold_about_it_is_refused_and_the_next_leaves_it_out(landin
     said = ["positive", "negative"] * 6
     others = [{"id": f"g{number}", "text": f"text {number}", "label": label} for number, label in enumerate(said)]
     gold.write_bytes(jsonl(*others, {"id": GONE, "text": "a secret", "label": "negative"}))
-    more: dict[str, Any] = {"run": "r1", "settings": landing.settings}
+    run, settings = Run(landing.task, DAY, "r1"), landing.settings
     with pytest.raises(TransientError, match="forgotten"):
-        import_gold(landing.task, gold, DAY, lake=meanwhile(landing), **more)
-    assert import_gold(landing.task, gold, DAY, lake=landing.lake, **more).facts["forgotten"] == 1
+        import_gold(run, gold, lake=meanwhile(landing), settings=settings)
+    assert import_gold(run, gold, lake=landing.lake, settings=settings).facts["forgotten"] == 1
     assert GONE not in landing.lake.scan("gold", landing.task.name).collect()["id"]
 
 
@@ -75,7 +75,7 @@ def test_the_first_label_run_of_its_day_is_not_published_and_the_next_has_no_lab
     landing.ingest()
     lake, task, shelf = landing.lake, landing.task, Shelf(landing.task, 1)
     settings = Settings(lake=lake.uri, state=tmp_path / "state")
-    plan(task, DAY, run="r1", lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
+    plan(Run(task, DAY, "r1"), lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
     run_shards(lake, task, settings, DAY, "r1", Parity(2))
     forget(task, [GONE], run="f1", lake=lake)
     with pytest.raises(DataError, match="forgotten"):

@@ -20,6 +20,7 @@ from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.steps.gold import import_gold
 from llambert_etl.steps.ingest import ingest
@@ -59,7 +60,7 @@ class Desk:
     def imports(
         self, file: Path | str, day: Partition = DAY, task: LabellingTask | None = None, run: str = "r1"
     ) -> Manifest:
-        return import_gold(task or make_task(), file, day, run=run, lake=self.lake, settings=self.settings)
+        return import_gold(Run(task or make_task(), day, run), file, lake=self.lake, settings=self.settings)
 
     def held(self, day: Partition | None = None, task: str = "reviews") -> pl.DataFrame:
         return self.lake.scan("gold", task, day).collect().sort("id")
@@ -143,7 +144,7 @@ def test_a_missing_text_is_that_of_the_document_as_of_the_day(desk: Desk) -> Non
     landing.mkdir(parents=True)
     (landing / "a.jsonl").write_bytes(jsonl(*reviews(20)))
     task = make_task(source={"uri": f"{desk.folder}/landing/{{partition}}/*"})
-    ingest(task, DAY, run="r1", lake=desk.lake, settings=desk.settings)
+    ingest(Run(task, DAY, "r1"), lake=desk.lake, settings=desk.settings)
     bare = [{"id": row["id"], "label": row["label"]} for row in gold()]
     manifest = desk.imports(desk.write(bare), task=task)
     assert manifest.versions_read == {"documents": desk.lake.version("documents")}

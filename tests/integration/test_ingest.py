@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.sources.files import FileDrop, Listing
 from llambert_etl.steps.check import check_documents
@@ -151,7 +152,7 @@ def test_a_field_that_no_row_has_is_said_with_those_that_rows_have(
     assert "no row has the field 'text' (source.text); fields seen: [" in caplog.text
     assert "private" not in caplog.text
     with pytest.raises(DataError, match=r"rejected share: observed 1.00 \(text_missing 4\), expected <= 0.50"):
-        check_documents(landing.task, DAY, run="r1", lake=landing.lake)
+        check_documents(Run(landing.task, DAY, "r1"), lake=landing.lake)
     landing.drop("b.jsonl", jsonl(*reviews(1)))
     assert landing.ingest(run="r2").facts["absent_fields"] == {}
 
@@ -280,9 +281,9 @@ def test_a_bucket_is_read_like_a_folder(s3: Any, bucket: str, lake: Lake, settin
         ("d.jsonl", b""),
     ):
         client.put_object(Bucket=bucket, Key=f"landing/{DAY}/{name}", Body=content)
-    manifest = ingest(task, DAY, run="r1", lake=lake, settings=here)
+    manifest = ingest(Run(task, DAY, "r1"), lake=lake, settings=here)
     assert manifest.rows == {"read": 5, "accepted": 5, "rejected": 0}
-    assert ingest(task, DAY, run="r2", lake=lake, settings=here).facts["replayed"] is True
+    assert ingest(Run(task, DAY, "r2"), lake=lake, settings=here).facts["replayed"] is True
 
     assert FileDrop(task.source, NEXT, here).why_empty() == "no_folder"
     client.put_object(Bucket=bucket, Key=f"landing/{NEXT}/deep/er/c.jsonl", Body=b"")
@@ -303,7 +304,7 @@ def test_small_row_groups_cost_no_request_each(bucket: str, lake: Lake, settings
     pq.write_table(pa.table({"text": numbers, "x": numbers, "id": numbers}), sink, row_group_size=2)
     s3_client(here).put_object(Bucket=bucket, Key=f"landing/{DAY}/a.parquet", Body=sink.getvalue())
     asked = proxy.rule("drop_before", "GET", "a.parquet", nth=1_000)
-    ingest(task, DAY, run="r1", lake=lake, settings=here)
+    ingest(Run(task, DAY, "r1"), lake=lake, settings=here)
     documents = lake.scan("documents", task.name, DAY).select("id", "text").collect()
     assert sorted(documents.rows()) == sorted(zip(numbers, numbers, strict=True))
     assert proxy.seen(asked) < 20

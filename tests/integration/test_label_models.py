@@ -16,6 +16,7 @@ from llambert_etl.errors import DataError, TransientError
 from llambert_etl.labelling.models import fetch, keep
 from llambert_etl.lake import Lake
 from llambert_etl.registry import Registry
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.steps.label import Classifier
 from llambert_etl.steps.maintain import maintain
@@ -81,7 +82,7 @@ def test_a_label_run_on_fresh_pods_survives_an_outage_of_the_registry(
     )
     registry.set_champion(task.name, 1)
     drop(lake, task, ["the film good", "the film bad"])
-    plan(task, DAY, run="r1", lake=lake, registry=registry, settings=registry_settings)
+    plan(Run(task, DAY, "r1"), lake=lake, registry=registry, settings=registry_settings)
 
     fresh_pod(registry_settings, tmp_path / "pod 1", monkeypatch)
     assert cli(["label", "--task", task.name, "--partition", DAY, "--run", "r1", "--shard", "0"]) == 0
@@ -102,17 +103,17 @@ def test_a_changed_file_in_the_lake_is_refused_and_readers_keep_their_labels(
     task, cache = make_task(), tmp_path / "cache"
     shelf = Shelf(task, 1)
     drop(lake, task, ["a", "b"])
-    plan(task, DAY, run="r1", lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
+    plan(Run(task, DAY, "r1"), lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
     label_shard(lake, task, settings, "r1", cache)
     finish(lake, task, DAY, "r1")
     shelf.now = 2
-    plan(task, DAY, run="r2", lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
+    plan(Run(task, DAY, "r2"), lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
     flip_a_bit(lake, f"_models/llambert.{task.name}/2/model.safetensors")
     for _ in range(2):
         with pytest.raises(DataError, match=r"model\.safetensors is not the file that was registered.*_models/.*/2"):
             label_shard(lake, task, settings, "r2", cache)
     with pytest.raises(DataError, match="not staged"):
-        publish(task, DAY, run="r2", lake=lake)
+        publish(Run(task, DAY, "r2"), lake=lake)
     assert {number for _, number in labels(lake, task).values()} == {1}
     assert [path.name for path in (cache / f"llambert.{task.name}").iterdir()] == ["1"]
 
@@ -142,7 +143,7 @@ def test_old_copies_go_unless_a_row_of_labels_names_them_or_a_plan_has_asked_for
     lake.create_tables()
     shelf = Shelf(task, 1)
     drop(lake, task, ["a"])
-    plan(task, DAY, run="r1", lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
+    plan(Run(task, DAY, "r1"), lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
     label_shard(lake, task, settings, "r1", tmp_path)
     finish(lake, task, DAY, "r1")
     for number in (2, 3):

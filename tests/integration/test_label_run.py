@@ -6,6 +6,7 @@ from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.labelling.plan import read_plan
 from llambert_etl.lake import Lake
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.steps.plan import NO_CHAMPION, NO_DOCUMENTS, plan
 from llambert_etl.steps.publish import publish
@@ -106,8 +107,8 @@ def test_a_champion_that_nobody_entered_is_entered_once_and_brings_the_other_day
     for day in (DAY, NEXT):
         drop(lake, task, ["a", "b"], day=day)
     first, _ = label_run(lake, task, shelf, small_shards)
-    again = plan(task, DAY, run="r1", lake=lake, registry=shelf, settings=small_shards)  # type: ignore[arg-type]
-    other = plan(task, NEXT, run="r2", lake=lake, registry=shelf, settings=small_shards)  # type: ignore[arg-type]
+    again = plan(Run(task, DAY, "r1"), lake=lake, registry=shelf, settings=small_shards)  # type: ignore[arg-type]
+    other = plan(Run(task, NEXT, "r2"), lake=lake, registry=shelf, settings=small_shards)  # type: ignore[arg-type]
     assert [again.facts["bring_back"], other.facts["bring_back"]] == [[NEXT], []]
     (row,) = lake.scan("promotions", task.name).collect().iter_rows(named=True)
     assert (row["to_version"], row["moved_by"], row["partition"], row["run"]) == (1, "by hand", DAY, "r1")
@@ -116,7 +117,7 @@ def test_a_champion_that_nobody_entered_is_entered_once_and_brings_the_other_day
 def test_a_version_that_a_run_was_told_to_use_is_no_move(lake: Lake, small_shards: Settings) -> None:
     task, shelf = make_task(), Shelf(make_task(), 1)
     drop(lake, task, ["a"])
-    plan(task, DAY, run="r1", lake=lake, registry=shelf, settings=small_shards, model_version=2)  # type: ignore[arg-type]
+    plan(Run(task, DAY, "r1"), lake=lake, registry=shelf, settings=small_shards, model_version=2)  # type: ignore[arg-type]
     assert lake.scan("promotions", task.name).collect().is_empty()
 
 
@@ -125,7 +126,7 @@ def test_an_unfinished_run_that_is_told_another_version_is_planned_anew(lake: La
     drop(lake, task, ["a"])
 
     def planned(version: int | None) -> object:
-        made = plan(task, DAY, run="r1", lake=lake, registry=shelf, settings=small_shards, model_version=version)  # type: ignore[arg-type]
+        made = plan(Run(task, DAY, "r1"), lake=lake, registry=shelf, settings=small_shards, model_version=version)  # type: ignore[arg-type]
         return made.facts["model_version"]
 
     assert [planned(version) for version in (None, 2, None)] == [1, 2, 2]
@@ -135,7 +136,7 @@ def test_an_unfinished_run_that_is_told_another_version_is_planned_anew(lake: La
 def test_an_alias_moved_between_shards_does_not_mix_versions(lake: Lake, small_shards: Settings) -> None:
     task, shelf, classifier = make_task(), Shelf(make_task(), 1), Parity(2)
     drop(lake, task, [f"text {n}" for n in range(12)])
-    plan(task, DAY, run="r1", lake=lake, registry=shelf, settings=small_shards)  # type: ignore[arg-type]
+    plan(Run(task, DAY, "r1"), lake=lake, registry=shelf, settings=small_shards)  # type: ignore[arg-type]
     run_shard(lake, task, small_shards, DAY, "r1", 0, classifier)
     asked = len(classifier.asked)
     shelf.now = 2
@@ -149,10 +150,10 @@ def test_nothing_is_published_before_its_gate(lake: Lake, small_shards: Settings
     task = make_task()
     drop(lake, task, ["a"])
     label_run(lake, task, Shelf(task, 1), small_shards)
-    plan(task, DAY, run="r2", lake=lake, registry=Shelf(task, 2), settings=small_shards)  # type: ignore[arg-type]
+    plan(Run(task, DAY, "r2"), lake=lake, registry=Shelf(task, 2), settings=small_shards)  # type: ignore[arg-type]
     run_shards(lake, task, small_shards, DAY, "r2", Parity(2))
     with pytest.raises(DataError, match="have not passed their gate"):
-        publish(task, DAY, run="r2", lake=lake)
+        publish(Run(task, DAY, "r2"), lake=lake)
     assert {version for _, version in labels(lake, task).values()} == {1}
 
 
@@ -160,9 +161,9 @@ def test_a_missing_shard_is_named_and_the_old_labels_stay(lake: Lake, small_shar
     task = make_task()
     drop(lake, task, [f"text {n}" for n in range(12)])
     label_run(lake, task, Shelf(task, 1), small_shards)
-    plan(task, DAY, run="r2", lake=lake, registry=Shelf(task, 2), settings=small_shards)  # type: ignore[arg-type]
+    plan(Run(task, DAY, "r2"), lake=lake, registry=Shelf(task, 2), settings=small_shards)  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"shards \[0, 1, 2\] are not staged"):
-        publish(task, DAY, run="r2", lake=lake)
+        publish(Run(task, DAY, "r2"), lake=lake)
     assert {version for _, version in labels(lake, task).values()} == {1}
 
 
@@ -171,7 +172,7 @@ def test_publishing_twice_makes_one_commit(lake: Lake, small_shards: Settings) -
     drop(lake, task, ["a", "b"])
     label_run(lake, task, Shelf(task, 1), small_shards)
     before = lake.version("labels")
-    publish(task, DAY, run="r1", lake=lake)
+    publish(Run(task, DAY, "r1"), lake=lake)
     assert lake.version("labels") == before
 
 
@@ -179,12 +180,12 @@ def two_runs(lake: Lake, task: LabellingTask, settings: Settings, newer: str) ->
     """Plan run `old`, then run `new` of the same day with a newer champion or newer documents; stage both."""
     shelf = Shelf(task, 1)
     drop(lake, task, ["a", "b"])
-    plan(task, DAY, run="old", lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
+    plan(Run(task, DAY, "old"), lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
     if newer == "champion":
         shelf.now = 2
     else:
         drop(lake, task, ["a", "b", "late"], key="second drop")
-    plan(task, DAY, run="new", lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
+    plan(Run(task, DAY, "new"), lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
     for run in ("old", "new"):
         run_shards(lake, task, settings, DAY, run, Parity(2))
 
@@ -229,7 +230,7 @@ def test_of_two_runs_at_once_one_with_a_version_of_its_own_does_not_undo_the_oth
 ) -> None:
     task, shelf = make_task(), Shelf(make_task(), 1)
     drop(lake, task, ["a", "b"])
-    plan(task, DAY, run="r1", lake=lake, registry=shelf, settings=small_shards, model_version=2)  # type: ignore[arg-type]
+    plan(Run(task, DAY, "r1"), lake=lake, registry=shelf, settings=small_shards, model_version=2)  # type: ignore[arg-type]
     label_run(lake, task, shelf, small_shards, run="r2")
     run_shards(lake, task, small_shards, DAY, "r1", Parity(2))
     with pytest.raises(DataError, match=r"cannot be told whose documents and champion are newer; start another"):
@@ -245,7 +246,7 @@ def test_a_run_planned_without_the_registry_is_older_than_the_promotion_it_did_n
     label_run(lake, task, shelf, small_shards, run="r0", day=NEXT)
     drop(lake, task, ["a", "b"])
     shelf.down, shelf.now = True, 2
-    plan(task, DAY, run="blind", lake=lake, registry=shelf, settings=small_shards)  # type: ignore[arg-type]
+    plan(Run(task, DAY, "blind"), lake=lake, registry=shelf, settings=small_shards)  # type: ignore[arg-type]
     run_shards(lake, task, small_shards, DAY, "blind", Parity(2))
     shelf.down = False
     label_run(lake, task, shelf, small_shards, run="r2")

@@ -16,6 +16,7 @@ from llambert_etl.labelling.plan import find_shard, read_plan
 from llambert_etl.lake import Lake
 from llambert_etl.orchestration import commands
 from llambert_etl.registry import Registry
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.steps.plan import plan
 from tests.given.labelling import DAY, Parity, Probabilities, Shelf, drop, finish, labels, run_shard, run_shards
@@ -40,7 +41,7 @@ def here(tmp_path: Path) -> Settings:
     lake.create_tables()
     drop(lake, TASK, TEXTS)
     for run in RUNS:
-        plan(TASK, DAY, run=run, lake=lake, registry=Shelf(TASK, 1), settings=settings)  # type: ignore[arg-type]
+        plan(Run(TASK, DAY, run), lake=lake, registry=Shelf(TASK, 1), settings=settings)  # type: ignore[arg-type]
     return settings
 
 

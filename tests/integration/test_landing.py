@@ -10,6 +10,7 @@ from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.sources.landing import put
 from llambert_etl.steps.ingest import ingest
@@ -45,7 +46,7 @@ def test_what_is_put_is_ingested_and_put_again_replaces_what_was_there(
     for text in ("fine", "poor"):
         file.write_text(json.dumps({"id": "1", "text": text}) + "\n")
         assert put(file, task, DAY, where) == f"{root}/landing/{DAY}/reviews.jsonl"
-        done = ingest(task, DAY, run=text, lake=lake, settings=where)
+        done = ingest(Run(task, DAY, text), lake=lake, settings=where)
         assert done.rows == {"read": 1, "accepted": 1, "rejected": 0}
         assert lake.scan("documents", task.name, DAY).collect()["text"].to_list() == [text]
 

@@ -7,6 +7,7 @@ import pytest
 
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.steps.promote import promote
 from tests.given.busy import Busy
 from tests.given.promotion import DAY, EARLIER, NEXT, House
@@ -152,7 +153,7 @@ def test_a_refused_candidate_is_kept_as_the_decision_and_who_approves_is_evidenc
 def test_a_decision_is_about_the_gold_that_it_names(house: House) -> None:
     house.train("worse")
     before, busy = house.lake.version("gold"), Busy(house.lake.uri, "gold", lambda _: house.gold(DAY))
-    made = promote(house.task, DAY, run="r1", lake=busy, registry=house.registry)
+    made = promote(Run(house.task, DAY, "r1"), lake=busy, registry=house.registry)
     assert (made.versions_read, house.lake.version("gold")) == ({"gold": before}, before + 1)
 
 

@@ -15,6 +15,7 @@ from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.reviews.rows import Stratum
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.steps.gold import import_gold
 from tests.given.labelling import DAY, NEXT
@@ -246,7 +247,7 @@ def imports_gold(panel: Panel, day: Partition, texts: Sequence[str], first: str 
     file = panel.root / "gold.jsonl"
     file.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     settings = Settings(lake=panel.lake.uri, sources=[])
-    return import_gold(panel.task, file, day, run="r1", lake=panel.lake, settings=settings)
+    return import_gold(Run(panel.task, day, "r1"), file, lake=panel.lake, settings=settings)
 
 
 def test_a_day_s_gold_has_one_source(panel: Panel) -> None:

@@ -16,11 +16,14 @@ from llambert_etl.errors import ConfigError
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.registry import Registry
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
+from llambert_etl.steps.check import check_labels
 from llambert_etl.steps.plan import plan
+from llambert_etl.steps.publish import publish
 from llambert_etl.steps.train import train
 from tests.given.annotating import NEXT, RuleAnnotator, even, ingest, run_annotate
-from tests.given.labelling import DAY, Parity, Shelf, drop, finish, labels, run_shards
+from tests.given.labelling import DAY, Parity, Shelf, drop, labels, run_shards
 from tests.given.tasks import make_task
 from tests.models.encoders import pretrained
 from tests.unit.quality import frames
@@ -95,13 +98,14 @@ def test_shards_are_labelled_by_who_may_read_documents_and_stage_labels(
 ) -> None:
     task = make_task(name="labelled")
     drop(lake, task, [f"text {number}" for number in range(10)])
-    plan(task, DAY, run="r1", lake=lake, registry=Shelf(task, 1), settings=given("everything"))  # type: ignore[arg-type]
+    plan(Run(task, DAY, "r1"), lake=lake, registry=Shelf(task, 1), settings=given("everything"))  # type: ignore[arg-type]
     limited = Lake.from_settings(given("label"))
     run_shards(limited, task, given("label"), DAY, "r1", Parity(2))
+    check_labels(Run(task, DAY, "r1"), lake=lake, prompt_hash="p")
     with pytest.raises(ConfigError, match=REFUSED):
-        finish(limited, task, DAY, "r1")
+        publish(Run(task, DAY, "r1"), lake=limited)
     assert labels(lake, task) == {}
-    finish(lake, task, DAY, "r1")
+    publish(Run(task, DAY, "r1"), lake=lake)
     assert len(labels(lake, task)) == 10
 
 
@@ -130,9 +134,7 @@ def test_an_encoder_is_trained_by_who_may_write_checkpoints_alone(
     settings = given("train").model_copy(update=here)
     limited = Lake.from_settings(settings)
     done = train(
-        task,
-        Partition(frames.DAY),
-        run="night",
+        Run(task, Partition(frames.DAY), "night"),
         lake=limited,
         registry=Registry.from_settings(settings),
         settings=settings,
@@ -140,6 +142,7 @@ def test_an_encoder_is_trained_by_who_may_write_checkpoints_alone(
         strategy="combined",
     )
     assert done.facts["model_version"] == 1
+    limited.write_note("_manifests/a-pod.json", done.model_dump_json())
     with pytest.raises(ConfigError, match=REFUSED):
         ingest(limited, task, NEXT, range(10))
 

@@ -13,9 +13,11 @@ from llambert_etl.cli import screens
 from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.documents import hash_text
 from llambert_etl.errors import DataError
+from llambert_etl.facts import Agreed
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES, TableName
 from llambert_etl.settings import Settings
 from llambert_etl.steps.doctor import Finding
@@ -146,13 +148,13 @@ def test_no_screen_hands_an_order_to_the_terminal(
     state = status(task.model_copy(update={"description": ORDERS}), lake=labelled, registry=shelf, today=NEXT)  # type: ignore[arg-type]
     state.recent[0] = state.recent[0].model_copy(update={"run": ORDERS})
     counts = {ORDERS: 1}
-    review = {
-        **{name: counts for name in ("asked", "outcomes", "gold", "sides")},
-        "accuracy": {},
-        "agreement": {},
-        "verdicts": {ORDERS: {ORDERS: counts}},
-        "report": ORDERS,
-    }
+    review = Agreed(
+        **dict.fromkeys(("asked", "outcomes", "gold", "sides"), counts),
+        accuracy={},
+        agreement={},
+        verdicts={ORDERS: {ORDERS: counts}},
+        report=ORDERS,
+    )
     manifest = Manifest(step="plan", task=task.name, partition=DAY, run=ORDERS, facts={"skip": ORDERS})
     for screen, what in (
         (screens.show_origin, (task, hostile)),
@@ -236,11 +238,11 @@ def test_the_screen_of_a_task_that_exports_shows_what_is_published_and_not_expor
 
     first = labelled.version("labels")
     assert f"last published version {first} of the labels, {DAY} last exported nothing yet" in seen()
-    export(exporting, DAY, run="night", lake=labelled, settings=settings)
+    export(Run(exporting, DAY, "night"), lake=labelled, settings=settings)
     label_run(labelled, exporting, shelf, settings, run="next", day=NEXT)
     assert f"last published version {labelled.version('labels')} of the labels, {NEXT}" in seen()
     assert f"last exported version {first} of the labels, {DAY} not exported yet 1 partition: {NEXT}" in seen()
-    export(exporting, NEXT, run="next", lake=labelled, settings=settings)
+    export(Run(exporting, NEXT, "next"), lake=labelled, settings=settings)
     assert f"of the labels, {NEXT} not exported yet none" in seen()
 
 

@@ -21,6 +21,7 @@ from llambert_etl.llm.prompts import prompt_hash
 from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.settings import Price, Settings
 from llambert_etl.steps.annotate import annotate
 from tests.fakes.llm import ANSWER_TOKENS, FINGERPRINT, KEY, PROMPT_TOKENS, SNAPSHOT, FakeLlm, error
@@ -58,9 +59,7 @@ def corpus(here: Settings) -> Lake:
 
 def run_annotate(lake: Lake, here: Settings, task: LabellingTask, run: str = "r1") -> Manifest:
     return annotate(
-        task,
-        DAY,
-        run=run,
+        Run(task, DAY, run),
         lake=lake,
         annotator=open_annotator(task, here),
         prompt_hash=prompt_hash(task, here.include),

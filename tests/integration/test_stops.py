@@ -15,6 +15,7 @@ from laptop.seaweed import SeaweedFS
 from llambert_etl.lake import Lake
 from llambert_etl.llm import Reply
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Settings
 from llambert_etl.steps.annotate import annotate
@@ -49,7 +50,7 @@ class Interrupted:
 def annotating(uri: str, options: dict[str, str], signals: int) -> Generator[None, None, int]:
     lake, annotator = Lake(uri, options), Interrupted(signals)
     yield
-    return annotate(make_task(), DAY, run="r", lake=lake, annotator=annotator, prompt_hash="p").rows["labelled"]
+    return annotate(Run(make_task(), DAY, "r"), lake=lake, annotator=annotator, prompt_hash="p").rows["labelled"]
 
 
 @pytest.mark.parametrize(("signals", "kept"), [(1, 2 * BATCH), (2, 0)], ids=["asked", "asked again"])

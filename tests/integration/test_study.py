@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from llambert_etl.config import StudyKind
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.manifest import Manifest
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.steps.study import study
 from llambert_etl.studies.plan import StudyPlan
@@ -22,9 +23,7 @@ from tests.unit.quality import frames
 
 def run_study(school: School, kind: StudyKind, out: Path, progress: Progress | None = None, **plan: Any) -> Manifest:
     subject = Subject(
-        task=school.task,
-        partition=DAY,
-        run="night",
+        run=Run(school.task, DAY, "night"),
         plan=StudyPlan.model_validate(plan),
         prompt_hash="p",
         lake=school.lake,

@@ -11,6 +11,7 @@ from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.settings import Price, Settings
 from llambert_etl.steps.study import study
 from llambert_etl.studies.plan import StudyPlan
@@ -62,9 +63,7 @@ def lake(settings: Settings, studied: LabellingTask) -> Lake:
 
 def run_study(settings: Settings, kind: StudyKind, studied: LabellingTask, **plan: Any) -> tuple[Manifest, Any]:
     subject = Subject(
-        task=studied,
-        partition=DAY,
-        run="night",
+        run=Run(studied, DAY, "night"),
         plan=StudyPlan.model_validate(plan),
         prompt_hash="unused",
         lake=lake(settings, studied),

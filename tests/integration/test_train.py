@@ -13,6 +13,7 @@ from llambert_etl.config import LabellingTask, Strategy
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.lake import Lake
 from llambert_etl.registry import Registry
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.steps.train import train
 from tests.given.school import ANNOTATED, DAY, School
@@ -136,7 +137,7 @@ def training_to_death(settings: Settings, task: LabellingTask) -> None:
     logger.setLevel(logging.INFO)
     logger.addHandler(Death())
     lake, registry = Lake(str(settings.state / "lake")), Registry.from_settings(settings)
-    train(task, DAY, run="r", lake=lake, registry=registry, settings=settings, prompt_hash="p", strategy="llm")
+    train(Run(task, DAY, "r"), lake=lake, registry=registry, settings=settings, prompt_hash="p", strategy="llm")
 
 
 @pytest.mark.parametrize(("seconds", "goes_on"), [(0, True), (600, False)], ids=["kept", "too soon to be kept"])
@@ -191,9 +192,7 @@ def test_an_annotator_that_gave_one_label_only_is_refused_before_a_model_is_open
     frames.put(school.lake, "annotations", collapsed, school.task)
     with pytest.raises(DataError, match=r"too few LLM labels of a class .* 'negative': 0"):
         train(
-            school.task,
-            DAY,
-            run="night",
+            Run(school.task, DAY, "night"),
             lake=school.lake,
             registry=school.registry,
             settings=school.settings,

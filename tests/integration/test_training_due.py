@@ -6,6 +6,7 @@ import pytest
 
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.steps.training_due import training_due
 from tests.given.tasks import make_task
 from tests.unit.quality import frames
@@ -21,7 +22,7 @@ def due(
     lake.create_tables()
     for each, count in counts.items():
         frames.put(lake, "documents", frames.documents(TASK, count), TASK, each)
-    facts = training_due(TASK, day, run="night", lake=lake, trained=trained, force=force).facts
+    facts = training_due(Run(TASK, day, "night"), lake=lake, trained=trained, force=force).facts
     return bool(facts["due"]), str(facts["reason"])
 
 

@@ -12,6 +12,7 @@ from llambert_etl.llm.annotators import open_annotator
 from llambert_etl.llm.prompts import prompt_hash
 from llambert_etl.llm.spending import Spending
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.steps.annotate import annotate
 from llambert_etl.steps.check import check_annotations
@@ -30,7 +31,7 @@ def annotating(url: str, root: str, run: str) -> Generator[None, None, dict[str,
     task = served_task()
     more = {"annotator": open_annotator(task, here), "prompt_hash": prompt_hash(task, here.include)}
     yield
-    done = annotate(task, DAY, run=run, lake=Lake(here.lake), spending=Spending.load(task, here), **more)
+    done = annotate(Run(task, DAY, run), lake=Lake(here.lake), spending=Spending.load(task, here), **more)
     return {"rows": done.rows, "tokens": done.tokens, "vain": done.facts.get("asked_in_vain", 0)}
 
 
@@ -73,4 +74,4 @@ def test_a_second_answer_without_a_label_changes_nothing(llm: FakeLlm, tmp_path:
         update={"gates": task.gates.model_copy(update={"max_unparsed": 1.0, "min_label_share": 0.0})}
     )
     more: dict[str, Any] = {"lake": lake, "prompt_hash": prompt_hash(task, tmp_path)}
-    assert check_annotations(wide, DAY, run="r3", **more).rows["read"] == DOCUMENTS
+    assert check_annotations(Run(wide, DAY, "r3"), **more).rows["read"] == DOCUMENTS

@@ -9,6 +9,7 @@ from llambert_etl.corpus.documents import as_of, hash_text, sample
 from llambert_etl.corpus.gold import known_gold
 from llambert_etl.errors import DataError
 from llambert_etl.lake import Lake
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.steps.plan import plan
 from tests.given.labelling import DAY, Parity, Shelf, run_shards
@@ -23,7 +24,7 @@ def test_a_text_that_is_not_its_hash_is_refused_wherever_it_is_read(tmp_path: Pa
     changed = {"task": task.name, "id": "d1", "text": "CANARY", "text_hash": hash_text("as it was")}
     put(lake, "documents", [{**changed, "status": "accepted"}], task)
     put(lake, "gold", [{**changed, "split": "test", "label": "positive"}], task)
-    plan(task, DAY, run="r1", lake=lake, registry=Shelf(task, 1), settings=settings)  # type: ignore[arg-type]
+    plan(Run(task, DAY, "r1"), lake=lake, registry=Shelf(task, 1), settings=settings)  # type: ignore[arg-type]
     uses: list[Callable[[], object]] = [
         lambda: sample(as_of(lake, task.name, DAY), 5, 1),
         lambda: known_gold(task, lake, DAY),

@@ -1,14 +1,16 @@
 """docker/kubernetes: objects that a cluster takes, and numbers and names that must agree."""
 
+import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import kubernetes_validate
 import pytest
 import yaml
 
 from laptop.stack import REPOSITORY
+from llambert_etl.config.pods import StepName
 from llambert_etl.settings import Kubernetes, Settings
 
 FOLDER = REPOSITORY / "docker" / "kubernetes"
@@ -65,13 +67,39 @@ def test_names_are_those_that_pods_ask_for(values: dict[str, Any]) -> None:
     named("ConfigMap", defaults.config_map)
     variables = {each["name"]: each["value"] for each in values["env"]}
     assert variables["LLAMBERT_KUBERNETES__NAMESPACE"] == defaults.namespace == "llambert"
-    assert f"secret generic {defaults.secret}" in PRODUCTION
+    pods = Kubernetes(steps=json.loads(variables["LLAMBERT_KUBERNETES__STEPS"]))
+    secrets = {step: pods.pod(step).secret for step in get_args(StepName)}
+    made = set(re.findall(r"kubectl -n llambert create secret generic (\S+)", PRODUCTION))
+    assert made == set(secrets.values())
+    # Each step for which there is a policy has an identity of its own.
+    assert {step for step, secret in secrets.items() if secret == f"llambert-{step}"} == {"annotate", "train", "label"}
+
+
+def test_the_chart_is_given_secrets_that_are_made_before_with_the_keys_that_it_asks_for(values: dict[str, Any]) -> None:
+    asked = {
+        values["data"]["metadataSecretName"]: "connection",
+        values["fernetKeySecretName"]: "fernet-key",
+        values["apiSecretKeySecretName"]: "api-secret-key",
+        values["jwtSecretName"]: "jwt-secret",
+        **{each["secretName"]: each["secretKey"] for each in values["secret"]},
+    }
+    made = dict(re.findall(r"kubectl -n airflow create secret generic (\S+) --from-literal=([\w-]+)=", PRODUCTION))
+    assert made == asked
+    mounted = [part["extraVolumes"][0] for part in (values["apiServer"], values["workers"]["kubernetes"])]
+    folders = re.findall(r"kubectl -n airflow create secret generic (\S+) --from-file=", PRODUCTION)
+    assert {volume["secret"]["secretName"] for volume in mounted} == set(folders)
+    # SQLAlchemy 2.1 takes a bare postgresql:// for psycopg 3, which the images do not have.
+    assert "connection=postgresql+psycopg2://" in PRODUCTION
+
+
+def test_the_chart_makes_no_user_whose_password_everybody_knows(values: dict[str, Any]) -> None:
+    assert values["createUserJob"] == {"enabled": False}
 
 
 def test_the_pool_has_as_many_slots_as_the_quota_has_gpus_for() -> None:
     hard = named("ResourceQuota", "steps")["spec"]["hard"]
     defaults = Kubernetes()
-    (slots,) = re.findall(r"airflow pools set gpu (\d+)", PRODUCTION)
+    (slots,) = re.findall(r"airflow pools set --include-deferred gpu (\d+)", PRODUCTION)
     assert int(slots) * defaults.gpus == int(hard[f"requests.{defaults.gpu_resource}"])
     beside = 2
     assert int(hard["requests.cpu"]) == int(hard["limits.cpu"]) == (int(slots) + beside) * int(defaults.cpu)

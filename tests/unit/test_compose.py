@@ -121,7 +121,10 @@ def test_no_secret_stands_in_the_file_or_in_a_variable(composed: dict[str, Any],
 
 
 def test_every_secret_and_file_that_is_mounted_is_made(composed: dict[str, Any], docker: Path) -> None:
-    files = [Path(each["file"]) for part in ("secrets", "configs") for each in composed[part].values()]
+    files = [Path(each["file"]) for each in composed["secrets"].values()]
+    bound = [each for service in composed["services"].values() for each in service.get("volumes", [])]
+    files += [Path(each["source"]) for each in bound if each["target"].startswith("/opt/")]
+    assert len(files) > len(composed["secrets"])
     assert [path.name for path in files if not path.is_file()] == []
     used = {each["source"] for service in composed["services"].values() for each in service.get("secrets", [])}
     assert used == set(composed["secrets"])

@@ -49,7 +49,11 @@ def test_a_source_may_be_a_table(tmp_path: Path) -> None:
         ("source", {**TABLE, "connection": URI}, r"source\.connection: must be the name .*never in a task file"),
         ("source", {**TABLE, "connection": f"host=h password={SECRET}"}, r"source\.connection: must be the name"),
         ("source", {**TABLE, "id": 'a" FROM b; --'}, r"source\.id: must be the name of a column"),
-        ("source", {**TABLE, "query": "SELECT 1"}, r"source\.query: unknown field"),
+        (
+            "source",
+            {**TABLE, "query": "SELECT 1"},
+            r"source\.query: unknown field; .* the fields here are id, text, max_chars, connection, table, day$",
+        ),
         ("source.uri", URI, r"source: uri must not be a database's.*source: \{connection: <name>, table"),
         ("source.uri", f"s3://key:{SECRET}@bucket/{{partition}}", "source: uri must not .*hold a password"),
     ],

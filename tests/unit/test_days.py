@@ -99,6 +99,24 @@ def test_a_day_ahead_is_taken_where_it_is_meant(
     assert json.loads(capfd.readouterr().out.splitlines()[-1])["facts"]["bring_back"] == [FAR]
 
 
+@pytest.mark.parametrize(("name", "noted"), [("r1", False), ("r" * 5_000, True)])
+def test_a_manifest_too_long_for_last_words_is_left_in_the_note_that_its_starter_names(
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    landing: Path,
+    tmp_path: Path,
+    name: str,
+    noted: bool,
+) -> None:
+    monkeypatch.setenv("LLAMBERT_HAND_OVER", "_manifests/1.json")
+    drop(landing, "2026-11-10")
+    assert run(["ingest", "--task", "reviews", "--partition", "2026-11-10", "--run", name]) == 0
+    note = tmp_path / "lake" / "_staging" / "_manifests" / "1.json"
+    assert note.exists() == noted
+    if noted:
+        assert note.read_text() == capfd.readouterr().out.splitlines()[-1]
+
+
 def test_a_range_that_ends_ahead_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["relabel", "--task", "reviews", "--partition", "2026-11-10", "--upto", FAR]) == 78
     assert f"partition {FAR} has not begun" in capfd.readouterr().err

@@ -17,6 +17,7 @@ from llambert_etl.lake import Lake
 from llambert_etl.llm.annotators import open_annotator
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.steps.annotate import annotate
 from llambert_etl.steps.check import check_documents
@@ -91,7 +92,7 @@ class Shop:
         return read_yaml(path, self.kinds)
 
     def ingest(self, run: str = "r1", day: Partition = DAY) -> Manifest:
-        return ingest(self.task, day, run=run, lake=self.lake, settings=self.settings)
+        return ingest(Run(self.task, day, run), lake=self.lake, settings=self.settings)
 
 
 @pytest.fixture
@@ -160,21 +161,16 @@ def test_the_new_source_reads_what_the_deployment_allows_and_nothing_else(shop: 
 
 def test_a_day_of_texts_that_are_too_short_does_not_pass_the_new_gate(shop: Shop) -> None:
     shop.ingest()
-    check_documents(shop.task, DAY, run="r1", lake=shop.lake)
+    check_documents(Run(shop.task, DAY, "r1"), lake=shop.lake)
     shop.task = shop.read(TASK_FILE.replace("min_chars: 5", "min_chars: 15"))
     with pytest.raises(DataError, match=r"shortest text: observed .*, expected >= 15 \(gates\.min_chars\)"):
-        check_documents(shop.task, DAY, run="r2", lake=shop.lake)
+        check_documents(Run(shop.task, DAY, "r2"), lake=shop.lake)
 
 
 def test_the_new_annotator_answers_by_its_words(shop: Shop) -> None:
     shop.ingest()
     answered = annotate(
-        shop.task,
-        DAY,
-        run="r1",
-        lake=shop.lake,
-        annotator=open_annotator(shop.task, shop.settings),
-        prompt_hash="p",
+        Run(shop.task, DAY, "r1"), lake=shop.lake, annotator=open_annotator(shop.task, shop.settings), prompt_hash="p"
     )
     assert (answered.rows["labelled"], answered.rows["unparsed"]) == (2, 1)
     assert column(shop.lake, "annotations", "id", "label") == {"1": "content", "2": "angry", "3": None}
@@ -184,7 +180,7 @@ def test_labels_are_brought_to_the_new_export_once_and_then_held(shop: Shop) -> 
     shop.ingest()
     label_run(shop.lake, shop.task, Shelf(shop.task, 1), shop.settings)
     outcomes = [
-        export(shop.task, DAY, run=run, lake=shop.lake, settings=shop.settings).facts["exports"] for run in ("1", "2")
+        export(Run(shop.task, DAY, run), lake=shop.lake, settings=shop.settings).facts["exports"] for run in ("1", "2")
     ]
     assert outcomes == [{"parquet": state, "csv/desk": state} for state in ("exported", "held")]
     (file,) = (shop.settings.state / "csv" / "desk" / "tickets" / DAY).iterdir()

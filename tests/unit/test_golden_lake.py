@@ -9,6 +9,7 @@ import pytest
 from llambert_etl.corpus.documents import as_of
 from llambert_etl.corpus.gold import known_gold
 from llambert_etl.lake import Lake
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.steps.explain import explain
 from llambert_etl.steps.maintain import maintain
@@ -55,7 +56,7 @@ def test_what_was_done_is_not_done_again(lake: Lake, settings: Settings) -> None
 
 
 def test_a_run_that_an_earlier_version_has_staged_is_published(lake: Lake) -> None:
-    publish(TASK, NEXT, run="r2", lake=lake)
+    publish(Run(TASK, NEXT, "r2"), lake=lake)
     assert sorted(labels(lake, TASK, NEXT)) == ["id-text 4", "id-text 5", "id-text 6"]
 
 

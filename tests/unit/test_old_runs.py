@@ -8,6 +8,7 @@ import pytest
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.labelling.plan import Plan, read_plan
 from llambert_etl.lake import RETENTION, Lake
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.steps.check import check_labels
 from llambert_etl.steps.maintain import maintain
@@ -36,7 +37,7 @@ def lake(settings: Settings) -> Lake:
 
 
 def planned(lake: Lake, settings: Settings, run: str = "r1") -> Plan:
-    plan(TASK, DAY, run=run, lake=lake, registry=Shelf(TASK, 1), settings=settings)  # type: ignore[arg-type]
+    plan(Run(TASK, DAY, run), lake=lake, registry=Shelf(TASK, 1), settings=settings)  # type: ignore[arg-type]
     return read_plan(lake, TASK.name, DAY, run)
 
 
@@ -63,11 +64,11 @@ def test_a_shard_whose_file_is_lost_is_named_and_can_be_labelled_again(
     planned(lake, settings)
     run_shards(lake, TASK, settings, DAY, "r1", Parity(2))
     if step == "publish":
-        check_labels(TASK, DAY, run="r1", lake=lake, prompt_hash="p")
+        check_labels(Run(TASK, DAY, "r1"), lake=lake, prompt_hash="p")
     (lost,) = Path(lake.uri, "labels").glob("task=*/*/shard-1-*.parquet")
     lost.unlink() if damage == "gone" else os.truncate(lost, 100)
     with pytest.raises(DataError, match=r"shards \[1\] are not staged, or their files are gone.*--run 'r1'"):
-        finish(lake, TASK, DAY, "r1") if step == "check" else publish(TASK, DAY, run="r1", lake=lake)
+        finish(lake, TASK, DAY, "r1") if step == "check" else publish(Run(TASK, DAY, "r1"), lake=lake)
     assert len(labels(lake, TASK)) == 1, "what was served stays served"
     again = Parity(2)
     run_shards(lake, TASK, settings, DAY, "r1", again)
@@ -79,10 +80,10 @@ def test_a_shard_whose_file_is_lost_is_named_and_can_be_labelled_again(
 def test_a_run_planned_before_the_retention_is_refused_and_can_be_planned_again(lake: Lake, settings: Settings) -> None:
     planned(lake, settings)
     run_shards(lake, TASK, settings, DAY, "r1", Parity(2))
-    check_labels(TASK, DAY, run="r1", lake=lake, prompt_hash="p")
+    check_labels(Run(TASK, DAY, "r1"), lake=lake, prompt_hash="p")
     grow_old(*notes(lake, "plan.json"))
     with pytest.raises(ConfigError, match=r"'r1' .*has no plan: run `llambert plan` .*, for a plan counts for 7 days"):
-        publish(TASK, DAY, run="r1", lake=lake)
+        publish(Run(TASK, DAY, "r1"), lake=lake)
     planned(lake, settings)
     finish(lake, TASK, DAY, "r1")
     assert len(labels(lake, TASK)) == 12
@@ -100,12 +101,12 @@ def test_a_plan_that_is_gone_on_with_keeps_its_age(lake: Lake, settings: Setting
 def test_maintain_leaves_the_files_of_a_run_that_may_be_published(lake: Lake, settings: Settings) -> None:
     planned(lake, settings)
     run_shards(lake, TASK, settings, DAY, "r1", Parity(2))
-    check_labels(TASK, DAY, run="r1", lake=lake, prompt_hash="p")
+    check_labels(Run(TASK, DAY, "r1"), lake=lake, prompt_hash="p")
     files = staged(lake)
     grow_old(*files, days=20)
     maintain(lake=lake, settings=settings)
     assert staged(lake) == files != []
-    publish(TASK, DAY, run="r1", lake=lake)
+    publish(Run(TASK, DAY, "r1"), lake=lake)
     assert len(labels(lake, TASK)) == 12
 
 

@@ -12,6 +12,7 @@ from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion
 from llambert_etl.reviews.rows import Stratum
+from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES, TableName
 from llambert_etl.settings import Settings
 from llambert_etl.steps.check import check_annotations, check_documents, check_staged
@@ -58,12 +59,12 @@ def told(lake: Lake, step: Callable[[Lake], Manifest], *, at: TableName = "docum
 
 
 def test_a_gate_profiles_the_documents_that_it_names(lake: Lake) -> None:
-    made = told(lake, lambda busy: check_documents(TASK, DAY, run="r", lake=busy))
+    made = told(lake, lambda busy: check_documents(Run(TASK, DAY, "r"), lake=busy))
     assert (made.rows["accepted"], list(made.versions_read)) == (FEW, ["documents"])
 
 
 def test_a_gate_profiles_the_answers_that_it_names(lake: Lake) -> None:
-    made = told(lake, lambda busy: check_annotations(TASK, DAY, run="r", lake=busy, prompt_hash="p"))
+    made = told(lake, lambda busy: check_annotations(Run(TASK, DAY, "r"), lake=busy, prompt_hash="p"))
     assert (made.rows["labelled"], made.rows["not_asked"]) == (FEW, 0)
     assert list(made.versions_read) == ["documents", "annotations", "gold"]
 
@@ -79,7 +80,7 @@ def test_a_gate_compares_labels_with_what_it_names(lake: Lake, at: TableName) ->
 
     staged = frames.frame("labels", frames.labels(TASK, FEW))
     options: dict[str, Any] = {"staged": staged, "documents_version": planned, "prompt_hash": "p"}
-    made = told(lake, lambda busy: check_staged(TASK, DAY, run="r", lake=busy, **options), at=at, write=publish)
+    made = told(lake, lambda busy: check_staged(Run(TASK, DAY, "r"), lake=busy, **options), at=at, write=publish)
     reference: Any = made.facts["profile"]["reference"]  # type: ignore[index, call-overload]
     assert (reference["source"], sum(reference["counts"].values())) == ("the LLM's labels", FEW)
     assert set(made.versions_read) == {"documents", "annotations", "labels", "gold"}
@@ -102,7 +103,7 @@ def test_a_candidate_learns_from_the_tables_that_it_names(lake: Lake, tmp_path: 
             return ""
 
     options: dict[str, Any] = {"registry": Trained(TASK, 1), "settings": Settings(lake=lake.uri, state=tmp_path)}
-    made = told(lake, lambda busy: train(TASK, DAY, run="r", lake=busy, prompt_hash="p", strategy="llm", **options))
+    made = told(lake, lambda busy: train(Run(TASK, DAY, "r"), lake=busy, prompt_hash="p", strategy="llm", **options))
     assert (made.rows["read"], made.facts["gold_test"]) == (FEW, 12)
     assert list(made.versions_read) == ["documents", "annotations", "gold"]
 
@@ -118,7 +119,7 @@ def test_gold_has_the_texts_of_the_documents_that_it_names(lake: Lake, tmp_path:
 
     settings, day = Settings(lake=lake.uri, state=tmp_path), Partition("2026-11-12")
     file = tmp_path / "gold.csv"
-    told(lake, lambda busy: import_gold(TASK, file, day, run="r", lake=busy, settings=settings), write=edit)
+    told(lake, lambda busy: import_gold(Run(TASK, day, "r"), file, lake=busy, settings=settings), write=edit)
     assert set(lake.scan("gold", TASK.name, day).collect()["text"]) == {f"text {number}" for number in range(20)}
 
 

@@ -12,6 +12,7 @@ from llambert_etl.lake import Lake
 from llambert_etl.llm.parsing import PARSER_VERSION
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES
 from llambert_etl.steps.check import check_annotations
 from tests.given.annotating import NEXT, RuleAnnotator, annotations, run_annotate
@@ -58,7 +59,7 @@ def test_a_reply_that_holds_a_label_after_all_counts_once_and_for_everybody(lake
     }
     assert answered_twice(lake.scan("annotations", TASK.name)).collect().is_empty()
     assert (outcomes(TASK.name, lake), labelled_answers(TASK, lake, "p").collect().height) == ({"labelled": 300}, 300)
-    assert check_annotations(TASK, NEXT, run="night", lake=lake, prompt_hash="p").rows["labelled"] == 300
+    assert check_annotations(Run(TASK, NEXT, "night"), lake=lake, prompt_hash="p").rows["labelled"] == 300
     version = lake.version("annotations")
     assert "read_again" not in annotate(lake, NEXT).facts
     assert lake.version("annotations") == version

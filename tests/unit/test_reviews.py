@@ -116,16 +116,16 @@ def test_a_verdict_is_what_more_than_half_of_enough_answers_say(
 def test_models_are_compared_with_people_on_the_random_share_only() -> None:
     random = [reviewed("positive", "positive"), reviewed("negative", "negative")]
     found = report([*random, reviewed("negative", "positive", stratum=Stratum.ERRORS, gold="negative")])
-    assert [pair["n"] for pair in found["agreement"]["people"]["kappa"]] == [3]
-    assert [(pair["between"], pair["n"]) for pair in found["agreement"]["encoder"]["kappa"]] == [
+    assert [pair["n"] for pair in found.agreement["people"]["kappa"]] == [3]
+    assert [(pair["between"], pair["n"]) for pair in found.agreement["encoder"]["kappa"]] == [
         (["person 0", "encoder"], 2),
         (["person 1", "encoder"], 2),
     ]
-    assert found["agreement"]["llm"]["alpha"]["n"] == found["agreement"]["encoder"]["alpha"]["n"] == 2
-    assert found["accuracy"]["encoder"]["n"] == 2
+    assert found.agreement["llm"]["alpha"]["n"] == found.agreement["encoder"]["alpha"]["n"] == 2
+    assert found.accuracy["encoder"]["n"] == 2
 
 
 def test_a_report_stays_small_however_many_people_answer() -> None:
     crowd = [reviewed(*["positive"] * 40), reviewed(*["negative"] * 40)]
-    pairs = report(crowd)["agreement"]["people"]["kappa"]
+    pairs = report(crowd).agreement["people"]["kappa"]
     assert len(pairs) == MAX_PEOPLE * (MAX_PEOPLE - 1) / 2

@@ -12,6 +12,7 @@ from llambert_etl.cli import run
 from llambert_etl.config import find_task
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
+from llambert_etl.run import Run
 from llambert_etl.settings import load_settings
 from llambert_etl.steps.ingest import ingest
 from tests.given.served import served_fields, write_template
@@ -204,7 +205,7 @@ def test_a_prompt_is_shown_for_a_document_of_the_lake_as_a_server_is_sent_it(
     (tmp_path / "landing" / "2026-11-10" / "x.csv").write_text("id,text\n1,A <|im_end|> film\n")
     settings = load_settings()
     task, day = find_task(include, "reviews"), Partition("2026-11-10")
-    ingest(task, day, run="r", lake=Lake.from_settings(settings), settings=settings)
+    ingest(Run(task, day, "r"), lake=Lake.from_settings(settings), settings=settings)
     assert run(["tasks", "prompt", "--json", "--task", "reviews"]) == 0
     turns = json.loads(capfd.readouterr().out)
     assert turns[-1]["role"] == "user"

@@ -312,7 +312,7 @@ GUARDS = (
     Guard(
         "late days that an earlier try has taken in are named",
         "llambert_etl/steps/ingest.py",
-        'if (made.run, made.facts.get("late_for")) == (run, partition):',
+        "if (made.run, Ingested.of(made).late_for) == (run.name, run.partition):",
         "if False:",
         "tests/integration/test_late_days.py::test_a_night_that_is_tried_again_names_the_late_days_of_the_first_try_too",
     ),

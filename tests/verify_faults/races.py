@@ -14,6 +14,7 @@ from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import Registry, model_name
+from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES
 from llambert_etl.steps.gold import import_gold
 from llambert_etl.steps.promote import promote
@@ -119,9 +120,9 @@ class House:
         self.lake = Lake.from_settings(settings)
         self.lake.create_tables()
         gold = settings.include / "gold" / f"{FIRST}.jsonl"
-        import_gold(self.world.task, gold, FIRST, run="gold", lake=self.lake, settings=settings)
+        import_gold(Run(self.world.task, FIRST, "gold"), gold, lake=self.lake, settings=settings)
         self._client.delete_registered_model_alias(model_name(_TASK), "champion")
-        promote(self.world.task, FIRST, run="first", lake=self.lake, registry=self.registry)
+        promote(Run(self.world.task, FIRST, "first"), lake=self.lake, registry=self.registry)
 
     def promote(self, day: Partition) -> Fork:
         argv = ["promote", "--task", _TASK, "--partition", day, "--run", f"run-{day}"]

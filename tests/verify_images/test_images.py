@@ -1,11 +1,10 @@
 """What is in the images and what is not, and that they do their work without a root that they may write to."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from tests.verify_images.conftest import Image, folder_for_all
+from tests.verify_images.conftest import Image
 
 DAY = "2026-11-10"
 BUILD_TOOLS = ("gcc", "cc", "make", "git", "ld")
@@ -55,23 +54,19 @@ def test_the_worker_has_torch_and_no_airflow(worker: Image) -> None:
     assert "No module named 'airflow'" in absent.stderr
 
 
-def test_the_worker_ingests_a_file(worker: Image, tmp_path: Path) -> None:
-    landed = folder_for_all(tmp_path / "landing")
-    (landed / "films").mkdir()
-    (landed / "films" / DAY).mkdir()
-    (landed / "films" / DAY / "a.csv").write_text("id,text\n1,a warm film\n2,dull\n")
-    settings = {"LLAMBERT_LAKE": "/data/lake", "LLAMBERT_SOURCES": '["/landing/"]'}
-    options = [
-        f"--volume={folder_for_all(tmp_path / 'data')}:/data",
-        f"--volume={landed}:/landing:ro",
-        *(f"--env={name}={value}" for name, value in settings.items()),
+def test_the_worker_ingests_a_file_and_holds_its_gate(worker: Image) -> None:
+    lines = [
+        "cd /tmp && mkdir -p i/tasks",
+        "export LLAMBERT_LAKE=/tmp/lake LLAMBERT_SOURCES='[\"/tmp/landing/\"]' LLAMBERT_INCLUDE=/tmp/i",
+        "llambert tasks new films --label good='It is good.' --label bad='It is bad.' >&2",
+        "(echo id,text; for n in $(seq 30); do echo $n,film $n is warm; done) > a.csv",
+        "llambert init >&2",
+        f"llambert run ingest a.csv --task films --partition {DAY}",
     ]
-    new = "llambert tasks new films --label good='It is good.' --label bad='It is bad.'"
-    line = f"cd /tmp && mkdir -p i/tasks && export LLAMBERT_INCLUDE=/tmp/i && {new} >&2"
-    line += " && sed -i 's#uri: .*#uri: \"/landing/films/{partition}/*.csv\"#' i/tasks/films.yaml"
-    line += f" && llambert init >&2 && llambert ingest --task films --partition {DAY}"
-    manifest = json.loads(worker.said("sh", "-c", line, options=options, entrypoint=False).splitlines()[-1])
-    assert (manifest["step"], manifest["rows"]["accepted"]) == ("ingest", 2)
+    said = worker.said("sh", "-ec", "\n".join(lines), entrypoint=False)
+    _, ingested, checked = map(json.loads, said.splitlines())
+    assert (ingested["step"], ingested["rows"]["accepted"]) == ("ingest", 30)
+    assert checked["step"] == "check"
 
 
 @pytest.mark.parametrize("name", ["airflow", "airflow_worker"])

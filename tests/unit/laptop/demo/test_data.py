@@ -8,6 +8,7 @@ import polars as pl
 
 from laptop.demo.data import DAYS, Review, daily_drops, drop_files, write_gold
 from llambert_etl.lake import Lake
+from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.steps.ingest import ingest
 from tests.given.tasks import make_task
@@ -33,7 +34,7 @@ def test_poison_costs_the_third_day_no_review_and_every_bad_line_is_refused_with
     lake = Lake(str(tmp_path / "lake"))
     lake.create_tables()
     manifest = ingest(
-        task, day, run="test", lake=lake, settings=Settings(lake=str(tmp_path / "lake"), sources=[str(landing)])
+        Run(task, day, "test"), lake=lake, settings=Settings(lake=str(tmp_path / "lake"), sources=[str(landing)])
     )
     assert manifest.rows == {"read": landed, "accepted": len(reviews), "rejected": landed - len(reviews)}
     assert Counter(manifest.reasons) == {
