@@ -361,7 +361,7 @@ def test_cleared_task_starts_again_and_deletes_the_pod_of_before(
 def test_pod_that_is_being_deleted_is_not_gone_on_with(
     api: FakeCluster, task: Task, killer: Callable[[], None]
 ) -> None:
-    ended, api.life = api.life, [running()]
+    ended, api.life = api.life, [running(), running(), running(), *api.life]
     name = left_by_a_killed_try(api, task, killer)
     api.pods[name]["metadata"]["deletionTimestamp"], api.life = NOW, ended
     task.attempt()
