@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 
 from llambert_etl.annotation.account import Account
-from llambert_etl.annotation.tries import is_answered, without_blame
+from llambert_etl.annotation.given_up import is_answered, without_blame
 from llambert_etl.corpus.answers import ANSWERED, decided, failed_for_good, rows_about
 from llambert_etl.corpus.documents import as_of, draw
 from llambert_etl.corpus.documents import sample as take_sample

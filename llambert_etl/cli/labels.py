@@ -68,7 +68,7 @@ def label(
 
     def load(plan: Plan) -> Classifier:
         from llambert_etl.encoder.inference import Encoder
-        from llambert_etl.labelling.models import fetch
+        from llambert_etl.labelling.model_files import fetch
 
         return Encoder.load(fetch(lake, plan.model, clients.settings.model_cache))
 

@@ -23,7 +23,7 @@ def pull(
     task: Annotated[str | None, typer.Option("--task", help="mirror both models of this task file")] = None,
 ) -> None:
     """Mirror models of the hub in the lake, where steps find them while the hub is out of reach."""
-    from llambert_etl.hub.models import pull
+    from llambert_etl.hub.mirrors import pull
 
     if task is not None and (model or revision):
         raise ConfigError("models pull: give --task NAME, or MODEL and --revision, not both")
@@ -54,7 +54,7 @@ def _named(model: str | None, revision: str | None) -> list[tuple[str, str]]:
 @command(app, "models list", name="list")
 def list_models() -> None:
     """Print the models that the lake mirrors, one JSON a line."""
-    from llambert_etl.hub.models import mirrored
+    from llambert_etl.hub.mirrors import mirrored
 
     for each in mirrored(Clients().lake.storage):
         emit(json.dumps(each._asdict()))

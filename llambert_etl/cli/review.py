@@ -8,7 +8,7 @@ import typer
 from llambert_etl.cli.clients import open_step
 from llambert_etl.cli.options import EXAMPLE, Ahead, Day, Expect, Run, Task, command, done
 from llambert_etl.facts import Agreed
-from llambert_etl.reviews.rows import Stratum
+from llambert_etl.reviews.reviewed import Stratum
 
 MAX_SIZE = 1_000
 

@@ -4,16 +4,16 @@ from llambert_etl.config.annotator import Llm
 from llambert_etl.config.fields import LabelName, ModelId, Revision, Share, Strategy, StudyKind
 from llambert_etl.config.files import TaskFiles, find_task, load_task, load_tasks
 from llambert_etl.config.sources import FileSource, Source
-from llambert_etl.config.task import Encoder, Example, LabellingTask, fingerprint
+from llambert_etl.config.task import Example, LabellingTask, Recipe, fingerprint
 
 __all__ = [
-    "Encoder",
     "Example",
     "FileSource",
     "LabelName",
     "LabellingTask",
     "Llm",
     "ModelId",
+    "Recipe",
     "Revision",
     "Share",
     "Source",

@@ -41,7 +41,7 @@ class Prompt(Part):
     examples: list[Example] = Field(default_factory=list, description="the shots, in order")
 
 
-class Encoder(Part):
+class Recipe(Part):
     """The small model and its recipe.
 
     `llm` learns from the LLM labels of the sample, `llm+extra` from those of the extra documents too, `combined` from
@@ -163,7 +163,7 @@ class LabellingTask(Part):
     labels: dict[LabelName, str] = Field(description="label -> what it means, in the order of the model's outputs")
     prompt: Prompt = Field(description="what the LLM is asked")
     annotator: AnyLlm = Field(description="the LLM")
-    encoder: Encoder = Field(description="the small model, and how it learns")
+    encoder: Recipe = Field(description="the small model, and how it learns")
     gold: IncludePath | None = Field(
         default=None, description="a file below include/ that every retrain imports: .parquet, .csv or .jsonl"
     )

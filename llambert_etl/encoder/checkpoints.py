@@ -18,7 +18,7 @@ Weights = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Standing:
+class Progress:
     """A stage at the end of one of its epochs; `best` are the weights that patience would go back to."""
 
     epoch: int
@@ -75,7 +75,7 @@ class Checkpoints:
         model.load_state_dict(weights)
         return float(told["score"])
 
-    def end_epoch(self, number: int, standing: Callable[[], Standing]) -> None:
+    def end_epoch(self, number: int, standing: Callable[[], Progress]) -> None:
         if not self.writes or self.seconds is None or time.monotonic() - self._last < self.seconds:
             return
         now = standing()
@@ -84,7 +84,7 @@ class Checkpoints:
         told = {name: getattr(now, name) for name in ("epoch", "step", "score", "worse", "rates")}
         self._write(f"stage-{number}-epoch-{now.epoch:04}", tensors, told)
 
-    def take_epoch(self, number: int) -> Standing | None:
+    def take_epoch(self, number: int) -> Progress | None:
         """Return where a stage stood last."""
         files = sorted(self.folder.glob(f"stage-{number}-epoch-*.safetensors")) if self.folder else []
         found = self._read(files[-1].stem) if files else None
@@ -95,7 +95,7 @@ class Checkpoints:
             part, _, rest = name.partition("/")
             parts[part][rest] = tensor
         told: dict[str, Any] = {**found[1], **parts}
-        return Standing(**told)
+        return Progress(**told)
 
     def _write(self, name: str, tensors: Weights, told: Mapping[str, Any]) -> None:
         if self.folder is None:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from llambert_etl.encoder.rows import Labelled
+from llambert_etl.encoder.labelled import Labelled
 
 
 def labelled(rows: pl.DataFrame, names: Sequence[str]) -> Labelled:

@@ -8,7 +8,7 @@ import torch
 from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
 from llambert_etl.compute.device import bf16_for
-from llambert_etl.config import Encoder as Recipe
+from llambert_etl.config import Recipe
 from llambert_etl.encoder.card import Padding
 from llambert_etl.errors import ConfigError
 

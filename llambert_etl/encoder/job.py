@@ -8,10 +8,10 @@ from typing import Any
 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from llambert_etl.config import Encoder as Recipe
+from llambert_etl.config import Recipe
 from llambert_etl.encoder.card import Padding
 from llambert_etl.encoder.checkpoints import Checkpoints
-from llambert_etl.encoder.rows import Stage, read_stage
+from llambert_etl.encoder.labelled import Stage, read_stage
 from llambert_etl.errors import ConfigError, DataError, LlambertError, TransientError
 
 

@@ -13,9 +13,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from llambert_etl.config import Encoder as Recipe
+from llambert_etl.config import Recipe
 from llambert_etl.errors import ConfigError
-from llambert_etl.hub.models import find_model
+from llambert_etl.hub.mirrors import find_model
 from llambert_etl.settings import Settings
 
 # Pairs of words; a tokenizer that reads any language tells those of one apart.

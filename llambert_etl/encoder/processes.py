@@ -14,11 +14,11 @@ from typing import IO
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from llambert_etl.config import Encoder as Recipe
+from llambert_etl.config import Recipe
 from llambert_etl.encoder.card import Padding
 from llambert_etl.encoder.checkpoints import Checkpoints
 from llambert_etl.encoder.job import Job
-from llambert_etl.encoder.rows import Stage
+from llambert_etl.encoder.labelled import Stage
 from llambert_etl.encoder.stages import run_stages
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.settings import Settings, computing_environment

@@ -22,11 +22,11 @@ from transformers import (
 )
 
 from llambert_etl.compute.device import bf16_for, device, room_on_device
-from llambert_etl.config import Encoder as Recipe
+from llambert_etl.config import Recipe
 from llambert_etl.encoder.card import Padding
-from llambert_etl.encoder.checkpoints import Checkpoints, Standing
+from llambert_etl.encoder.checkpoints import Checkpoints, Progress
 from llambert_etl.encoder.inputs import token_ids
-from llambert_etl.encoder.rows import Labelled, Stage, Target
+from llambert_etl.encoder.labelled import Labelled, Stage, Target
 from llambert_etl.encoder.sampling import FullBatches
 from llambert_etl.encoder.watch import Keep, Watch, copy_of
 
@@ -121,7 +121,7 @@ def _run_stage(
     *,
     average: bool,
     keep: Keep,
-    begun: Standing | None,
+    begun: Progress | None,
 ) -> float:
     classes = len(model.config.id2label or ())
     weights = _weights(stage.train, classes) if recipe.class_weights else None
@@ -160,7 +160,7 @@ def _run_stage(
 class _Trainer(Trainer):
     """Learns from the same rows in each step, however many processes share them and wherever it begins."""
 
-    begun: Standing | None = None
+    begun: Progress | None = None
 
     def _get_train_sampler(self, train_dataset: Dataset[object] | None = None) -> Sampler[int]:
         lengths = [len(row["input_ids"]) for row in self.train_dataset]  # type: ignore[union-attr]  # a list of dicts

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from transformers import set_seed
 
-from llambert_etl.config import Encoder as Recipe
+from llambert_etl.config import Recipe
 from llambert_etl.encoder.calibration import CALIBRATION, calibrate, fold_temperature
 from llambert_etl.encoder.card import RECIPE, Card
 from llambert_etl.encoder.checkpoints import Checkpoints
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.inputs import find_padding
 from llambert_etl.encoder.kept import Kept
+from llambert_etl.encoder.labelled import Labelled, split, unseen
 from llambert_etl.encoder.pretrained import load_pretrained
 from llambert_etl.encoder.processes import process_count, train_together
-from llambert_etl.encoder.rows import Labelled, split, unseen
 from llambert_etl.encoder.stages import epochs, learning_rate, run_stages
 from llambert_etl.errors import DataError
 from llambert_etl.settings import Settings

@@ -10,12 +10,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
-from llambert_etl.encoder.checkpoints import Standing, moments
+from llambert_etl.encoder.checkpoints import Progress, moments
 from llambert_etl.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-Keep = Callable[[Callable[[], Standing]], None]
+Keep = Callable[[Callable[[], Progress]], None]
 
 _APART = 1_000  # more than there are processes
 
@@ -30,7 +30,7 @@ class Watch(TrainerCallback):
     `keep` is offered where the stage stands at the end of each epoch that is not the last; it goes on from `begun`.
     """
 
-    def __init__(self, patience: int | None, keep: Keep = lambda standing: None, begun: Standing | None = None) -> None:
+    def __init__(self, patience: int | None, keep: Keep = lambda standing: None, begun: Progress | None = None) -> None:
         self.score = begun.score if begun else -1.0
         self.best = dict(begun.best) if begun else {}
         self._worse = begun.worse if begun else 0
@@ -82,8 +82,8 @@ class Watch(TrainerCallback):
 
     def _standing(
         self, state: TrainerState, model: PreTrainedModel, optimizer: Optimizer, scheduler: LRScheduler
-    ) -> Standing:
-        return Standing(
+    ) -> Progress:
+        return Progress(
             epoch=round(state.epoch or 0),
             step=state.global_step,
             score=self.score,

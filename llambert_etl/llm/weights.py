@@ -19,7 +19,7 @@ from transformers import (
 from llambert_etl.compute.device import best_precision
 from llambert_etl.config import Llm
 from llambert_etl.errors import ConfigError, TransientError
-from llambert_etl.hub.models import find_model
+from llambert_etl.hub.mirrors import find_model
 from llambert_etl.llm.placement import described, spread
 from llambert_etl.settings import Settings
 from llambert_etl.store.space import room_in

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pydantic import JsonValue
 
 from llambert_etl.facts import Agreed
-from llambert_etl.reviews.rows import Outcome, Reviewed, Stratum
+from llambert_etl.reviews.reviewed import Consensus, Reviewed, Stratum
 
 # The annotators with the most answers are compared in pairs; a report has no room for more pairs.
 MAX_PEOPLE = 8
@@ -30,7 +30,7 @@ def report(reviewed: Sequence[Reviewed]) -> Agreed:
     random = [each for each in reviewed if Stratum.RANDOM in each.strata]
     return Agreed(
         asked={stratum: sum(stratum in each.strata for each in reviewed) for stratum in Stratum},
-        outcomes={outcome: sum(each.outcome == outcome for each in reviewed) for outcome in Outcome},
+        outcomes={outcome: sum(each.outcome == outcome for each in reviewed) for outcome in Consensus},
         verdicts=_verdicts(reviewed),
         sides=_sides([each for each in reviewed if Stratum.ERRORS in each.strata]),
         agreement={
@@ -49,7 +49,7 @@ def _verdicts(reviewed: Sequence[Reviewed]) -> dict[str, JsonValue]:
     """Count by stratum, the encoder's label and what people say: the paper's table."""
     found: dict[str, JsonValue] = {}
     for stratum in Stratum:
-        here = [each for each in reviewed if stratum in each.strata and each.outcome != Outcome.WAITING]
+        here = [each for each in reviewed if stratum in each.strata and each.outcome != Consensus.WAITING]
         found[stratum] = {
             label: dict(sorted(Counter(each.verdict or each.outcome for each in here if each.label == label).items()))
             for label in sorted({each.label for each in here})
@@ -59,7 +59,7 @@ def _verdicts(reviewed: Sequence[Reviewed]) -> dict[str, JsonValue]:
 
 def _sides(errors: Iterable[Reviewed]) -> dict[str, int]:
     """Say whom people side with where the encoder's label is not gold's."""
-    return dict(Counter(_side(each) for each in errors if each.outcome != Outcome.WAITING))
+    return dict(Counter(_side(each) for each in errors if each.outcome != Consensus.WAITING))
 
 
 def _side(error: Reviewed) -> str:

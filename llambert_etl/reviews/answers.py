@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, Valid
 
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.reviews.files import unharmed
-from llambert_etl.reviews.rows import UNCLEAR
+from llambert_etl.reviews.reviewed import UNCLEAR
 from llambert_etl.wording import heading, short, shown, told
 
 MAX_BYTES = 1 << 28
@@ -57,7 +57,7 @@ class Given:
 
 
 @dataclass
-class Reply:
+class Returned:
     """What some files hold: answers, rows without one, and everything that is wrong with them."""
 
     answers: list[Given] = field(default_factory=list)
@@ -66,9 +66,9 @@ class Reply:
     faults: list[str] = field(default_factory=list)
 
 
-def read_answers(files: Sequence[Path], labels: Sequence[str]) -> Reply:
+def read_answers(files: Sequence[Path], labels: Sequence[str]) -> Returned:
     """Return what the files hold. Raise DataError or ConfigError for a file that cannot be read at all."""
-    reply = Reply()
+    reply = Returned()
     choices = {"mixed": UNCLEAR, "unclear": UNCLEAR, UNCLEAR: UNCLEAR, **{label.casefold(): label for label in labels}}
     for file in files:
         content = _content(file)
@@ -109,7 +109,7 @@ _RULES = {
 }
 
 
-def _find_doubles(reply: Reply) -> None:
+def _find_doubles(reply: Returned) -> None:
     seen: dict[tuple[str, str], Given] = {}
     for given in reply.answers:
         first = seen.setdefault((given.id, given.annotator), given)
@@ -178,7 +178,7 @@ class _Task(BaseModel):
     annotations: list[_Annotation]
 
 
-def _label_studio(file: Path, content: str, reply: Reply) -> Iterator[tuple[str, dict[str, Any]]]:
+def _label_studio(file: Path, content: str, reply: Returned) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError
-from llambert_etl.reviews.rows import UNCLEAR
+from llambert_etl.reviews.reviewed import UNCLEAR
 from llambert_etl.store.space import room_in
 
 MANIFEST = "manifest.json"

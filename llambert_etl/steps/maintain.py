@@ -4,8 +4,8 @@ import logging
 
 from llambert_etl.encoder import kept
 from llambert_etl.exports.snapshots import drop_old_snapshots
-from llambert_etl.hub.models import drop_copies
-from llambert_etl.labelling.models import drop_unused
+from llambert_etl.hub.mirrors import drop_copies
+from llambert_etl.labelling.model_files import drop_unused
 from llambert_etl.labelling.plan import staged_keys
 from llambert_etl.lake import RETENTION, Lake
 from llambert_etl.lake.upkeep import delete_old_files, drop_files, drop_notes, merge_small_files, oldest_kept

@@ -11,7 +11,7 @@ from llambert_etl.corpus.documents import ingested
 from llambert_etl.corpus.forgotten import Forgotten
 from llambert_etl.errors import TransientError
 from llambert_etl.facts import Planned, Published
-from llambert_etl.labelling.models import keep
+from llambert_etl.labelling.model_files import keep
 from llambert_etl.labelling.plan import Plan, find_plan, write_plan
 from llambert_etl.lake import Lake, count
 from llambert_etl.manifest import Manifest

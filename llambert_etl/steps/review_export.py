@@ -17,7 +17,7 @@ from llambert_etl.lake import Lake, Snapshot, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.reviews.files import Sheet, label_studio_config, label_studio_tasks, new_folder, table
-from llambert_etl.reviews.rows import Stratum, reviewed_as_of
+from llambert_etl.reviews.reviewed import Stratum, reviewed_as_of
 from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES
 

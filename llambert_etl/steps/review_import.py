@@ -18,8 +18,8 @@ from llambert_etl.manifest import Manifest
 from llambert_etl.pages import render, report_name
 from llambert_etl.partition import Partition, day_before
 from llambert_etl.reviews.agreement import report
-from llambert_etl.reviews.answers import Given, Reply, read_answers
-from llambert_etl.reviews.rows import Key, Reviewed, Stratum, reviewed_as_of
+from llambert_etl.reviews.answers import Given, Returned, read_answers
+from llambert_etl.reviews.reviewed import Key, Reviewed, Stratum, reviewed_as_of
 from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES
 from llambert_etl.wording import short, shown
@@ -77,7 +77,7 @@ class _Matcher:
         for each in sorted(known.values(), key=lambda each: each.partition, reverse=True):
             self._asked.setdefault(each.key.id, []).append(each)
 
-    def match(self, reply: Reply) -> list[tuple[Key, Given]]:
+    def match(self, reply: Returned) -> list[tuple[Key, Given]]:
         """Return the answers that fit; add what does not to `reply.faults`."""
         hashes = self._current({given.id for given in reply.answers})
         found = []

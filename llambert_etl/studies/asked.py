@@ -19,7 +19,7 @@ from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.studies import findings
 from llambert_etl.studies.data import read_gold
 from llambert_etl.studies.subject import Progress, Result, Subject
-from llambert_etl.studies.summary import Details, Outcome
+from llambert_etl.studies.summary import Details, Scored
 
 ASKED: tuple[StudyKind, ...] = ("prompts", "annotators")
 
@@ -147,7 +147,7 @@ class _Exam:
         said = collect(labelled.select("text_hash", said="label"))
         return documents.join(said, on="text_hash", how="left")
 
-    def outcome(self, variant: Variant, answers: pl.DataFrame) -> Outcome:
+    def outcome(self, variant: Variant, answers: pl.DataFrame) -> Scored:
         from sklearn.metrics import f1_score
 
         truth, said = answers["label"].to_list(), answers["said"].fill_null("").to_list()
@@ -155,7 +155,7 @@ class _Exam:
         details: Details = {"unparsed, %": 100 * answers["said"].null_count() / answers.height}
         if (cost := self._cost(variant.task)) is not None:
             details |= {"seconds each": cost.seconds, "tokens each": cost.tokens, "USD for 1,000": 1000 * cost.usd}
-        return Outcome(variant.series, variant.x, None, findings.right(answers), float(f1), answers.height, details)
+        return Scored(variant.series, variant.x, None, findings.right(answers), float(f1), answers.height, details)
 
     def _keep(self, task: LabellingTask, cost: Cost) -> None:
         self._subject.lake.storage.write(self._cost_key(task), [cost.model_dump_json().encode()])

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 
 from llambert_etl.studies.curve import Advice, advise
 from llambert_etl.studies.plan import StudyPlan
-from llambert_etl.studies.summary import Line, Outcome, differences, interval
+from llambert_etl.studies.summary import Line, Scored, differences, interval
 
 # Accuracy that wrong labels may cost before they count as too many.
 _BEARABLE = 0.01
@@ -17,7 +17,7 @@ _BEARABLE = 0.01
 Findings = dict[str, str]
 
 
-def of_strategies(outcomes: Sequence[Outcome]) -> Findings:
+def of_strategies(outcomes: Sequence[Scored]) -> Findings:
     """Compare every strategy with the first, seed by seed."""
     return {
         name: f"{100 * mean:+.2f} points" + ("" if half is None else f" ± {100 * half:.2f}")
@@ -25,7 +25,7 @@ def of_strategies(outcomes: Sequence[Outcome]) -> Findings:
     }
 
 
-def of_size(outcomes: Sequence[Outcome], plan: StudyPlan, test: pl.DataFrame) -> Findings:
+def of_size(outcomes: Sequence[Scored], plan: StudyPlan, test: pl.DataFrame) -> Findings:
     """Say for each kind of label how many are enough; none where all of them teach nothing that `test` shows."""
     curves: dict[str, dict[int, list[float]]] = {}
     for outcome in outcomes:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from llambert_etl.config import Encoder as Recipe
-from llambert_etl.config import LabellingTask, fingerprint
+from llambert_etl.config import LabellingTask, Recipe, fingerprint
 from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
 
@@ -67,7 +66,7 @@ class Points:
     def _train(self, point: Point) -> Measured:
         from llambert_etl.encoder.frames import labelled
         from llambert_etl.encoder.inference import Encoder
-        from llambert_etl.encoder.rows import Labelled
+        from llambert_etl.encoder.labelled import Labelled
         from llambert_etl.encoder.training import fine_tune
 
         started, ended = time.monotonic(), 0

@@ -10,7 +10,7 @@ from llambert_etl.partition import Partition
 from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.studies.plan import StudyPlan
-from llambert_etl.studies.summary import Outcome
+from llambert_etl.studies.summary import Scored
 
 Progress = Callable[[int, int], None]
 
@@ -37,7 +37,7 @@ class Subject:
 class Result(NamedTuple):
     """`rows` accounts for points or documents as a manifest does; `findings` are for people."""
 
-    outcomes: list[Outcome]
+    outcomes: list[Scored]
     findings: Mapping[str, str]
     rows: dict[str, int]
     tokens: int = 0

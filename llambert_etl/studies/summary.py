@@ -13,7 +13,7 @@ _CONFIDENCE = 0.95
 Details = dict[str, float | str]
 
 
-class Outcome(NamedTuple):
+class Scored(NamedTuple):
     """One measured point: accuracy and macro F1 on `tested` gold rows, with one seed (None: nothing is random)."""
 
     series: str
@@ -42,15 +42,15 @@ class Line(NamedTuple):
     details: Details
 
 
-def summarise(outcomes: Sequence[Outcome]) -> list[Line]:
+def summarise(outcomes: Sequence[Scored]) -> list[Line]:
     """Join the seeds of each point, in the order in which points first appear."""
-    together: dict[tuple[str, float | None], list[Outcome]] = {}
+    together: dict[tuple[str, float | None], list[Scored]] = {}
     for outcome in outcomes:
         together.setdefault((outcome.series, outcome.x), []).append(outcome)
     return [_line(found) for found in together.values()]
 
 
-def _line(found: Sequence[Outcome]) -> Line:
+def _line(found: Sequence[Scored]) -> Line:
     accuracies = [outcome.accuracy for outcome in found]
     low, high = interval(accuracies, found[0].tested)
     return Line(
@@ -82,7 +82,7 @@ def spread(values: Sequence[float]) -> float:
     return quantile * statistics.stdev(values) / math.sqrt(len(values))
 
 
-def differences(outcomes: Sequence[Outcome]) -> list[tuple[str, float, float | None]]:
+def differences(outcomes: Sequence[Scored]) -> list[tuple[str, float, float | None]]:
     """Compare each series with the first, seed by seed: (name, mean difference, half the interval's width)."""
     by_series: dict[str, dict[int | None, float]] = {}
     for outcome in outcomes:

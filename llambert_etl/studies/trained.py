@@ -10,7 +10,7 @@ from llambert_etl.studies.data import Pools, read_pools
 from llambert_etl.studies.design import DESIGNS, check
 from llambert_etl.studies.points import Measured, Point, Points
 from llambert_etl.studies.subject import Progress, Result, Subject
-from llambert_etl.studies.summary import Outcome, summarise
+from llambert_etl.studies.summary import Scored, summarise
 
 logger = logging.getLogger(__name__)
 
@@ -32,13 +32,13 @@ def train(kind: StudyKind, subject: Subject, tables: Tables, progress: Progress)
 
 def _measured(
     store: Points, points: Sequence[Point], known: Sequence[Measured | None], progress: Progress
-) -> list[Outcome]:
+) -> list[Scored]:
     """Measure the longest trainings first: what one stage of them gives is a point of its own, and comes for free."""
     found = {}
     for number in sorted(range(len(points)), key=lambda number: -len(points[number].stages)):
         point = points[number]
         measured = known[number] or store.measure(point)
-        found[number] = Outcome(
+        found[number] = Scored(
             series=point.series,
             x=point.x,
             seed=point.recipe.seed,
@@ -51,7 +51,7 @@ def _measured(
     return [found[number] for number in range(len(points))]
 
 
-def _findings(kind: StudyKind, subject: Subject, pools: Pools, outcomes: Sequence[Outcome]) -> findings.Findings:
+def _findings(kind: StudyKind, subject: Subject, pools: Pools, outcomes: Sequence[Scored]) -> findings.Findings:
     if kind == "size":
         return findings.of_size(outcomes, subject.plan, pools.test)
     if kind == "mislabelling":

@@ -5,7 +5,7 @@ from typing import Any
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.encoder.inference import Encoder
-from llambert_etl.labelling.models import fetch
+from llambert_etl.labelling.model_files import fetch
 from llambert_etl.labelling.plan import Plan
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest

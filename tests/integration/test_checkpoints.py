@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llambert_etl.config import Encoder as Recipe
+from llambert_etl.config import Recipe
 from llambert_etl.encoder.kept import Kept, checkpoints_of, drop_old
 from llambert_etl.encoder.training import Labelled, fine_tune
 from llambert_etl.errors import TransientError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llambert_etl.hub.models import find_model, mirrored, pull
+from llambert_etl.hub.mirrors import find_model, mirrored, pull
 from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
 from llambert_etl.store.storage import Storage

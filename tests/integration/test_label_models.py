@@ -13,7 +13,7 @@ from laptop.ports import LOOPBACK, free_ports
 from llambert_etl.cli import run as cli
 from llambert_etl.config import LabellingTask
 from llambert_etl.errors import DataError, TransientError
-from llambert_etl.labelling.models import fetch, keep
+from llambert_etl.labelling.model_files import fetch, keep
 from llambert_etl.lake import Lake
 from llambert_etl.registry import Registry
 from llambert_etl.run import Run

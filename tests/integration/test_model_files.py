@@ -12,7 +12,7 @@ import pytest
 
 from laptop.seaweed import SeaweedFS
 from llambert_etl.errors import ConfigError, DataError, TransientError
-from llambert_etl.labelling.models import drop_unused, fetch, keep
+from llambert_etl.labelling.model_files import drop_unused, fetch, keep
 from llambert_etl.lake import Lake
 from llambert_etl.registry import ModelVersion
 from llambert_etl.settings import Settings

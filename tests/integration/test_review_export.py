@@ -16,7 +16,7 @@ from llambert_etl.corpus.documents import as_of, sample
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.lake import Lake
 from llambert_etl.reviews.files import new_folder
-from llambert_etl.reviews.rows import Stratum
+from llambert_etl.reviews.reviewed import Stratum
 from tests.given.labelling import DAY, NEXT, drop
 from tests.given.reviews import Panel
 from tests.given.tasks import make_task

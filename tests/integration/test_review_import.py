@@ -14,7 +14,7 @@ from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
-from llambert_etl.reviews.rows import Stratum
+from llambert_etl.reviews.reviewed import Stratum
 from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.steps.gold import import_gold

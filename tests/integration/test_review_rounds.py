@@ -13,7 +13,7 @@ from laptop.stack import REPOSITORY
 from llambert_etl.cli import run
 from llambert_etl.errors import DataError, TransientError
 from llambert_etl.lake import Lake
-from llambert_etl.reviews.rows import Stratum
+from llambert_etl.reviews.reviewed import Stratum
 from tests.fakes.proxy import COMMIT, Proxy
 from tests.given.labelling import DAY, NEXT
 from tests.given.reviews import Panel

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llambert_etl.cli.outcome import conclude
-from llambert_etl.config import Encoder as Recipe
+from llambert_etl.config import Recipe
 from llambert_etl.encoder.training import Labelled, fine_tune
 from llambert_etl.errors import DataError
 from llambert_etl.settings import Settings

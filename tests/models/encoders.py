@@ -19,7 +19,7 @@ from transformers import (
     RobertaTokenizer,
 )
 
-from llambert_etl.config import Encoder as Recipe
+from llambert_etl.config import Recipe
 from llambert_etl.encoder.card import Card
 from llambert_etl.encoder.training import Labelled, fine_tune
 from llambert_etl.settings import Settings

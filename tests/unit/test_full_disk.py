@@ -7,7 +7,7 @@ import pytest
 
 from llambert_etl.cli.outcome import conclude
 from llambert_etl.errors import TransientError
-from llambert_etl.labelling.models import fetch, keep
+from llambert_etl.labelling.model_files import fetch, keep
 from llambert_etl.lake import Lake
 from llambert_etl.store.copies import sha256
 from llambert_etl.store.folders import Folder

@@ -11,7 +11,7 @@ from sklearn.metrics import cohen_kappa_score
 from llambert_etl.partition import Partition
 from llambert_etl.reviews.agreement import MAX_PEOPLE, accuracy, alpha, kappa, report
 from llambert_etl.reviews.files import harmless, unharmed
-from llambert_etl.reviews.rows import UNCLEAR, Answer, Key, Outcome, Reviewed, Stratum
+from llambert_etl.reviews.reviewed import UNCLEAR, Answer, Consensus, Key, Reviewed, Stratum
 
 DAY = Partition("2026-11-10")
 
@@ -96,18 +96,18 @@ def test_accuracy_has_a_wilson_interval_and_leaves_out_what_nobody_decided() -> 
 @pytest.mark.parametrize(
     ("said", "asked", "outcome", "verdict"),
     [
-        (["positive"], 1, Outcome.ACCEPTED, "positive"),
-        (["positive"], 2, Outcome.WAITING, None),
-        (["positive", "negative"], 2, Outcome.UNDECIDED, None),
-        (["positive", "negative"], 1, Outcome.UNDECIDED, None),
-        (["positive", "negative", "positive"], 2, Outcome.ACCEPTED, "positive"),
-        (["positive", "negative", UNCLEAR], 3, Outcome.UNDECIDED, None),
-        ([UNCLEAR, UNCLEAR, "positive"], 3, Outcome.UNCLEAR, None),
-        ([], 1, Outcome.WAITING, None),
+        (["positive"], 1, Consensus.ACCEPTED, "positive"),
+        (["positive"], 2, Consensus.WAITING, None),
+        (["positive", "negative"], 2, Consensus.UNDECIDED, None),
+        (["positive", "negative"], 1, Consensus.UNDECIDED, None),
+        (["positive", "negative", "positive"], 2, Consensus.ACCEPTED, "positive"),
+        (["positive", "negative", UNCLEAR], 3, Consensus.UNDECIDED, None),
+        ([UNCLEAR, UNCLEAR, "positive"], 3, Consensus.UNCLEAR, None),
+        ([], 1, Consensus.WAITING, None),
     ],
 )
 def test_a_verdict_is_what_more_than_half_of_enough_answers_say(
-    said: list[str], asked: int, outcome: Outcome, verdict: str | None
+    said: list[str], asked: int, outcome: Consensus, verdict: str | None
 ) -> None:
     found = reviewed(*said, asked=asked)
     assert (found.outcome, found.verdict) == (outcome, verdict)

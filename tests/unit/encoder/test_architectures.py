@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from llambert_etl.config import Encoder as Recipe
+from llambert_etl.config import Recipe
 from llambert_etl.encoder.card import read_card
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.training import Labelled, fine_tune

@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import BertConfig, BertForSequenceClassification, TrainerControl, TrainerState, TrainingArguments
 
-from llambert_etl.config import Encoder as Recipe
+from llambert_etl.config import Recipe
 from llambert_etl.encoder.calibration import fit_temperature, fold_temperature
 from llambert_etl.encoder.card import Card
-from llambert_etl.encoder.checkpoints import Checkpoints, Standing
+from llambert_etl.encoder.checkpoints import Checkpoints, Progress
 from llambert_etl.encoder.inference import Encoder
+from llambert_etl.encoder.labelled import Stage, read_stage, unseen
 from llambert_etl.encoder.pretrained import load_pretrained
-from llambert_etl.encoder.rows import Stage, read_stage, unseen
 from llambert_etl.encoder.sampling import FullBatches
 from llambert_etl.encoder.stages import epochs, learning_rate, run_stages
 from llambert_etl.encoder.training import Labelled, fine_tune
@@ -221,7 +221,7 @@ def test_the_best_epoch_is_kept_only_with_patience_and_of_those_that_dev_cannot_
 def test_patience_goes_on_from_what_it_had_seen_before_the_training_was_killed(tmp_path: Path) -> None:
     seen = {"epoch": 2, "step": 4, "score": 0.8, "worse": 1, "best": {"weight": torch.ones(1)}}
     checkpoints = Checkpoints(tmp_path, seconds=0)
-    checkpoints.end_epoch(0, lambda: Standing(**seen, model={}, moments={}, rates={}))
+    checkpoints.end_epoch(0, lambda: Progress(**seen, model={}, moments={}, rates={}))
     watch, control = Watch(2, begun=checkpoints.take_epoch(0)), TrainerControl()
     told = {"metrics": {"eval_macro_f1": 0.5}, "model": torch.nn.Linear(1, 1, bias=False)}
     watch.on_evaluate(TrainingArguments(str(tmp_path)), TrainerState(), control, **told)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llambert_etl.config import Encoder as Recipe
+from llambert_etl.config import Recipe
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.pretrained import load_pretrained
 from llambert_etl.errors import ConfigError

@@ -5,7 +5,7 @@ import pytest
 
 from llambert_etl.studies.findings import of_mislabelling, of_size
 from llambert_etl.studies.plan import StudyPlan
-from llambert_etl.studies.summary import Line, Outcome
+from llambert_etl.studies.summary import Line, Scored
 
 TEST = pl.DataFrame({"label": ["positive"] * 6 + ["negative"] * 4})
 
@@ -41,5 +41,5 @@ def test_nothing_is_borne_by_what_has_learnt_nothing() -> None:
     ],
 )
 def test_a_flat_curve_says_how_much_stands_behind_it(accuracy: float, seeds: tuple[int, ...], said: str) -> None:
-    flat = [Outcome("llm", rows, seed, accuracy, 0.5, 10, {}) for rows in (100.0, 200.0, 400.0) for seed in seeds]
+    flat = [Scored("llm", rows, seed, accuracy, 0.5, 10, {}) for rows in (100.0, 200.0, 400.0) for seed in seeds]
     assert of_size(flat, StudyPlan(), TEST)["llm"].startswith(said)

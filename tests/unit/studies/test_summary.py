@@ -2,11 +2,11 @@
 
 import pytest
 
-from llambert_etl.studies.summary import Outcome, differences, interval, summarise
+from llambert_etl.studies.summary import Scored, differences, interval, summarise
 
 
-def outcome(series: str, seed: int, accuracy: float, x: float | None = None) -> Outcome:
-    return Outcome(series, x, seed, accuracy, accuracy, 100, {})
+def outcome(series: str, seed: int, accuracy: float, x: float | None = None) -> Scored:
+    return Scored(series, x, seed, accuracy, accuracy, 100, {})
 
 
 def test_seeds_of_one_point_become_one_line_with_students_interval() -> None:

@@ -23,7 +23,7 @@ class Stratum(StrEnum):
     DISAGREEMENTS = "disagreements"  # the encoder's label is not the LLM's
 
 
-class Outcome(StrEnum):
+class Consensus(StrEnum):
     """What the answers about one document come to."""
 
     ACCEPTED = "accepted"
@@ -64,17 +64,17 @@ class Reviewed:
     answers: tuple[Answer, ...]
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> Consensus:
         if len(self.answers) < self.annotators:
-            return Outcome.WAITING
+            return Consensus.WAITING
         if self._most is None:
-            return Outcome.UNDECIDED
-        return Outcome.UNCLEAR if self._most == UNCLEAR else Outcome.ACCEPTED
+            return Consensus.UNDECIDED
+        return Consensus.UNCLEAR if self._most == UNCLEAR else Consensus.ACCEPTED
 
     @property
     def verdict(self) -> str | None:
         """The label that people agree on, if there is one."""
-        return self._most if self.outcome == Outcome.ACCEPTED else None
+        return self._most if self.outcome == Consensus.ACCEPTED else None
 
     @property
     def _most(self) -> str | None:

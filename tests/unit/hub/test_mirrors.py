@@ -7,7 +7,7 @@ import pytest
 
 from llambert_etl.encoder.pretrained import load_pretrained
 from llambert_etl.errors import ConfigError, DataError, TransientError
-from llambert_etl.hub.models import Mirrored, find_model, mirrored, pull
+from llambert_etl.hub.mirrors import Mirrored, find_model, mirrored, pull
 from llambert_etl.lake import Lake
 from llambert_etl.llm.local import LocalAnnotator
 from llambert_etl.settings import Settings
