@@ -227,7 +227,7 @@ class Backlog:
         """Return what earlier tries of this run have spent: its newest commit tells for all of them."""
         asked = self.lake.scan("annotations", self.task.name, self.partition).filter(pl.col("run") == self._run.name)
         if collect(asked.head(1)).is_empty():
-            return Spent()  # and not after a look at every commit of a year
+            return Spent()  # without rows there is no commit to look for in a year of them
         mine = (self.task.name, self.partition, self._run.name)
         for commit in self.lake.commits("annotations", self.task.name):
             manifest = commit.manifest

@@ -54,7 +54,7 @@ def submit(claim: Sent, requests: Path, note: SentNote, provider: Provider) -> S
     try:
         file = provider.upload(requests)
     except LlambertError:
-        note.swap(claim, None)  # nothing of it can be paid
+        note.swap(claim, None)  # nothing was sent, so nothing is to pay
         raise
     sending = claim.having(file=file)
     if note.swap(claim, sending) != sending:
@@ -70,7 +70,7 @@ def submit(claim: Sent, requests: Path, note: SentNote, provider: Provider) -> S
         logger.warning("batch %s: another run has taken these documents over, it is cancelled", batch.id)
         try:
             provider.cancel(batch.id)
-        except LlambertError as error:  # of a batch that is over
+        except LlambertError as error:  # the batch may be over already
             logger.warning("%s", error)
         return None
     return sent

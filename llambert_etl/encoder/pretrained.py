@@ -79,7 +79,7 @@ def _tokenizer(recipe: Recipe, where: Path, options: Mapping[str, object]) -> Pr
             model_input_names=["input_ids", "attention_mask"],  # all that is trained with
             **options,
         )
-    except Exception as error:  # as below
+    except Exception as error:  # of a file that is odd, the libraries raise whatever they stumble over
         told = " ".join(str(error).split())
         raise ConfigError(
             f"encoder.model {recipe.model!r}: the tokenizer in {where} cannot be opened ({told:.300}); mirror the "

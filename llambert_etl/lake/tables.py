@@ -77,7 +77,7 @@ class Lake(Notes):
         if table not in self._seen:
             self._seen[table] = int(self.storage.read(f"{table}/{_HEAD}") or 0)
         if delta.version() < self._seen[table]:
-            delta = DeltaTable(uri, storage_options=self._options)  # another writer's, since it was read
+            delta = DeltaTable(uri, storage_options=self._options)  # another writer has committed between the two reads
         commits.refuse_lost_end(delta, self._seen[table])
         self._seen[table] = delta.version()
         return delta

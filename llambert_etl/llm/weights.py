@@ -72,7 +72,7 @@ def unpack(file: Path, folder: Path) -> None:
         raise ConfigError(f"{folder}: is there already; remove it, or name another folder")
     try:
         model, tokenizer = _load(file, torch.float32)
-    except Exception as error:  # as above
+    except Exception as error:  # of an odd GGUF file too
         raise ConfigError(_does_not_open(file, error)) from error
     folder.parent.mkdir(parents=True, exist_ok=True)
     with room_in(folder.parent), tempfile.TemporaryDirectory(dir=folder.parent) as scratch:

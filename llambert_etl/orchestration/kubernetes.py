@@ -274,7 +274,7 @@ def _note_of(pod: k8s.V1Pod) -> str:
 
 def _manifest_of(pod: k8s.V1Pod) -> dict[str, JsonValue]:
     """Return what a pod has left. Raise ConfigError where that is nothing: whoever needs it must not go on without."""
-    from llambert_etl.store.storage import Storage  # which brings polars, for whose faults no Dag has to wait
+    from llambert_etl.store.storage import Storage  # imported here: it brings polars, which parsing a Dag does not need
 
     message = message_of(pod)
     with contextlib.suppress(json.JSONDecodeError):
