@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from llambert_etl.cli import gold, labels, landing, models, review, runs, steps, tasks
-from llambert_etl.cli.clients import Clients, open_batch, open_step
+from llambert_etl.cli.clients import Clients, Opened, open_batch, step_command
 from llambert_etl.cli.options import (
     DEPLOYMENT,
     EXAMPLE,
@@ -19,11 +19,7 @@ from llambert_etl.cli.options import (
     LOOK,
     PARTS,
     PEOPLE,
-    Ahead,
     Chosen,
-    Day,
-    Expect,
-    Run,
     Sample,
     Task,
     command,
@@ -85,40 +81,30 @@ def llambert(
     """
 
 
-@command(batch_app, f"batch write new.jsonl {EXAMPLE}", name="write")
+@step_command(batch_app, f"batch write new.jsonl {EXAMPLE}", name="write")
 def write_batch(
-    task: Task,
-    partition: Day,
+    opened: Opened,
     file: Annotated[Path, typer.Argument(help="a new JSON lines file of requests, for the provider's batch API")],
-    run: Run = "cli",
-    expect: Expect = None,
-    ahead: Ahead = False,
     strategy: Chosen = None,
     sample: Sample = None,
 ) -> None:
     """Write requests about the documents of the sample that are not answered yet."""
     from llambert_etl.steps.batch import write_batch
 
-    opened = open_step(task, partition, run, expect, ahead)
     work, annotator = open_batch(opened, sample=to_ask(opened.run.task, strategy, sample), step="batch write")
     done(write_batch(work, annotator, file))
 
 
-@command(batch_app, f"batch read results.jsonl {EXAMPLE}", name="read")
+@step_command(batch_app, f"batch read results.jsonl {EXAMPLE}", name="read")
 def read_batch(
-    task: Task,
-    partition: Day,
+    opened: Opened,
     file: Annotated[Path, typer.Argument(help="the JSON lines file of results that the provider gave back")],
-    run: Run = "cli",
-    expect: Expect = None,
-    ahead: Ahead = False,
     strategy: Chosen = None,
     sample: Sample = None,
 ) -> None:
     """Read results into `annotations`; a document of the sample without one is `failed`."""
     from llambert_etl.steps.batch import read_batch
 
-    opened = open_step(task, partition, run, expect, ahead)
     work, annotator = open_batch(opened, sample=to_ask(opened.run.task, strategy, sample), step="batch read")
     done(read_batch(work, annotator, file))
 

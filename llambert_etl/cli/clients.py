@@ -1,12 +1,17 @@
 """Builds what commands work with, once a process: settings, the task, the lake, the registry."""
 
+import functools
+import inspect
 import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+import typer
+
+from llambert_etl.cli.options import Ahead, Day, Expect, Function, RunName, Task, command
 from llambert_etl.cli.outcome import set_up_logging
 from llambert_etl.config import LabellingTask, find_task
 from llambert_etl.config.words import did_you_mean
@@ -76,13 +81,40 @@ def unknown_variables(names: Iterable[str]) -> list[str]:
 
 
 class Opened(NamedTuple):
-    """What every step is given: its run and the clients."""
+    """What every step is given: its run and the clients, and whether days ahead are allowed."""
 
     run: Run
     clients: Clients
+    ahead: bool
+
+    def anew(self, day: Partition | None = None) -> "Opened":
+        """Return what the next step of this run is given, of another day where one is named: its clock begins now."""
+        return self._replace(run=Run(self.run.task, day or self.run.partition, self.run.name))
 
 
-def open_step(task: str, partition: str, run: str, expect: str | None, ahead: bool) -> Opened:
+def step_command(
+    app: typer.Typer, example: str, panel: str | None = None, name: str | None = None
+) -> Callable[[Function], Function]:
+    """Make a function of `opened` and options of its own a command, which has the options of every step too."""
+
+    def register(function: Function) -> Function:
+        opened, *own = inspect.signature(function, eval_str=True).parameters.values()
+
+        @functools.wraps(function)
+        def run(task: str, partition: str, run: str, expect: str | None, ahead: bool, **given: object) -> None:
+            function(open_step(task, partition, run, expect, ahead), **given)
+
+        each = inspect.signature(open_step, eval_str=True).parameters.values()
+        shown = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in (*each, *own)]
+        vars(run)["__signature__"] = inspect.Signature(shown)  # what typer reads
+        run.__annotations__ = {option.name: option.annotation for option in shown}
+        command(app, example, panel, name)(run)
+        return function
+
+    return register
+
+
+def open_step(task: Task, partition: Day, run: RunName = "cli", expect: Expect = None, ahead: Ahead = False) -> Opened:
     """Parse a step's options. Raise ConfigError where the task file here is not the one that the caller read."""
     clients = Clients()
     day = clients.day(partition, ahead)
@@ -92,7 +124,7 @@ def open_step(task: str, partition: str, run: str, expect: str | None, ahead: bo
             f"task {task!r}: --expect {expect}, but the file in {clients.settings.include} has the hash "
             f"{found.config_hash}: scheduler and worker must have the same task files; deploy them again, then rerun"
         )
-    return Opened(Run(found, day, run), clients)
+    return Opened(Run(found, day, run), clients, ahead)
 
 
 def open_backlog(
@@ -109,7 +141,7 @@ def open_backlog(
     from llambert_etl.llm.prompts import prompt_hash
     from llambert_etl.llm.spending import Spending
 
-    run, clients = opened
+    run, clients = opened.run, opened.clients
     return Backlog(
         run,
         lake=clients.lake,

@@ -4,29 +4,25 @@ from typing import Annotated
 
 import typer
 
-from llambert_etl.cli.clients import open_step
-from llambert_etl.cli.options import EXAMPLE, Ahead, Day, Expect, Run, Task, command, done
+from llambert_etl.cli.clients import Opened, step_command
+from llambert_etl.cli.options import EXAMPLE, done
 from llambert_etl.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Labels given by people.")
 
 
-@command(app, f"gold import gold.csv {EXAMPLE}", name="import")
+@step_command(app, f"gold import gold.csv {EXAMPLE}", name="import")
 def import_gold(
-    task: Task,
-    partition: Day,
+    opened: Opened,
     file: Annotated[
         str | None,
         typer.Argument(help="parquet, csv or jsonl, a path or an address; the task file's `gold` where left out"),
     ] = None,
-    run: Run = "cli",
-    expect: Expect = None,
-    ahead: Ahead = False,
 ) -> None:
     """Read labels given by people into `gold`."""
     from llambert_etl.steps.gold import import_gold
 
-    this, clients = open_step(task, partition, run, expect, ahead)
+    this, clients = opened.run, opened.clients
     if file is None and this.task.gold is None:
         raise ConfigError(f"task {this.task.name!r}: names no gold file; give FILE, or set `gold:` in its task file")
     path = file or clients.settings.include / str(this.task.gold)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from llambert_etl.cli.clients import Clients, open_step
-from llambert_etl.cli.options import DEPLOYMENT, EXAMPLE, LABELS, Ahead, Day, Expect, Run, Task, command, done
+from llambert_etl.cli.clients import Clients, Opened, step_command
+from llambert_etl.cli.options import DEPLOYMENT, EXAMPLE, LABELS, RunName, Task, command, done
 from llambert_etl.cli.outcome import emit, progress
 from llambert_etl.labelling.plan import Plan
 from llambert_etl.manifest import Manifest
@@ -18,53 +18,41 @@ logger = logging.getLogger(__name__)
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
-@command(app, f"relabel {EXAMPLE} --upto 2026-11-12", LABELS)
+@step_command(app, f"relabel {EXAMPLE} --upto 2026-11-12", LABELS)
 def relabel(
-    task: Task,
-    partition: Day,
+    opened: Opened,
     upto: Annotated[str, typer.Option(help="the last day, YYYY-MM-DD")],
-    run: Run = "cli",
-    expect: Expect = None,
-    ahead: Ahead = False,
 ) -> None:
     """List the days from --partition to --upto that have documents: those that Airflow is to label again."""
     from llambert_etl.steps.relabel import relabel
 
-    this, clients = open_step(task, partition, run, expect, ahead)
-    done(relabel(this, upto=clients.day(upto, ahead), lake=clients.lake))
+    this, clients = opened.run, opened.clients
+    done(relabel(this, upto=clients.day(upto, opened.ahead), lake=clients.lake))
 
 
-@command(app, f"plan {EXAMPLE} --run by-hand-1", LABELS)
+@step_command(app, f"plan {EXAMPLE} --run by-hand-1", LABELS)
 def plan(
-    task: Task,
-    partition: Day,
-    run: Run = "cli",
-    expect: Expect = None,
-    ahead: Ahead = False,
+    opened: Opened,
     model_version: Annotated[int | None, typer.Option(min=1, help="instead of the champion")] = None,
 ) -> Manifest:
     """Pin the model version of a label run and cut the day into shards."""
     from llambert_etl.steps.plan import plan
 
-    this, clients = open_step(task, partition, run, expect, ahead)
+    this, clients = opened.run, opened.clients
     return done(
         plan(this, lake=clients.lake, registry=clients.registry, settings=clients.settings, model_version=model_version)
     )
 
 
-@command(app, f"label --shard 0 {EXAMPLE} --run by-hand-1", LABELS)
+@step_command(app, f"label --shard 0 {EXAMPLE} --run by-hand-1", LABELS)
 def label(
-    task: Task,
-    partition: Day,
+    opened: Opened,
     shard: Annotated[int, typer.Option(min=0, help="which shard of the plan")],
-    run: Run = "cli",
-    expect: Expect = None,
-    ahead: Ahead = False,
 ) -> None:
     """Label one shard of the run's plan and stage the rows, unseen by readers."""
     from llambert_etl.steps.label import Classifier, label
 
-    this, clients = open_step(task, partition, run, expect, ahead)
+    this, clients = opened.run, opened.clients
 
     def load(plan: Plan) -> Classifier:
         from llambert_etl.encoder.inference import Encoder
@@ -77,21 +65,21 @@ def label(
     done(label(this, shard=shard, lake=lake, settings=settings, load=load, progress=told))
 
 
-@command(app, f"publish {EXAMPLE} --run by-hand-1", LABELS)
-def publish(task: Task, partition: Day, run: Run = "cli", expect: Expect = None, ahead: Ahead = False) -> None:
+@step_command(app, f"publish {EXAMPLE} --run by-hand-1", LABELS)
+def publish(opened: Opened) -> None:
     """Make the run's checked labels visible in one commit."""
     from llambert_etl.steps.publish import publish
 
-    this, clients = open_step(task, partition, run, expect, ahead)
+    this, clients = opened.run, opened.clients
     done(publish(this, lake=clients.lake))
 
 
-@command(app, f"export {EXAMPLE}", LABELS)
-def export(task: Task, partition: Day, run: Run = "cli", expect: Expect = None, ahead: Ahead = False) -> None:
+@step_command(app, f"export {EXAMPLE}", LABELS)
+def export(opened: Opened) -> None:
     """Bring the day's published labels to each place of the task file's `export`."""
     from llambert_etl.steps.export import export
 
-    this, clients = open_step(task, partition, run, expect, ahead)
+    this, clients = opened.run, opened.clients
     done(export(this, lake=clients.lake, settings=clients.settings))
 
 
@@ -99,11 +87,11 @@ def export(task: Task, partition: Day, run: Run = "cli", expect: Expect = None, 
 def forget(
     task: Task,
     ids: Annotated[list[str], typer.Option("--id", help="a document's id, as in `documents`; as often as needed")],
-    run: Run = "cli",
+    run: RunName = "cli",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would go, and change nothing")] = False,
 ) -> None:
     """Take documents out of every table and export, and refuse them where they come again."""
-    from llambert_etl.run import Run as DayRun
+    from llambert_etl.run import Run
     from llambert_etl.steps.export import export
     from llambert_etl.steps.forget import forget
 
@@ -112,7 +100,7 @@ def forget(
     removed = forget(found, ids, run=run, lake=clients.lake, dry_run=dry_run)
     days = sorted({each.partition for each in removed if each.table in ("documents", "labels")}) if found.export else []
     for day in [] if dry_run else days:
-        export(DayRun(found, day, run), lake=clients.lake, settings=clients.settings)
+        export(Run(found, day, run), lake=clients.lake, settings=clients.settings)
     emit(
         json.dumps(
             {

@@ -32,7 +32,7 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 Task = Annotated[str, typer.Option("--task", help="name of a file in include/tasks, without .yaml")]
 Day = Annotated[str, typer.Option("--partition", help="UTC day, YYYY-MM-DD")]
-Run = Annotated[str, typer.Option("--run", help="name of the run, written into every row")]
+RunName = Annotated[str, typer.Option("--run", help="name of the run, written into every row")]
 Expect = Annotated[str | None, typer.Option("--expect", help="config hash; a task file with another one is refused")]
 Chosen = Annotated[
     Strategy | None,

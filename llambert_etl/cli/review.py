@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from llambert_etl.cli.clients import open_step
-from llambert_etl.cli.options import EXAMPLE, Ahead, Day, Expect, Run, Task, command, done
+from llambert_etl.cli.clients import Opened, step_command
+from llambert_etl.cli.options import EXAMPLE, done
 from llambert_etl.facts import Agreed
 from llambert_etl.reviews.reviewed import Stratum
 
@@ -15,14 +15,10 @@ MAX_SIZE = 1_000
 app = typer.Typer(no_args_is_help=True, help="Documents that people look at again.")
 
 
-@command(app, f"review export folder {EXAMPLE}", name="export")
+@step_command(app, f"review export folder {EXAMPLE}", name="export")
 def export(
+    opened: Opened,
     folder: Annotated[Path, typer.Argument(help="a new folder for the files that reviewers get")],
-    task: Task,
-    partition: Day,
-    run: Run = "cli",
-    expect: Expect = None,
-    ahead: Ahead = False,
     size: Annotated[int, typer.Option(min=1, max=MAX_SIZE, help="documents of each stratum, at most")] = 100,
     seed: Annotated[int, typer.Option(help="another seed chooses others")] = 42,
     stratum: Annotated[
@@ -36,26 +32,22 @@ def export(
     from llambert_etl.llm.prompts import prompt_hash
     from llambert_etl.steps.review_export import Ask, export_review
 
-    this, clients = open_step(task, partition, run, expect, ahead)
+    this, clients = opened.run, opened.clients
     ask = Ask(size, seed, tuple(stratum or Stratum), annotators, suggest)
     hashed = prompt_hash(this.task, clients.settings.include)
     done(export_review(this, folder, ask, lake=clients.lake, prompt_hash=hashed))
 
 
-@command(app, f"review import answers.csv {EXAMPLE}", name="import")
+@step_command(app, f"review import answers.csv {EXAMPLE}", name="import")
 def import_answers(
+    opened: Opened,
     files: Annotated[list[Path], typer.Argument(help="the CSV, filled in, or JSON exported by Label Studio")],
-    task: Task,
-    partition: Day,
-    run: Run = "cli",
-    expect: Expect = None,
-    ahead: Ahead = False,
 ) -> None:
     """Take people's answers, say how far they agree, and make gold of what they agree on."""
     from llambert_etl.cli.screens import show_review
     from llambert_etl.steps.review_import import import_review
 
-    this, clients = open_step(task, partition, run, expect, ahead)
+    this, clients = opened.run, opened.clients
     manifest = import_review(this, files, lake=clients.lake)
     show_review(Agreed.of(manifest))
     done(manifest)

@@ -5,20 +5,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from llambert_etl.cli.clients import open_backlog, open_batch, open_step
+from llambert_etl.cli.clients import Opened, open_backlog, open_batch, step_command
 from llambert_etl.cli.options import (
     CHAMPION,
     EXAMPLE,
     LOOK,
     PEOPLE,
-    Ahead,
     Chosen,
-    Day,
-    Expect,
-    Run,
     Sample,
-    Task,
-    command,
     done,
     to_ask,
 )
@@ -31,13 +25,9 @@ from llambert_etl.studies.plan import load_plan
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
-@command(app, f"ingest {EXAMPLE}", CHAMPION)
+@step_command(app, f"ingest {EXAMPLE}", CHAMPION)
 def ingest(
-    task: Task,
-    partition: Day,
-    run: Run = "cli",
-    expect: Expect = None,
-    ahead: Ahead = False,
+    opened: Opened,
     missed: Annotated[
         bool,
         typer.Option("--missed", help="and the days of the week before on which no run has, though one had before"),
@@ -46,17 +36,13 @@ def ingest(
     """Read the day's landing files into `documents`, and past days' whose files have changed."""
     from llambert_etl.steps.ingest import ingest
 
-    this, clients = open_step(task, partition, run, expect, ahead)
+    this, clients = opened.run, opened.clients
     return done(ingest(this, lake=clients.lake, settings=clients.settings, missed=missed))
 
 
-@command(app, f"annotate {EXAMPLE}", CHAMPION)
+@step_command(app, f"annotate {EXAMPLE}", CHAMPION)
 def annotate(
-    task: Task,
-    partition: Day,
-    run: Run = "cli",
-    expect: Expect = None,
-    ahead: Ahead = False,
+    opened: Opened,
     strategy: Chosen = None,
     sample: Sample = None,
     retry_failed: Annotated[
@@ -69,7 +55,7 @@ def annotate(
     from llambert_etl.llm.spending import Spending
     from llambert_etl.steps.annotate import annotate
 
-    this, clients = opened = open_step(task, partition, run, expect, ahead)
+    this, clients = opened.run, opened.clients
     size = to_ask(this.task, strategy, sample)  # a wrong strategy is refused before the model is opened
     if this.task.annotator.in_batches:
         from llambert_etl.steps.batch import annotate_in_batches
@@ -91,13 +77,9 @@ def annotate(
     )
 
 
-@command(app, f"estimate {EXAMPLE}", LOOK)
+@step_command(app, f"estimate {EXAMPLE}", LOOK)
 def estimate(
-    task: Task,
-    partition: Day,
-    run: Run = "cli",
-    expect: Expect = None,
-    ahead: Ahead = False,
+    opened: Opened,
     strategy: Chosen = None,
     sample: Sample = None,
     probe: Annotated[int, typer.Option(min=0, help="documents to ask about now; their answers are kept")] = 20,
@@ -108,7 +90,7 @@ def estimate(
     from llambert_etl.llm.spending import Spending
     from llambert_etl.steps.estimate import estimate
 
-    this, clients = opened = open_step(task, partition, run, expect, ahead)
+    this, clients = opened.run, opened.clients
     size = to_ask(this.task, strategy, sample)
     annotator = open_annotator(this.task, clients.settings)
     work = open_backlog(opened, annotator, sample=size, step="estimate", batched=False)
@@ -116,17 +98,13 @@ def estimate(
     done(estimate(work, annotator, render(this.task, clients.settings.include), probe=probe, later=later))
 
 
-@command(app, f"check annotations {EXAMPLE}", CHAMPION)
+@step_command(app, f"check annotations {EXAMPLE}", CHAMPION)
 def check(
+    opened: Opened,
     what: Annotated[
         Literal["documents", "annotations", "labels"],
         typer.Argument(metavar="WHAT", show_choices=False, help="documents, annotations or labels"),
     ],
-    task: Task,
-    partition: Day,
-    run: Run = "cli",
-    expect: Expect = None,
-    ahead: Ahead = False,
     strategy: Chosen = None,
     sample: Sample = None,
 ) -> None:
@@ -134,7 +112,7 @@ def check(
     from llambert_etl.llm.prompts import prompt_hash
     from llambert_etl.steps.check import check_annotations, check_documents, check_labels
 
-    this, clients = open_step(task, partition, run, expect, ahead)
+    this, clients = opened.run, opened.clients
     lake, hashed = clients.lake, prompt_hash(this.task, clients.settings.include)
     if what == "documents":
         done(check_documents(this, lake=lake))
@@ -146,13 +124,9 @@ def check(
     done(check_labels(this, lake=lake, prompt_hash=hashed))
 
 
-@command(app, f"train {EXAMPLE}", CHAMPION)
+@step_command(app, f"train {EXAMPLE}", CHAMPION)
 def train(
-    task: Task,
-    partition: Day,
-    run: Run = "cli",
-    expect: Expect = None,
-    ahead: Ahead = False,
+    opened: Opened,
     strategy: Chosen = None,
     sample: Sample = None,
     soft_labels: Annotated[
@@ -164,7 +138,7 @@ def train(
     from llambert_etl.llm.prompts import prompt_hash
     from llambert_etl.steps.train import train
 
-    this, clients = open_step(task, partition, run, expect, ahead)
+    this, clients = opened.run, opened.clients
     done(
         train(
             this,
@@ -179,13 +153,9 @@ def train(
     )
 
 
-@command(app, f"promote {EXAMPLE} --dry-run", CHAMPION)
+@step_command(app, f"promote {EXAMPLE} --dry-run", CHAMPION)
 def promote(
-    task: Task,
-    partition: Day,
-    run: Run = "cli",
-    expect: Expect = None,
-    ahead: Ahead = False,
+    opened: Opened,
     candidate: Annotated[int | None, typer.Option(min=1, help="instead of the newest version of the day")] = None,
     to: Annotated[int | None, typer.Option(min=1, help="roll back (or on) to this version")] = None,
     keep: Annotated[str | None, typer.Option(help="let the champion stay, for this reason")] = None,
@@ -195,7 +165,7 @@ def promote(
     """Compare candidate and champion on gold, and move the champion alias where the gate passes."""
     from llambert_etl.steps.promote import promote
 
-    this, clients = open_step(task, partition, run, expect, ahead)
+    this, clients = opened.run, opened.clients
     done(
         promote(
             this,
@@ -211,19 +181,15 @@ def promote(
     )
 
 
-@command(app, f"study size {EXAMPLE}", PEOPLE)
+@step_command(app, f"study size {EXAMPLE}", PEOPLE)
 def study(
+    opened: Opened,
     kind: Annotated[
         StudyKind,
         typer.Argument(
             metavar="KIND", show_choices=False, help="strategies, size, mislabelling, prompts or annotators"
         ),
     ],
-    task: Task,
-    partition: Day,
-    run: Run = "cli",
-    expect: Expect = None,
-    ahead: Ahead = False,
     seeds: Annotated[str | None, typer.Option(help="instead of the plan's, such as 1,2,3")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the table and the plot")] = None,
 ) -> None:
@@ -232,7 +198,7 @@ def study(
     from llambert_etl.steps.study import study
     from llambert_etl.studies.subject import Subject
 
-    this, clients = open_step(task, partition, run, expect, ahead)
+    this, clients = opened.run, opened.clients
     settings = clients.settings
     subject = Subject(
         run=this,
@@ -246,18 +212,14 @@ def study(
     done(study(kind, subject, registry=registry, out=folder, progress=progress(f"study {kind}")))
 
 
-@command(app, f"training-due {EXAMPLE}", CHAMPION, name="training-due")
+@step_command(app, f"training-due {EXAMPLE}", CHAMPION, name="training-due")
 def training_due(
-    task: Task,
-    partition: Day,
-    run: Run = "cli",
-    expect: Expect = None,
-    ahead: Ahead = False,
+    opened: Opened,
     force: Annotated[bool, typer.Option("--force", help="due whatever the counts say")] = False,
 ) -> None:
     """Decide whether the day's new documents are reason enough to train again."""
     from llambert_etl.steps.training_due import training_due
 
-    this, clients = open_step(task, partition, run, expect, ahead)
+    this, clients = opened.run, opened.clients
     trained = clients.registry.decided_upto(this.task.name)
     done(training_due(this, lake=clients.lake, trained=trained, force=force))
