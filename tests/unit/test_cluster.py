@@ -83,13 +83,13 @@ def test_the_chart_is_given_secrets_that_are_made_before_with_the_keys_that_it_a
         values["jwtSecretName"]: "jwt-secret",
         **{each["secretName"]: each["secretKey"] for each in values["secret"]},
     }
-    made = dict(re.findall(r"kubectl -n airflow create secret generic (\S+) --from-literal=([\w-]+)=", PRODUCTION))
+    made = dict(re.findall(r"kubectl -n airflow create secret generic (\S+) --from-file=([\w-]+)=", PRODUCTION))
     assert made == asked
     mounted = [part["extraVolumes"][0] for part in (values["apiServer"], values["workers"]["kubernetes"])]
-    folders = re.findall(r"kubectl -n airflow create secret generic (\S+) --from-file=", PRODUCTION)
+    folders = re.findall(r"kubectl -n airflow create secret generic (\S+) --from-file=[\w/]+$", PRODUCTION, re.M)
     assert {volume["secret"]["secretName"] for volume in mounted} == set(folders)
     # SQLAlchemy 2.1 takes a bare postgresql:// for psycopg 3, which the images do not have.
-    assert "connection=postgresql+psycopg2://" in PRODUCTION
+    assert "`postgresql+psycopg2://USER" in PRODUCTION
 
 
 def test_the_chart_makes_no_user_whose_password_everybody_knows(values: dict[str, Any]) -> None:
