@@ -11,6 +11,7 @@ import pytest
 
 from llambert_etl.cli import screens
 from llambert_etl.config import LabellingTask
+from llambert_etl.config.exports import Parquet
 from llambert_etl.corpus.documents import hash_text
 from llambert_etl.errors import DataError
 from llambert_etl.facts import Agreed
@@ -230,7 +231,7 @@ def test_the_screen_of_a_task_shows_what_people_wrote_as_they_wrote_it(
 def test_the_screen_of_a_task_that_exports_shows_what_is_published_and_not_exported(
     labelled: Lake, task: LabellingTask, shelf: Shelf, settings: Settings, shown: Callable[..., str]
 ) -> None:
-    exporting = task.model_copy(update={"export": ["parquet"]})
+    exporting = task.model_copy(update={"export": [Parquet()]})
 
     def seen() -> str:
         found = status(exporting, lake=labelled, registry=shelf, today=NEXT)  # type: ignore[arg-type]
