@@ -70,15 +70,15 @@ class Lake(Notes):
         where its log has lost its end, which Delta takes for an older table.
         """
         uri = self.table_uri(table)
-        delta = DeltaTable(uri, version=version, storage_options=self._options)
         if version is not None:
-            return delta
+            return DeltaTable(uri, version=version, storage_options=self._options)
+        # Known before the table is opened: others, threads with this very lake among them, commit meanwhile.
+        known = self._seen.get(table)
+        if known is None:
+            known = int(self.storage.read(f"{table}/{_HEAD}") or 0)
+        delta = DeltaTable(uri, storage_options=self._options)
         check_columns(table, delta)
-        if table not in self._seen:
-            self._seen[table] = int(self.storage.read(f"{table}/{_HEAD}") or 0)
-        if delta.version() < self._seen[table]:
-            delta = DeltaTable(uri, storage_options=self._options)  # another writer has committed between the two reads
-        commits.refuse_lost_end(delta, self._seen[table])
+        commits.refuse_lost_end(delta, known)
         self._seen[table] = delta.version()
         return delta
 
