@@ -57,7 +57,7 @@ def to_label(task: LabellingTask, score: Score, gold: pl.DataFrame) -> list[Outc
     """Return what became of each expectation of whoever is to label; of shares, that missed by most comes first."""
     counts = count_of_each(task, gold["label"])
     rows, known, gates = gold.height, shares_of(counts), task.gates
-    never, floors = never_given(score.shares, counts), task.share_floors(shares_of(counts))
+    never, floors = never_given(score.shares, counts), task.share_floors(known)
 
     def f1(label: str) -> str:
         unseen = ", which it never gives" if label in never else ""

@@ -10,7 +10,7 @@ import pyarrow as pa
 from llambert_etl.corpus.documents import in_shard
 from llambert_etl.errors import DataError
 from llambert_etl.facts import Labelled
-from llambert_etl.lake import Lake, count, stream
+from llambert_etl.lake import Lake, collect, stream
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import DocumentStatus
 
@@ -78,12 +78,13 @@ def published_rows(lake: Lake, published: Published, at_once: int = _AT_ONCE) ->
     labels = tables.scan("labels", task, partition).select(*_KEY, "label", "confidence", "model_name", "model_version")
     documents = tables.scan("documents", task, partition).filter(pl.col("status") == DocumentStatus.ACCEPTED)
     read, shards = 0, 1 + published.rows // at_once
-    for shard in range(shards):
-        mine = labels.filter(in_shard(shard, shards))
-        texts = documents.filter(in_shard(shard, shards)).select(*_KEY, "text")
+    parts = [in_shard(shard, shards) for shard in range(shards)]
+    sizes = collect(labels.select(part.sum().alias(str(number)) for number, part in enumerate(parts))).row(0)
+    for part, size in zip(parts, sizes, strict=True):
+        mine, texts = labels.filter(part), documents.filter(part).select(*_KEY, "text")
         # The join holds labels, and texts stream past them.
         rows = mine.join(texts, on=_KEY, how="left", build_side="force_left")
-        for frame in stream(rows, count(mine), _CHUNK_ROWS):
+        for frame in stream(rows, size, _CHUNK_ROWS):
             read += frame.height
             yield from _batches(frame, published)
     if read != published.rows:
