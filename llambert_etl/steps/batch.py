@@ -207,7 +207,7 @@ def _keep(
     replies = [failed(missing) if answer is None else answer.reply for answer in found]
     well = any(is_answered(answer.reply) for answer in answers.values())
     if not well and replies and annotator is not None:
-        well = work.is_well(annotator, replies)
+        well = work.answers_again(annotator.annotate)
     work.keep(open_, replies if well else without_blame(replies))
     work.commit()
     return well
