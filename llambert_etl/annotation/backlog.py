@@ -8,8 +8,7 @@ from types import MappingProxyType
 import polars as pl
 import pyarrow as pa
 
-from llambert_etl.annotation.account import Account
-from llambert_etl.annotation.given_up import is_answered, without_blame
+from llambert_etl.annotation.account import Account, without_blame
 from llambert_etl.corpus.answers import ANSWERED, decided, failed_for_good, rows_about
 from llambert_etl.corpus.documents import as_of, draw
 from llambert_etl.corpus.documents import sample as take_sample
@@ -150,9 +149,9 @@ class Backlog:
     def ask(self, annotator: Annotator, documents: pl.DataFrame) -> None:
         """Get the replies about one batch of documents and keep them, those too that came before a failure."""
         replies, fault = judged(lambda: annotator.annotate(documents["text"].to_list()))
-        answered = pl.Series(map(is_answered, replies), dtype=pl.Boolean)
-        self.keep(documents.filter(answered), [reply for reply in replies if is_answered(reply)])
-        failures = [reply for reply in replies if not is_answered(reply)]
+        answered = pl.Series([reply.is_answer for reply in replies], dtype=pl.Boolean)
+        self.keep(documents.filter(answered), [reply for reply in replies if reply.is_answer])
+        failures = [reply for reply in replies if not reply.is_answer]
         self.settle(annotator.annotate, documents.filter(~answered), failures, fault, alone=not answered.any())
 
     def settle(
@@ -182,7 +181,7 @@ class Backlog:
             return False
         self.spending.add(reply)
         logger.info("%s %s: asked again about an answered text: %s", self.step, self.task.name, reply.status.value)
-        return is_answered(reply)
+        return reply.is_answer
 
     def keep(self, documents: pl.DataFrame, replies: Sequence[Reply]) -> None:
         """Keep the replies about some documents, in their order, for the next commit."""

@@ -10,7 +10,6 @@ from queue import Empty, SimpleQueue
 import polars as pl
 
 from llambert_etl.annotation.backlog import Backlog, judged
-from llambert_etl.annotation.given_up import is_answered
 from llambert_etl.annotation.sent import refuse_sent
 from llambert_etl.errors import LlambertError
 from llambert_etl.llm import Reply
@@ -107,7 +106,7 @@ class SideBySide:
         if not self._work.pending:
             self._since = self._clock()
         batch.replies[number] = reply = asked.result()
-        if reply is not None and is_answered(reply):
+        if reply is not None and reply.is_answer:
             self._work.keep(batch.documents[number : number + 1], [reply])
         if batch.is_over:
             settle(batch)
@@ -118,7 +117,7 @@ class SideBySide:
         asked = {number: reply for number, reply in sorted(batch.replies.items()) if reply is not None}
         rest = [number for number in range(batch.documents.height) if number not in asked]
         self._left = pl.concat([batch.documents[rest], self._left])
-        failures = {number: reply for number, reply in asked.items() if not is_answered(reply)}
+        failures = {number: reply for number, reply in asked.items() if not reply.is_answer}
         others = len(asked) - len(failures)
         replies, fault = judged(lambda: self._talk.judge(batch.requests, list(failures.values()), others))
         if asked:

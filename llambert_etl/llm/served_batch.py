@@ -16,7 +16,6 @@ from llambert_etl.llm.chat import UNKNOWN, Questions, failed
 from llambert_etl.llm.completions import Unknown, read_completion
 from llambert_etl.llm.refusals import refusal, refused_field, status_of, words
 from llambert_etl.llm.server import MAX_BYTES, check_access, is_passing, retry_after
-from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Server
 
 logger = logging.getLogger(__name__)
@@ -113,7 +112,7 @@ class Requests:
         if self._retries:
             seen = ", ".join(f"{count} {reason}" for reason, count in sorted(self._retries.items()))
             logger.warning("server %s: asked again after %s", self._name, seen)
-        reasons = Counter(reply.reason for reply in replies if reply.status == AnnotationStatus.FAILED)
+        reasons = Counter(reply.reason for reply in replies if not reply.is_answer)
         if self._refused is not None:
             if reasons.total() == asked:
                 raise self._refused
