@@ -14,6 +14,7 @@ from llambert_etl.lake import commits
 from llambert_etl.lake.commits import Commit, fence_of, horizon, key_number, properties_of, read_commits, was_committed
 from llambert_etl.lake.definitions import PARTITION_COLUMNS, add_columns, check_columns, create
 from llambert_etl.lake.keys import HeldKeys
+from llambert_etl.lake.layout import file_schema
 from llambert_etl.lake.notes import Notes
 from llambert_etl.lake.reading import Snapshot, count, stream
 from llambert_etl.lake.staging import StagedFiles, add_action, check_schema, missing, write_parquet
@@ -105,9 +106,8 @@ class Lake(Notes):
 
     def scan_staged(self, table: TableName, task: str, partition: Partition, staged: StagedFiles) -> pl.LazyFrame:
         """Return staged rows as readers would see them after the commit."""
-        schema = pa.schema([field for field in TABLES[table].schema if field.name not in PARTITION_COLUMNS])
         if not staged.files:
-            frame = pl.LazyFrame(pl.from_arrow(schema.empty_table()))
+            frame = pl.LazyFrame(pl.from_arrow(file_schema(table).empty_table()))
         else:
             uris = [f"{self.table_uri(table)}/{file.key}" for file in staged.files]
             options = self._polars_options or None

@@ -14,6 +14,7 @@ from deltalake.transaction import CommitProperties, Transaction
 
 from llambert_etl.errors import TransientError
 from llambert_etl.lake.commits import UPKEEP, horizon
+from llambert_etl.lake.layout import writer_properties
 from llambert_etl.lake.tables import Lake
 from llambert_etl.schemas import TableName
 from llambert_etl.store.faults import store_faults
@@ -38,7 +39,10 @@ def merge_small_files(lake: Lake, table: TableName) -> int:
                 # Delta takes two compactions at once for no conflict, and each row is there twice. Of several here only
                 # the one whose turn came last can commit.
                 _take_turn(delta, horizon(delta))
-                return int(lake.open(table).optimize.compact(target_size=_TARGET_BYTES)["numFilesRemoved"])
+                merged = lake.open(table).optimize.compact(
+                    target_size=_TARGET_BYTES, writer_properties=writer_properties(table)
+                )
+                return int(merged["numFilesRemoved"])
             except CommitFailedError:
                 continue  # a writer has replaced what was being merged, or another compaction runs: look again
     raise TransientError(f"{table}: {_ATTEMPTS} times another writer was first; run the step again")
