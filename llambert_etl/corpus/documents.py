@@ -65,10 +65,18 @@ def among(rows: pl.LazyFrame, values: pl.Series) -> pl.LazyFrame:
 
 
 def in_shard(shard: int, shards: int) -> pl.Expr:
-    """Choose the rows of one of `shards` parts of about the same size; rows of the same text are in the same one."""
-    # Not strict: polars looks at every row of a Parquet file, also at refused documents without a text, and reads their
-    # null as an empty string.
-    return pl.col("text_hash").str.slice(0, 8).str.to_integer(base=16, strict=False) % shards == shard
+    """Choose the rows of one of `shards` ranges of text hashes, all of about the same size.
+
+    Rows of the same text are in the same one, and row groups of the others are skipped where rows lie in this order.
+    """
+    starts = shard_starts(shards)
+    own = pl.col("text_hash") >= starts[shard]
+    return own if shard == shards - 1 else own & (pl.col("text_hash") < starts[shard + 1])
+
+
+def shard_starts(shards: int) -> list[str]:
+    """Return where each range of text hashes begins; the first has all that come before the second."""
+    return ["", *(f"{-(-(number << 32) // shards):08x}" for number in range(1, shards))]
 
 
 def sample(documents: pl.LazyFrame, n: int, seed: int | str) -> pl.DataFrame:
