@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.labelling.plan import Plan
-from llambert_etl.schemas import PROBABILITIES, TABLES
+from llambert_etl.schemas import TABLES
 
 Probabilities = npt.NDArray[np.float64]
 
@@ -28,32 +28,27 @@ def no_answers(labels: Sequence[str]) -> pl.DataFrame:
     return pl.DataFrame(schema={"text_hash": pl.String, "label": pl.String, "probabilities": kind})
 
 
-def label_rows(answered: pl.DataFrame, plan: Plan, task: LabellingTask, config_hash: str) -> pa.Table:
-    """Return the label rows of documents with their answers: id, text_hash, label, probabilities."""
-    schema, rows = TABLES["labels"].schema, answered.height
-    probabilities = answered["probabilities"].to_numpy()
-    same = {
-        "task": task.name,
-        "partition": str(plan.partition),
-        "model_name": plan.model.name,
-        "model_version": plan.model.version,
-        "config_hash": config_hash,
-        "run": plan.run,
+def label_columns(plan: Plan, task: LabellingTask) -> list[pl.Expr]:
+    """Return what makes label rows of documents with their answers: id, text_hash, label, probabilities."""
+    by_label = [
+        pl.struct(pl.lit(name).alias("label"), pl.col("probabilities").arr.get(index).alias("probability"))
+        for index, name in enumerate(task.label_names)
+    ]
+    columns = {
+        "task": pl.lit(task.name),
+        "partition": pl.lit(str(plan.partition)),
+        "confidence": pl.col("probabilities").arr.max(),
+        "probabilities": pl.concat_list(by_label),
+        "model_name": pl.lit(plan.model.name),
+        "model_version": pl.lit(plan.model.version, pl.Int64),
+        "config_hash": pl.lit(task.config_hash),
+        "run": pl.lit(plan.run),
     }
-    columns = {name: pa.repeat(pa.scalar(value, schema.field(name).type), rows) for name, value in same.items()}
-    columns |= {name: answered[name].to_arrow().cast(pa.string()) for name in ("id", "text_hash", "label")}
-    columns["confidence"] = pa.array(probabilities.max(axis=1, initial=0.0))
-    columns["probabilities"] = _by_label(probabilities, task.label_names)
-    return pa.table([columns[name] for name in schema.names], schema=schema)
+    return [columns.get(name, pl.col(name)).alias(name) for name in TABLES["labels"].schema.names]
 
 
-def _by_label(probabilities: Probabilities, labels: Sequence[str]) -> pa.ListArray:
-    rows, width = probabilities.shape
-    names = pa.array(labels, pa.string()).take(pa.array(np.tile(np.arange(width), rows)))
-    entries = pa.StructArray.from_arrays(
-        [names, pa.array(probabilities.ravel())], fields=list(PROBABILITIES.value_type)
-    )
-    return pa.ListArray.from_arrays(pa.array(np.arange(rows + 1) * width, pa.int32()), entries, type=PROBABILITIES)
+def label_rows(answered: pl.DataFrame, columns: Sequence[pl.Expr]) -> pa.Table:
+    return answered.select(columns).to_arrow().cast(TABLES["labels"].schema)
 
 
 def _rounded(probabilities: Probabilities) -> Probabilities:

@@ -84,14 +84,16 @@ def writer_properties(table: TableName) -> WriterProperties:
         name: ColumnProperties(
             dictionary_enabled=name not in encodings,
             encoding=encodings.get(name),
-            statistics_enabled="NONE" if name.partition(".")[0] in _UNINDEXED else "CHUNK",
+            statistics_enabled="NONE" if name in _UNINDEXED else "CHUNK",
         )
-        for name in _leaves(schema)
+        for name in schema.names
     }
     return WriterProperties(
         compression="ZSTD",
         compression_level=_LEVEL,
         max_row_group_size=layout_of(table).group_rows,
+        # It finds no column within another by its name: what holds for all must do for those.
+        default_column_properties=ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE"),
         column_properties=columns,
     )
 

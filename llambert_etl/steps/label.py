@@ -11,7 +11,7 @@ from llambert_etl.errors import ConfigError
 from llambert_etl.facts import Labelled
 from llambert_etl.labelling.known import known
 from llambert_etl.labelling.plan import Plan, ShardNote, find_shard, read_plan, write_shard
-from llambert_etl.labelling.rows import Probabilities, answers, label_rows, no_answers
+from llambert_etl.labelling.rows import Probabilities, answers, label_columns, label_rows, no_answers
 from llambert_etl.labelling.turns import PATIENCE_SECONDS, turn
 from llambert_etl.lake import Lake, collect, count, stream
 from llambert_etl.manifest import Manifest
@@ -19,8 +19,8 @@ from llambert_etl.run import Run
 from llambert_etl.schemas import DocumentStatus
 from llambert_etl.settings import Settings
 
-# Documents held in memory at once: a few MB of text, and enough to sort by length.
-CHUNK_ROWS = 4096
+# Documents held in memory at once: a row group, a few MB of text, and enough to sort by length.
+CHUNK_ROWS = 8192
 
 
 class Classifier(Protocol):
@@ -98,28 +98,26 @@ class _Shard:
         """Yield label rows chunk by chunk; memory is a chunk of texts, and answers that more than one row needs."""
         total = self.plan.sizes[self.number] if self.plan.sizes else count(self._documents)
         several = self._documents.group_by("text_hash").len().filter(pl.col("len") > 1)
-        again = collect(several, engine="streaming")["text_hash"]
-        said, config_hash = known(self.plan, self.number, self.task, self.lake), self.task.config_hash
+        again = collect(several, engine="streaming")["text_hash"].implode()
+        said, columns = known(self.plan, self.number, self.task, self.lake), label_columns(self.plan, self.task)
         rows = self._documents.select("id", "text", "text_hash").join(
             said, on="text_hash", how="left", maintain_order="left"
         )
         for chunk in stream(rows, total, CHUNK_ROWS):
-            answered = self._answered(verified(chunk, "documents"))
-            self._inferred = self._inferred.filter(pl.col("text_hash").is_in(again.implode()))
-            yield label_rows(answered, self.plan, self.task, config_hash)
+            yield label_rows(self._answered(verified(chunk, "documents")), columns)
+            self._inferred = self._inferred.filter(pl.col("text_hash").is_in(again))
             self.read += chunk.height
             self._progress(self.read, total)
 
     def _answered(self, chunk: pl.DataFrame) -> pl.DataFrame:
         """Return the chunk with every text's label and probabilities; infer those that nothing has been said of."""
-        unknown = chunk.filter(pl.col("label").is_null()).unique("text_hash", keep="first", maintain_order=True)
-        new = unknown.join(self._inferred, on="text_hash", how="anti", maintain_order="left")
+        unknown = chunk.lazy().filter(pl.col("label").is_null()).unique("text_hash", keep="first", maintain_order=True)
+        new = collect(unknown.join(self._inferred.lazy(), on="text_hash", how="anti", maintain_order="left"))
         if new.height:
             self._classifier = self._classifier or self._load(self.plan)
             predicted = self._classifier.predict(new["text"].to_list())
             self._inferred.extend(answers(new["text_hash"], predicted, self.task.label_names))
             self.inferred += new.height
-        if unknown.is_empty():
-            return chunk
-        found = chunk.join(self._inferred, on="text_hash", how="left", maintain_order="left")
-        return found.with_columns(pl.coalesce(name, f"{name}_right").alias(name) for name in ("label", "probabilities"))
+        found = chunk.lazy().join(self._inferred.lazy(), on="text_hash", how="left", maintain_order="left")
+        both = [pl.coalesce(name, f"{name}_right").alias(name) for name in ("label", "probabilities")]
+        return collect(found.select("id", "text_hash", *both))
