@@ -17,11 +17,17 @@ class MlflowServer(Server):
     """Clients need its URI and one login; only the server holds the key to the bucket."""
 
     def __init__(
-        self, state: Path, ports: Mapping[str, int], credentials: Credentials, s3: SeaweedFS, bucket: str
+        self,
+        state: Path,
+        ports: Mapping[str, int],
+        credentials: Credentials,
+        s3: SeaweedFS,
+        bucket: str,
+        host: str = LOOPBACK,
     ) -> None:
         folder = state / "mlflow"
         port = ports["mlflow"]
-        self.uri = f"http://{LOOPBACK}:{port}"
+        self.uri = f"http://{host}:{port}"
         self.username, self.password = credentials.mlflow_user, credentials.mlflow_password
         self._auth_file, self._users = folder / "auth.ini", folder / "users.db"
         argv = [
@@ -31,10 +37,10 @@ class MlflowServer(Server):
             f"--backend-store-uri=sqlite:///{folder / 'mlflow.db'}",
             "--serve-artifacts",
             f"--artifacts-destination=s3://{bucket}/artifacts",
-            f"--host={LOOPBACK}",
+            f"--host={host}",
             f"--port={port}",
             "--workers=1",
-            f"--allowed-hosts={LOOPBACK}:{port},localhost:{port}",
+            f"--allowed-hosts={host}:{port},localhost:{port}",
         ]
         env = {
             "MLFLOW_S3_ENDPOINT_URL": s3.endpoint,
