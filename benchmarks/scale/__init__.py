@@ -1,0 +1,18 @@
+"""What the steps around the models cost as a corpus grows, beside an earlier commit in the same run."""
+
+from benchmarks.scale.corpus import DAY, TASK, landing_file, world
+from benchmarks.scale.trees import OURS, Cost, Tree, medians, peer, run_command, run_step
+
+__all__ = [
+    "DAY",
+    "OURS",
+    "TASK",
+    "Cost",
+    "Tree",
+    "landing_file",
+    "medians",
+    "peer",
+    "run_command",
+    "run_step",
+    "world",
+]
