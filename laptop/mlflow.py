@@ -14,7 +14,10 @@ PORTS = ("mlflow",)
 
 
 class MlflowServer(Server):
-    """Clients need its URI and one login; only the server holds the key to the bucket."""
+    """Clients need its URI and one login; only the server holds the key to the bucket.
+
+    `database` is the address of a PostgreSQL database, with its password, in place of a SQLite file.
+    """
 
     def __init__(
         self,
@@ -24,6 +27,7 @@ class MlflowServer(Server):
         s3: SeaweedFS,
         bucket: str,
         host: str = LOOPBACK,
+        database: str = "",
     ) -> None:
         folder = state / "mlflow"
         port = ports["mlflow"]
@@ -34,7 +38,6 @@ class MlflowServer(Server):
             executable("mlflow"),
             "server",
             "--app-name=basic-auth",
-            f"--backend-store-uri=sqlite:///{folder / 'mlflow.db'}",
             "--serve-artifacts",
             f"--artifacts-destination=s3://{bucket}/artifacts",
             f"--host={host}",
@@ -43,6 +46,7 @@ class MlflowServer(Server):
             f"--allowed-hosts={host}:{port},localhost:{port}",
         ]
         env = {
+            "MLFLOW_BACKEND_STORE_URI": database or f"sqlite:///{folder / 'mlflow.db'}",
             "MLFLOW_S3_ENDPOINT_URL": s3.endpoint,
             "AWS_ACCESS_KEY_ID": s3.access_key,
             "AWS_SECRET_ACCESS_KEY": s3.secret_key,

@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from tests.verify_kubernetes import restore
 from tests.verify_kubernetes.deployment import clean_environment, deployment, reachable_address
-from tests.verify_kubernetes.loop import ByHand, Loop
+from tests.verify_kubernetes.loop import RESTORED, ByHand, Loop
 from tests.verify_kubernetes.overhead import measure
 from tests.verify_kubernetes.scenarios import ALONE, TOGETHER, Scenario, play
 from tests.verify_kubernetes.world import World, world
@@ -90,9 +91,9 @@ def _asked(asked: argparse.Namespace, here: World) -> tuple[list[Scenario], list
 def _loop(asked: argparse.Namespace, folder: Path, say: Say) -> dict[str, Any]:
     address = asked.address or reachable_address(asked.image)
     say(f"pods reach this machine at {address}; S3, MLflow, models, objects")
-    with deployment(asked.image, folder, address) as (made, database):
+    with deployment(asked.image, folder, address) as made:
         hand = ByHand(made)
-        with made.airflow(database) as airflow, airflow.client() as client:
+        with made.airflow() as airflow, airflow.client() as client:
             say("Airflow is up")
             loop = Loop(made, client, say)
             loop.prepare()
@@ -101,10 +102,22 @@ def _loop(asked: argparse.Namespace, folder: Path, say: Say) -> dict[str, Any]:
             hand.run()
             equal = loop.compare(hand)
             say(json.dumps(equal))
-            costs = measure(made, client, hand, say)
+            before = restore.history(client)
+            costs = measure(made, client, hand, say) if not asked.only else {"problems": []}
             loop.secrets_in(made.folder / "airflow-state")
+        say("a backup, everything lost, and put back ...")
+        backup = restore.take(made)
+        restore.lose(made)
+        restore.put_back(made, backup)
+        with made.airflow() as airflow, airflow.client() as client:
+            loop.must(before <= restore.history(client), "the restored Airflow has forgotten runs")
+            loop.night_after_restore(client)
+        hand.night(RESTORED)
+        restored = loop.compare(hand)
+        say(json.dumps(restored))
         problems = loop.problems + costs.pop("problems")
-        return {"objects": made.objects, "nights": nights, "equal": equal, "costs": costs, "problems": problems}
+        found = {"objects": made.objects, "nights": nights, "equal": equal, "costs": costs}
+        return {**found, "equal_after_a_restore_and_one_more_night": restored["rows"], "problems": problems}
 
 
 _PARTS: dict[str, Callable[[argparse.Namespace, Path, Say], dict[str, Any]]] = {

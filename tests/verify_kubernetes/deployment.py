@@ -25,15 +25,17 @@ from llambert_etl.config import LabellingTask, find_task
 from llambert_etl.settings import Settings
 from tests.fakes.hub import FakeHub, Repo
 from tests.processes.policed import PolicedS3
+from tests.processes.postgres import Postgres
 from tests.verify_kubernetes.cluster import GPU, Cluster, until
 from tests.verify_kubernetes.objects import Place, apply, kubeconfig, objects
-from tests.verify_kubernetes.world import postgres
 
 TASK = "movie_sentiment"
 SLOTS = 4
 SHARD_ROWS = 50
 DAGS = ("ingest", "label", "retrain")
 MEASURED = ("measured", "measured_held")
+DATABASES = ("airflow", "mlflow")
+BUCKETS = ("landing", "warehouse", "mlflow")
 
 _ACCOUNTS = {"worker": "airflow-worker", "triggerer": "airflow-triggerer"}
 # So that so many shards fit a node of two processors; what loads an LLM or trains has both.
@@ -59,9 +61,10 @@ class Deployment(Cluster):
         credentials = credentials_of(servers)
         names = (*seaweed.PORTS, *mlflow.PORTS)
         ports = dict(zip(names, free_ports(len(names)), strict=True))
-        buckets = ("landing", "warehouse", "mlflow")
-        self.s3 = PolicedS3(servers, ports, credentials, buckets, host=address)
-        self.mlflow = mlflow.MlflowServer(servers, ports, credentials, self.s3, "mlflow", host=address)
+        self.s3 = PolicedS3(servers, ports, credentials, BUCKETS, host=address)
+        self.postgres = Postgres(folder / "postgres")
+        of_mlflow = {"host": address, "database": self.database("mlflow")}
+        self.mlflow = mlflow.MlflowServer(servers, ports, credentials, self.s3, "mlflow", **of_mlflow)
         self.root = folder / "airflow-root"
         self.objects: dict[str, list[str]] = {}
         self._lay_out()
@@ -80,14 +83,23 @@ class Deployment(Cluster):
 
     # What it is made of
 
+    def database(self, name: str) -> str:
+        return self.postgres.uri(name).replace("postgresql:", "postgresql+psycopg2:")
+
     def start_servers(self) -> None:
+        for path in (self.folder, self.folder / "postgres"):
+            path.mkdir(parents=True, exist_ok=True)
+            path.chmod(0o755)  # PostgreSQL may run as another user
+        self.postgres.start()
+        for name in DATABASES:
+            self.postgres.create_database(name)
         self.s3.start()
         self.mlflow.start()
         mirror_models(self.settings)
 
     def stop_servers(self) -> None:
-        self.mlflow.stop()
-        self.s3.stop()
+        for server in (self.mlflow, self.s3, self.postgres):
+            server.stop()
 
     def _furnish(self) -> None:
         """Make everything of docker/kubernetes, and what the walk makes beside: secrets, and the chart's accounts."""
@@ -149,7 +161,7 @@ class Deployment(Cluster):
     # Airflow
 
     @contextmanager
-    def airflow(self, database: str) -> Iterator[Airflow]:
+    def airflow(self) -> Iterator[Airflow]:
         """Run Airflow's four processes, each reaching the cluster with no more than its account may."""
         settings = self._settings("worker")
         secrets = self.folder / "secrets"
@@ -180,7 +192,7 @@ class Deployment(Cluster):
             credentials_of(state),
             root=self.root,
             environment=environment,
-            database=database,
+            database=self.database("airflow"),
             own={"triggerer": self._connection("triggerer")},
         )
         try:
@@ -200,17 +212,14 @@ class Deployment(Cluster):
 
 
 @contextmanager
-def deployment(image: str, folder: Path, address: str) -> Iterator[tuple[Deployment, str]]:
-    """Yield a deployment whose servers run, and the address of a database for Airflow."""
-    for path in (folder, folder / "postgres"):
-        path.mkdir(parents=True, exist_ok=True)
-        path.chmod(0o755)  # PostgreSQL may run as another user
+def deployment(image: str, folder: Path, address: str) -> Iterator[Deployment]:
+    """Yield a deployment whose servers run."""
     made = Deployment(image, folder, address)
     try:
         made.start_servers()
-        with made, postgres(folder / "postgres") as database:
+        with made:
             assert made.gpus() >= SLOTS, f"the nodes have {made.gpus()} {GPU}, and {SLOTS} pods at once need one each"
-            yield made, database
+            yield made
     finally:
         made.stop_servers()
 

@@ -23,9 +23,10 @@ from tests.verify_kubernetes.cluster import until
 from tests.verify_kubernetes.deployment import DAGS, MEASURED, SLOTS, TASK, Deployment, llambert
 
 FIRST, SECOND, THIRD, FOURTH = DAYS = tuple(Partition(f"2026-11-{day}") for day in (10, 11, 12, 13))
+RESTORED = Partition("2026-11-14")
 SHARD = "label_shard"
 # All days after the first together are fewer than it, or training would be due again.
-_ROWS = {FIRST: 600, SECOND: 150, THIRD: 150, FOURTH: 150}
+_ROWS = {FIRST: 600, SECOND: 140, THIRD: 140, FOURTH: 140, RESTORED: 100}
 _NIGHT_SECONDS = 1_500.0
 # What follows from who did it and when, and not from what was done.
 APART: dict[TableName, set[str]] = {
@@ -123,18 +124,18 @@ class Loop:
                     tries.setdefault(f"{run.partition} {run.run_id}", []).append(task.tries)
         shards = {name: len(each) for name, each in tries.items()}
         again = [count for each in tries.values() for count in each if count > 1]
-        self._must(again == [2], f"one shard was lost, and so many tries had more than one: {again}")
+        self.must(again == [2], f"one shard was lost, and so many tries had more than one: {again}")
         commits = {day: self._commits(day) for day in DAYS}
-        self._must(set(commits.values()) == {1}, f"labels were published so often: {commits}")
+        self.must(set(commits.values()) == {1}, f"labels were published so often: {commits}")
         most = dict(self._deployment.most)
-        self._must(1 < most.get(SHARD, 0) <= SLOTS, f"{most.get(SHARD)} shards at once on {SLOTS} slots")
+        self.must(1 < most.get(SHARD, 0) <= SLOTS, f"{most.get(SHARD)} shards at once on {SLOTS} slots")
         until("the end of all pods", lambda: not self._deployment.pods())
         steps = {pod.step for pod in self._deployment.seen.values()}
-        self._must(steps == {"annotate", "train", SHARD}, f"steps that were pods: {steps}")
+        self.must(steps == {"annotate", "train", SHARD}, f"steps that were pods: {steps}")
         moves = self._lake.scan("promotions", TASK).collect().height
-        self._must(moves == 1, f"the champion was moved {moves} times")
+        self.must(moves == 1, f"the champion was moved {moves} times")
         return {
-            "rows_a_night": dict(_ROWS),
+            "rows_a_night": {day: _ROWS[day] for day in DAYS},
             "label_runs": list(shards.values()),
             "slots": SLOTS,
             "pods_at_once": most,
@@ -147,6 +148,12 @@ class Loop:
         """Return how often labels of a day were published."""
         told = [commit.manifest for commit in self._lake.commits("labels", TASK)]
         return sum(manifest is not None and manifest.partition == day for manifest in told)
+
+    def night_after_restore(self, client: AirflowClient) -> None:
+        """Run one more night, in an Airflow that was restored."""
+        self._client = client
+        self._ingest(RESTORED)
+        self._until("the night after the restore", lambda: self._published(RESTORED))
 
     def compare(self, hand: "ByHand") -> dict[str, Any]:
         """Compare all tables with those of the same nights as local processes."""
@@ -161,10 +168,10 @@ class Loop:
                     if ours.height == theirs.height
                     else []
                 )
-                self._must(False, f"{table}: {ours.height} rows and {theirs.height} by hand; differing in {differ}")
+                self.must(False, f"{table}: {ours.height} rows and {theirs.height} by hand; differing in {differ}")
         weights = [registry.champion(TASK) for registry in (self._registry, hand.registry)]
         hashes = {version.hashes["model.safetensors"] for version in weights if version}
-        self._must(len(hashes) == 1, "the champion's weights are not those of the training by hand")
+        self.must(len(hashes) == 1, "the champion's weights are not those of the training by hand")
         apart = {table: sorted(columns) for table, columns in APART.items()}
         return {"rows": counts, "columns_left_out": apart, "same_weights": len(hashes) == 1}
 
@@ -173,9 +180,9 @@ class Loop:
         hidden = [self._deployment.s3.keys[step][1].encode() for step in ("annotate", "train", "label", "study")]
         for file in (path for path in folder.rglob("*") if path.is_file()):
             content = file.read_bytes()
-            self._must(not any(secret in content for secret in hidden), f"a pod's secret is in {file}")
+            self.must(not any(secret in content for secret in hidden), f"a pod's secret is in {file}")
 
-    def _must(self, holds: bool, what: str) -> None:
+    def must(self, holds: bool, what: str) -> None:
         if not holds:
             self._say(f"PROBLEM {what}")
             self.problems.append(f"loop: {what}")
@@ -233,10 +240,13 @@ class ByHand:
 
     def run(self) -> None:
         for day in DAYS:
-            self("run", "ingest", day=day)
-            if day == FIRST:
-                self("run", "retrain", "--gold", str(self.gold), day=day)
-            self("run", "label", day=day)
+            self.night(day)
+
+    def night(self, day: Partition) -> None:
+        self("run", "ingest", day=day)
+        if day == FIRST:
+            self("run", "retrain", "--gold", str(self.gold), day=day)
+        self("run", "label", day=day)
 
     def __call__(self, *words: str, day: Partition, run: str = "by-hand") -> float:
         """Run a command on a day; return how many seconds it took, and keep its manifest."""

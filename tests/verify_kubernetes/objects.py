@@ -69,7 +69,7 @@ def apply(api: client.ApiClient, made: Iterator[Object]) -> dict[str, list[str]]
 def kubeconfig(account: str, namespace: str) -> str:
     """Return what reaches the cluster as a service account, with a token for a day."""
     core, here = client.CoreV1Api(), client.Configuration.get_default_copy()
-    wanted = {"spec": {"expirationSeconds": 86_400, "audiences": None}}
+    wanted = {"spec": {"expirationSeconds": 86_400, "audiences": []}}
     token = core.create_namespaced_service_account_token(account, namespace, wanted).status.token
     cluster = {"server": here.host, "certificate-authority": here.ssl_ca_cert}
     return json.dumps(
