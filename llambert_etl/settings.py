@@ -138,6 +138,12 @@ class Settings(BaseSettings):
         default=50_000, description="documents in a shard of a label run, as long as `max_shards` allows it"
     )
     max_shards: Annotated[int, Field(gt=0)] = Field(default=8, description="shards of a label run at most")
+    shard_overhead_seconds: float = Field(
+        default=20.0,
+        ge=0,
+        description="what a shard costs beside its work; at the rate of the task's last label run it is given 20 times "
+        "as much to do, however few `shard_rows` are",
+    )
     allow_future: bool = Field(default=False, description="take days that have not begun, which are refused otherwise")
     log: Literal["plain", "json"] = Field(default="plain", description="how log lines are written")
     hand_over: str | None = Field(

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from llambert_etl.annotation.account import Account, without_blame
 from llambert_etl.corpus.answers import ANSWERED, decided, failed_for_good, rows_about
-from llambert_etl.corpus.documents import as_of, draw
-from llambert_etl.corpus.documents import sample as take_sample
 from llambert_etl.corpus.forgotten import Forgotten
+from llambert_etl.corpus.sampling import draw
+from llambert_etl.corpus.sampling import sample as take_sample
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.facts import Annotated, Spent
 from llambert_etl.lake import Lake, collect
@@ -55,7 +55,7 @@ class Backlog:
         self._began = time.monotonic()
         documents = lake.snapshot("documents")
         if chosen is None:
-            chosen = take_sample(as_of(documents, run.task.name, run.partition), self._wanted, run.task.annotator.seed)
+            chosen = take_sample(documents, run.task.name, run.partition, self._wanted, run.task.annotator.seed)
         self._sample, self._read = chosen, documents.versions
         # Of annotations never a snapshot: what another run answers meanwhile is not asked again.
         self._looked = lake.version("annotations")

@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from llambert_etl.annotation.asking import answer
 from llambert_etl.annotation.backlog import Backlog
 from llambert_etl.config import LabellingTask, StudyKind, fingerprint
-from llambert_etl.corpus.documents import draw, hash_text
+from llambert_etl.corpus.documents import hash_text
+from llambert_etl.corpus.sampling import draw
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.lake import Tables, collect
 from llambert_etl.llm.annotators import open_annotator
