@@ -1,4 +1,4 @@
-"""Which documents a step sees: the corpus as of a partition, and the stable sample of it."""
+"""Which documents a step sees: the corpus as of a partition."""
 
 import hashlib
 
@@ -43,9 +43,14 @@ def as_of(lake: Tables, task: str, upto: Partition) -> pl.LazyFrame:
 
     The same id in a later partition is a newer revision and wins.
     """
-    accepted = lake.scan("documents", task, upto=upto).filter(pl.col("status") == DocumentStatus.ACCEPTED)
-    latest = accepted.group_by("id").agg(pl.col("partition").max())
-    return accepted.select("id", "partition", "text", "text_hash").join(latest, on=["id", "partition"])
+    rows = revisions(lake, task, upto)
+    return rows.join(rows.group_by("id").agg(pl.col("partition").max()), on=["id", "partition"])
+
+
+def revisions(lake: Tables, task: str, upto: Partition) -> pl.LazyFrame:
+    """Return what `as_of` does, and with it the older revisions of each id."""
+    rows = lake.scan("documents", task, upto=upto).filter(pl.col("status") == DocumentStatus.ACCEPTED)
+    return rows.select("id", "partition", "text", "text_hash")
 
 
 def any_text(lake: Tables, task: str) -> str:
@@ -78,25 +83,3 @@ def in_shard(shard: int, shards: int) -> pl.Expr:
 def shard_starts(shards: int) -> list[str]:
     """Return where each range of text hashes begins; the first has all that come before the second."""
     return ["", *(f"{-(-(number << 32) // shards):08x}" for number in range(1, shards))]
-
-
-def sample(documents: pl.LazyFrame, n: int, seed: int | str) -> pl.DataFrame:
-    """Return the `n` documents with the smallest hash(seed, text_hash), one for each text.
-
-    A larger sample contains every smaller one, and where a document stands in the corpus does not matter.
-    """
-    distinct = documents.select("id", "text_hash").sort("id").unique("text_hash", keep="first", maintain_order=True)
-    ranked = draw(collect(distinct), n, seed)
-    # Texts are read for the chosen rows only, so memory follows the sample and not the corpus.
-    texts = collect(among(documents, ranked["id"]).select("id", "partition", "text"))
-    return verified(ranked.join(texts, on="id", maintain_order="left"), "documents")
-
-
-def draw(rows: pl.DataFrame, n: int, seed: int | str) -> pl.DataFrame:
-    """Return the `n` rows with the smallest hash(seed, text_hash), smallest first. More rows contain every fewer."""
-    ranks = pl.Series([_rank(seed, text_hash) for text_hash in rows["text_hash"]], dtype=pl.String)
-    return rows[ranks.arg_sort()[:n]]
-
-
-def _rank(seed: int | str, text_hash: str) -> str:
-    return hashlib.sha256(f"{seed}:{text_hash}".encode()).hexdigest()
