@@ -1,5 +1,6 @@
 """Lake: reads, and the verbs that write. Each verb is keyed, so that a replay adds nothing."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
@@ -44,6 +45,8 @@ class Lake(Notes):
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Lake":
+        # Of each file polars reads the end first, by itself 256 KiB: a day of thousands of rows is as large.
+        os.environ.setdefault("POLARS_CLOUD_FOOTER_READ_SIZE", str(16 << 10))
         return cls(settings.lake, settings.storage_options)
 
     def table_uri(self, table: TableName) -> str:
