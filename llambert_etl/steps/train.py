@@ -184,8 +184,8 @@ def _candidate(
     task: LabellingTask, stages: list[pl.DataFrame], data: _Data, settings: Settings, run_key: str, keep_in: Folder
 ) -> Path:
     """Return the trained folder of this run key: complete, or not there at all."""
-    from llambert_etl.encoder.frames import labelled
     from llambert_etl.encoder.inference import Encoder
+    from llambert_etl.encoder.labelled import labelled
     from llambert_etl.encoder.measurement import measure
     from llambert_etl.encoder.training import fine_tune
 

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, replace
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from llambert_etl.annotation.asking import answer
 from llambert_etl.annotation.backlog import Backlog
@@ -34,10 +34,8 @@ class Variant:
     task: LabellingTask
 
 
-class Cost(BaseModel):
+class Cost(BaseModel, frozen=True, extra="forbid"):
     """What a variant took for each document that it was asked about."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     seconds: float
     tokens: float
