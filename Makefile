@@ -43,8 +43,8 @@ verify-images: setup ## build the images, run each on a read-only root and compo
 	@$(PIP) install -qq -c constraints.txt -e '.[verify]'
 	@$(BIN)/python -m pytest tests/verify_images --record -o timeout=7200 -o faulthandler_timeout=0
 
-verify-kubernetes: setup ## play what may befall a pod on the cluster of KUBECONFIG, with IMAGE=...; write docs/evidence
-	@$(BIN)/python -m tests.verify_kubernetes --image '$(IMAGE)' --api-restart '$(API_RESTART)'
+verify-kubernetes: setup ## play the loop as pods, and what may befall one, on the cluster of KUBECONFIG; write docs/evidence
+	@$(BIN)/python -m tests.verify_kubernetes --image '$(IMAGE)' --address '$(ADDRESS)' --api-restart '$(API_RESTART)'
 
 bench: setup ## measure quality and throughput on an idle machine; write docs/evidence
 	@for name in annotate label quality rare; do $(BIN)/python -m benchmarks.$$name || exit; done

@@ -8,6 +8,7 @@ import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from laptop.airflow_client import AirflowClient
 from laptop.credentials import Credentials, write_private
@@ -36,6 +37,7 @@ class Airflow:
     """`environment` is what steps need: the LLAMBERT_* variables. `env` is what an `airflow` command needs.
 
     `database` is the address of a PostgreSQL database, with its password; only there may `schedulers` be more than one.
+    `own` are variables of single components: `{"triggerer": {...}}`.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Airflow:
         environment: Mapping[str, str],
         database: str = "",
         schedulers: int = 1,
+        own: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     ) -> None:
         self.folder = state / "airflow"
         self.url = f"http://{LOOPBACK}:{ports['airflow']}"
@@ -59,7 +62,7 @@ class Airflow:
             Server(
                 f"airflow-{name}",
                 [executable("airflow"), *_COMMANDS[component]],
-                env=self.env,
+                env={**self.env, **own.get(component, {})},
                 folder=self.folder,
                 ready=self._healthy,
                 deadline=_BOOT_SECONDS,

@@ -14,29 +14,39 @@ PORTS = ("mlflow",)
 
 
 class MlflowServer(Server):
-    """Clients need its URI and one login; only the server holds the key to the bucket."""
+    """Clients need its URI and one login; only the server holds the key to the bucket.
+
+    `database` is the address of a PostgreSQL database, with its password, in place of a SQLite file.
+    """
 
     def __init__(
-        self, state: Path, ports: Mapping[str, int], credentials: Credentials, s3: SeaweedFS, bucket: str
+        self,
+        state: Path,
+        ports: Mapping[str, int],
+        credentials: Credentials,
+        s3: SeaweedFS,
+        bucket: str,
+        host: str = LOOPBACK,
+        database: str = "",
     ) -> None:
         folder = state / "mlflow"
         port = ports["mlflow"]
-        self.uri = f"http://{LOOPBACK}:{port}"
+        self.uri = f"http://{host}:{port}"
         self.username, self.password = credentials.mlflow_user, credentials.mlflow_password
         self._auth_file, self._users = folder / "auth.ini", folder / "users.db"
         argv = [
             executable("mlflow"),
             "server",
             "--app-name=basic-auth",
-            f"--backend-store-uri=sqlite:///{folder / 'mlflow.db'}",
             "--serve-artifacts",
             f"--artifacts-destination=s3://{bucket}/artifacts",
-            f"--host={LOOPBACK}",
+            f"--host={host}",
             f"--port={port}",
             "--workers=1",
-            f"--allowed-hosts={LOOPBACK}:{port},localhost:{port}",
+            f"--allowed-hosts={host}:{port},localhost:{port}",
         ]
         env = {
+            "MLFLOW_BACKEND_STORE_URI": database or f"sqlite:///{folder / 'mlflow.db'}",
             "MLFLOW_S3_ENDPOINT_URL": s3.endpoint,
             "AWS_ACCESS_KEY_ID": s3.access_key,
             "AWS_SECRET_ACCESS_KEY": s3.secret_key,

@@ -25,11 +25,18 @@ _ONE_VOLUME = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
 
 
 class SeaweedFS(Server):
-    """An S3 with two identities, a writer and a reader, and the given buckets."""
+    """An S3 with two identities, a writer and a reader, and the given buckets. `host` is an address of this machine."""
 
-    def __init__(self, state: Path, ports: Mapping[str, int], credentials: Credentials, buckets: Sequence[str]) -> None:
+    def __init__(
+        self,
+        state: Path,
+        ports: Mapping[str, int],
+        credentials: Credentials,
+        buckets: Sequence[str],
+        host: str = LOOPBACK,
+    ) -> None:
         folder = state / "s3"
-        self.endpoint = f"http://{LOOPBACK}:{ports['s3']}"
+        self.endpoint = f"http://{host}:{ports['s3']}"
         self.access_key, self.secret_key = credentials.s3_access_key, credentials.s3_secret_key
         self.reader_access_key, self.reader_secret_key = credentials.reader_access_key, credentials.reader_secret_key
         self._buckets = buckets
@@ -41,7 +48,7 @@ class SeaweedFS(Server):
         self._data, self._identities = folder / "data", folder / "identities.json"
         super().__init__(
             "s3",
-            self._argv_of(ports),
+            self._argv_of(ports, host),
             env={**server_environment(), **_ONE_VOLUME},
             folder=folder,
             ready=self._usable,
@@ -107,14 +114,14 @@ class SeaweedFS(Server):
         reader = identity("reader", self.reader_access_key, self.reader_secret_key, "Read", "List")
         return {"identities": [writer, reader]}
 
-    def _argv_of(self, ports: Mapping[str, int]) -> list[str]:
+    def _argv_of(self, ports: Mapping[str, int], host: str) -> list[str]:
         return [
             executable("weed"),
             "-logtostderr=true",
             "server",
             f"-dir={self._data}",
-            f"-ip={LOOPBACK}",
-            f"-ip.bind={LOOPBACK}",
+            f"-ip={host}",
+            f"-ip.bind={host}",
             f"-master.port={ports['s3-master']}",
             f"-volume.port={ports['s3-volume']}",
             "-filer",

@@ -183,12 +183,16 @@ class Labelled(Facts):
 
 
 class Published(Facts):
-    """`model` is the whole version: with the registry down, the next run goes on with it. `move` made it champion."""
+    """`model` is the whole version: with the registry down, the next run goes on with it. `move` made it champion.
+
+    `shard_seconds` is what all shards took together.
+    """
 
     model: Json = Field(default_factory=dict)
     model_version: int | None = None
     move: int | None = None
     shards: int = 0
+    shard_seconds: float = 0.0
 
 
 class Skipped(Facts):

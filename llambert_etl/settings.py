@@ -10,7 +10,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ByteSize,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -42,10 +41,8 @@ def _fit_for_a_header(value: SecretStr) -> SecretStr:
 BearerToken = Annotated[SecretStr, AfterValidator(_fit_for_a_header)]
 
 
-class Server(BaseModel):
+class Server(BaseModel, frozen=True, extra="forbid"):
     """An OpenAI-compatible server. A task file names it; where it is and with which key only the deployment says."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: HttpAddress = Field(min_length=1, description="up to /v1; without user or password")
     api_key: BearerToken | None = Field(default=None, description="sent as a bearer token")
@@ -62,10 +59,8 @@ class Server(BaseModel):
     )
 
 
-class Price(BaseModel):
+class Price(BaseModel, frozen=True, extra="forbid"):
     """USD per million tokens; in a provider's batch file, `batch_share` of it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     input: float = Field(ge=0, description="for a million tokens of the prompts")
     output: float = Field(ge=0, description="for a million tokens of the answers")
@@ -143,6 +138,12 @@ class Settings(BaseSettings):
         default=50_000, description="documents in a shard of a label run, as long as `max_shards` allows it"
     )
     max_shards: Annotated[int, Field(gt=0)] = Field(default=8, description="shards of a label run at most")
+    shard_overhead_seconds: float = Field(
+        default=20.0,
+        ge=0,
+        description="what a shard costs beside its work; at the rate of the task's last label run it is given 20 times "
+        "as much to do, however few `shard_rows` are",
+    )
     allow_future: bool = Field(default=False, description="take days that have not begun, which are refused otherwise")
     log: Literal["plain", "json"] = Field(default="plain", description="how log lines are written")
     hand_over: str | None = Field(

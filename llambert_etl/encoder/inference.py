@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from llambert_etl.compute.batching import by_length, side_by_side
+from llambert_etl.compute.batching import run_batches
 from llambert_etl.compute.device import bf16_for, device, room_on_device
 from llambert_etl.encoder.card import Card, read_card
 from llambert_etl.encoder.inputs import pad, token_ids
@@ -63,19 +63,17 @@ class Encoder:
         for start in range(0, len(texts), _WINDOW):
             window = texts[start : start + _WINDOW]
             rows = token_ids(self._tokenizer, window, self._card.max_length)
-            widths = [self._card.max_length if self._card.padding == "full" else len(row) for row in rows]
-            batches = by_length(widths, _BATCH_TOKENS[self._device.type])
-            inputs = [[rows[index] for index in batch] for batch in batches]
-            for batch, logits in zip(batches, side_by_side(self._forward, inputs, self._device), strict=True):
-                out[[start + index for index in batch]] = logits
+            tokens = _BATCH_TOKENS[self._device.type]
+            out[start : start + len(rows)] = run_batches(
+                rows, self._forward, tokens=tokens, device=self._device, room=self._width
+            )
         return out
 
+    def _width(self, row: list[int]) -> int:
+        return self._card.max_length if self._card.padding == "full" else len(row)
+
     @torch.inference_mode()
-    def _forward(self, rows: list[list[int]]) -> npt.NDArray[np.float64]:
+    def _forward(self, rows: Sequence[list[int]]) -> list[npt.NDArray[np.float32]]:
         padded = pad(self._tokenizer, rows, self._card.padding, self._card.max_length)
-        with (
-            room_on_device(_REMEDY),
-            torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16),
-        ):
-            logits = self._model(**padded.to(self._device)).logits
-            return np.asarray(logits.float().cpu().numpy(), dtype=np.float64)
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16):
+            return list(self._model(**padded.to(self._device)).logits.float().cpu().numpy())

@@ -27,10 +27,12 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_leng
     return [row or [tokenizer.pad_token_id] for row in rows]
 
 
-def pad(tokenizer: PreTrainedTokenizerBase, rows: list[list[int]], padding: Padding, max_length: int) -> BatchEncoding:
+def pad(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[list[int]], padding: Padding, max_length: int
+) -> BatchEncoding:
     """Return the rows as one batch: as wide as its longest or, with `full`, as the longest that there can be."""
     return tokenizer.pad(
-        {"input_ids": rows},
+        {"input_ids": list(rows)},
         padding="max_length" if padding == "full" else "longest",
         max_length=max_length if padding == "full" else None,
         padding_side="left" if padding == "left" else "right",

@@ -6,10 +6,9 @@ from functools import cached_property
 
 import torch
 
-from llambert_etl.compute.batching import MOST_THREADS
+from llambert_etl.compute.batching import MOST_THREADS, run_batches
 from llambert_etl.config import LabellingTask
 from llambert_etl.llm import Reply
-from llambert_etl.llm.batching import run_batches
 from llambert_etl.llm.encoding import Document, Encoding
 from llambert_etl.llm.generation import Generator, Written
 from llambert_etl.llm.parsing import read_reply
@@ -87,7 +86,7 @@ class LocalModel:
             tokens=budget,
             device=self._device,
             # The prefix is computed once, but each row of a GPU's batch has its own copy of the cache.
-            beside=shared if on_gpu else 0,
+            room=lambda ids: len(ids) + (shared if on_gpu else 0),
             threads=self._threads,
         )
         return [
@@ -104,7 +103,7 @@ class LocalModel:
             self._generator.write,
             tokens=budget,
             device=self._device,
-            beside=self._task.annotator.max_new_tokens,
+            room=lambda ids: len(ids) + self._task.annotator.max_new_tokens,
             threads=self._threads,
         )
         return [

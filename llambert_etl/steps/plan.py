@@ -11,6 +11,7 @@ from llambert_etl.corpus.documents import ingested
 from llambert_etl.corpus.forgotten import Forgotten
 from llambert_etl.errors import TransientError
 from llambert_etl.facts import Planned, Published
+from llambert_etl.labelling.known import look_up
 from llambert_etl.labelling.model_files import keep
 from llambert_etl.labelling.plan import Plan, find_plan, write_plan
 from llambert_etl.lake import Lake, count
@@ -21,6 +22,9 @@ from llambert_etl.schemas import DocumentStatus
 from llambert_etl.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+# Of a shard's work, what comes with it may be so much.
+_OVERHEAD_SHARE = 0.05
 
 NO_CHAMPION = "no champion yet: the first promotion brings this partition back"
 NO_DOCUMENTS = "no accepted documents on this day, and no labels to replace"
@@ -62,6 +66,7 @@ def plan(run: Run, *, lake: Lake, registry: Registry, settings: Settings, model_
     if not fresh:
         keep(lake, made.model, registry.download)
         if made is not earlier:  # an unfinished plan keeps its age: what it names is as old as that
+            made = look_up(made, task, lake)
             write_plan(lake, made)
     facts = Planned(
         shards=0 if fresh else made.shards,
@@ -114,9 +119,23 @@ def _make(run: Run, lake: Lake, pin: _Pin | None, settings: Settings) -> Plan | 
         documents_key=documents_key,
         labels_key=lake.commit_key("labels", task.name, partition),
         documents=accepted,
-        shards=max(1, min(settings.max_shards, -(-accepted // settings.shard_rows))),
+        shards=max(1, min(settings.max_shards, -(-accepted // _fat(lake, task, settings)))),
         forgotten=forgotten,
     )
+
+
+def _fat(lake: Lake, task: LabellingTask, settings: Settings) -> int:
+    """Return how many rows are worth a shard: at the rate of the last label run its overhead is a small part of them.
+
+    That is `shard_rows` doubled as often as it takes: rates differ a little, and two runs of a day are to cut it alike.
+    """
+    last, rows = next(lake.commits("labels", task.name), None), settings.shard_rows
+    if last is None or last.manifest is None or not (seconds := Published.of(last.manifest).shard_seconds):
+        return rows
+    wanted = last.manifest.rows["inferred"] / seconds * settings.shard_overhead_seconds / _OVERHEAD_SHARE
+    while rows < wanted:
+        rows *= 2
+    return rows
 
 
 def _pin(run: Run, lake: Lake, registry: Registry, wanted: int | None) -> _Pin | None:

@@ -34,6 +34,7 @@ def publish(run: Run, *, lake: Lake) -> Manifest:
             model_version=plan.model.version,
             move=plan.move,
             shards=plan.shards,
+            shard_seconds=round(sum(note.manifest.seconds for note in notes), 3),
         ),
     )
     if staged.rows != manifest.rows["read"]:

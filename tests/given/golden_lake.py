@@ -23,7 +23,9 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def settings_of(lake: Path) -> Settings:
-    return Settings(lake=str(lake), include=lake, state=lake / "state", shard_rows=2, max_shards=2)
+    return Settings(
+        lake=str(lake), include=lake, state=lake / "state", shard_rows=2, max_shards=2, shard_overhead_seconds=0
+    )
 
 
 def planned(lake: Lake, settings: Settings, day: str, run: str) -> None:

@@ -16,7 +16,7 @@ from tests.given.tasks import make_task, three_label_task
 
 @pytest.fixture
 def small_shards(settings: Settings) -> Settings:
-    return settings.model_copy(update={"shard_rows": 4, "max_shards": 3})
+    return settings.model_copy(update={"shard_rows": 4, "max_shards": 3, "shard_overhead_seconds": 0})
 
 
 @pytest.fixture(params=[make_task, three_label_task], ids=["two labels", "three labels"])
@@ -33,6 +33,24 @@ def test_every_accepted_document_gets_one_label_of_the_task(
     assert manifest.facts["model_version"] == 1  # to which the step's link in Airflow leads
     expected = {f"{DAY}-{n}": (task.label_names[ord(str(n)[-1]) % len(task.labels)], 1) for n in range(20)}
     assert labels(lake, task) == expected
+
+
+def test_a_shard_is_given_20_times_its_overhead_to_do_at_the_rate_of_the_last_label_run(
+    lake: Lake, small_shards: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, shelf = make_task(), Shelf(make_task(), 1)
+    # The three shards of the first run take two seconds each: two rows a second.
+    monkeypatch.setattr(Run, "_seconds", lambda _: 2.0)
+    drop(lake, task, [f"text {n}" for n in range(12)])
+    assert label_run(lake, task, shelf, small_shards)[0].facts["shard_seconds"] == 6.0
+    drop(lake, task, [f"other {n}" for n in range(17)], day=NEXT)
+    shards = {}
+    for overhead in (0.0, 0.1, 0.3, 0.5):
+        settings = small_shards.model_copy(update={"shard_overhead_seconds": overhead, "max_shards": 9})
+        told = plan(Run(task, NEXT, f"after {overhead}"), lake=lake, registry=shelf, settings=settings)  # type: ignore[arg-type]
+        shards[overhead] = told.facts["shards"]
+    # 4 rows in a shard, then 4, 16 for the 12 that are wanted, and 32 for 20.
+    assert shards == {0.0: 5, 0.1: 5, 0.3: 2, 0.5: 1}
 
 
 def test_rows_that_were_refused_without_a_text_are_passed_over(lake: Lake, small_shards: Settings) -> None:

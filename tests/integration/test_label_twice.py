@@ -36,7 +36,7 @@ PATIENCE = 0.6
 @pytest.fixture
 def here(tmp_path: Path) -> Settings:
     """A lake in a folder, in which two runs have planned the same twelve texts in three shards."""
-    settings = Settings(lake=str(tmp_path / "lake"), shard_rows=4, max_shards=SHARDS)
+    settings = Settings(lake=str(tmp_path / "lake"), shard_rows=4, max_shards=SHARDS, shard_overhead_seconds=0)
     lake = Lake.from_settings(settings)
     lake.create_tables()
     drop(lake, TASK, TEXTS)
@@ -181,7 +181,7 @@ def test_two_processes_at_once_label_no_text_twice(here: Settings, tmp_path: Pat
 def test_two_runs_of_the_dags_commands_at_once_make_one_commit(
     registry_settings: Settings, encoders: dict[str, Path], tmp_path: Path
 ) -> None:
-    settings = registry_settings.model_copy(update={"shard_rows": 4, "max_shards": SHARDS})
+    settings = registry_settings.model_copy(update={"shard_rows": 4, "max_shards": SHARDS, "shard_overhead_seconds": 0})
     lake, registry = Lake.from_settings(settings), Registry.from_settings(settings)
     lake.create_tables()
     task = make_task(name=f"reviews_{uuid.uuid4().hex[:8]}")

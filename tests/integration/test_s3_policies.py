@@ -1,18 +1,15 @@
 """docker/kubernetes/s3: what each step's identity may do suffices for the step, on a real S3 that holds it to that."""
 
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
 from laptop.credentials import Credentials
 from laptop.ports import free_ports
-from laptop.seaweed import PORTS, SeaweedFS
-from laptop.stack import REPOSITORY
-from llambert_etl.errors import ConfigError
+from laptop.seaweed import PORTS
+from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.registry import Registry
@@ -20,41 +17,21 @@ from llambert_etl.run import Run
 from llambert_etl.settings import Settings
 from llambert_etl.steps.check import check_labels
 from llambert_etl.steps.plan import plan
+from llambert_etl.steps.promote import promote
 from llambert_etl.steps.publish import publish
+from llambert_etl.steps.study import study
 from llambert_etl.steps.train import train
+from llambert_etl.studies.plan import StudyPlan
+from llambert_etl.studies.subject import Subject
 from tests.given.annotating import NEXT, RuleAnnotator, even, ingest, run_annotate
 from tests.given.labelling import DAY, Parity, Shelf, drop, labels, run_shards
 from tests.given.tasks import make_task
 from tests.models.encoders import pretrained
+from tests.processes.policed import PolicedS3
 from tests.unit.quality import frames
 
-FILES = REPOSITORY / "docker" / "kubernetes" / "s3"
-POLICIES = sorted(set(FILES.glob("*.json")) - {FILES / "lifecycle.json"})
 LAKE = "s3://warehouse/lake"
 REFUSED = "the store refuses these credentials"
-
-
-class PolicedS3(SeaweedFS):
-    """An S3 with an identity for each policy file, which may do what the file says."""
-
-    def __init__(self, *arguments: Any) -> None:
-        self.keys = {path.stem: (secrets.token_hex(10), secrets.token_urlsafe(24)) for path in POLICIES}
-        super().__init__(*arguments)
-
-    def _configuration(self) -> dict[str, object]:
-        limited = [
-            {
-                "name": name,
-                "credentials": [{"accessKey": key, "secretKey": secret}],
-                "actions": [],
-                "policyNames": [name],
-            }
-            for name, (key, secret) in self.keys.items()
-        ]
-        given = super()._configuration()["identities"]
-        assert isinstance(given, list)
-        policies = [{"name": path.stem, "content": path.read_text()} for path in POLICIES]
-        return {"identities": [*given, *limited], "policies": policies}
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +56,7 @@ def given(policed: PolicedS3, tmp_path: Path) -> Callable[[str], Settings]:
             s3_access_key_id=SecretStr(key),
             s3_secret_access_key=SecretStr(secret),
             shard_rows=4,
+            shard_overhead_seconds=0,
             max_shards=3,
         )
 
@@ -87,8 +65,8 @@ def given(policed: PolicedS3, tmp_path: Path) -> Callable[[str], Settings]:
 
 @pytest.fixture
 def lake(given: Callable[[str], Settings]) -> Lake:
-    """The lake, for who may do everything."""
-    lake = Lake.from_settings(given("everything"))
+    """The lake, for Airflow's own tasks."""
+    lake = Lake.from_settings(given("worker"))
     lake.create_tables()
     return lake
 
@@ -98,7 +76,7 @@ def test_shards_are_labelled_by_who_may_read_documents_and_stage_labels(
 ) -> None:
     task = make_task(name="labelled")
     drop(lake, task, [f"text {number}" for number in range(10)])
-    plan(Run(task, DAY, "r1"), lake=lake, registry=Shelf(task, 1), settings=given("everything"))  # type: ignore[arg-type]
+    plan(Run(task, DAY, "r1"), lake=lake, registry=Shelf(task, 1), settings=given("worker"))  # type: ignore[arg-type]
     limited = Lake.from_settings(given("label"))
     run_shards(limited, task, given("label"), DAY, "r1", Parity(2))
     check_labels(Run(task, DAY, "r1"), lake=lake, prompt_hash="p")
@@ -118,9 +96,9 @@ def test_answers_are_kept_by_who_may_write_annotations_alone(lake: Lake, given: 
         ingest(limited, make_task(), NEXT, range(10))
 
 
-def test_an_encoder_is_trained_by_who_may_write_checkpoints_alone(
-    lake: Lake, given: Callable[[str], Settings], tmp_path: Path
-) -> None:
+@pytest.fixture
+def learning(lake: Lake, given: Callable[[str], Settings], tmp_path: Path) -> Callable[[str], Settings]:
+    """What a training needs, and settings of who trains, in either sense."""
     task = make_task(name="trained")
     frames.put(lake, "documents", frames.documents(task, 60), task)
     frames.put(lake, "annotations", frames.annotations(task, 60), task)
@@ -131,18 +109,29 @@ def test_an_encoder_is_trained_by_who_may_write_checkpoints_alone(
         "model_paths": {"tests/tiny-bert": pretrained(tmp_path / "encoder")},
         "checkpoint_seconds": 0.0,
     }
-    settings = given("train").model_copy(update=here)
+    return lambda name: given(name).model_copy(update=here)
+
+
+def test_an_encoder_is_trained_by_who_may_write_checkpoints_alone_and_compared_and_studied_by_who_may_not(
+    learning: Callable[[str], Settings], tmp_path: Path
+) -> None:
+    task, settings = make_task(name="trained"), learning("train")
+    run, registry = Run(task, Partition(frames.DAY), "night"), Registry.from_settings(settings)
     limited = Lake.from_settings(settings)
-    done = train(
-        Run(task, Partition(frames.DAY), "night"),
-        lake=limited,
-        registry=Registry.from_settings(settings),
-        settings=settings,
-        prompt_hash="p",
-        strategy="combined",
-    )
+    done = train(run, lake=limited, registry=registry, settings=settings, prompt_hash="p", strategy="combined")
     assert done.facts["model_version"] == 1
     limited.write_note("_manifests/a-pod.json", done.model_dump_json())
+    with pytest.raises(ConfigError, match=REFUSED):
+        ingest(limited, task, NEXT, range(10))
+
+    settings = learning("study")
+    limited = Lake.from_settings(settings)
+    plan = StudyPlan.model_validate({"seeds": [1], "size": {"strategies": ["gold"], "rows": [8]}})
+    subject = Subject(run=run, plan=plan, prompt_hash="p", lake=limited, settings=settings)
+    assert study("size", subject, registry=registry, out=tmp_path / "out").rows["measured"] == 1
+    assert study("size", subject, registry=registry, out=tmp_path / "out").rows["measured_before"] == 1
+    with pytest.raises(DataError, match="the champion stays"):  # measured, and not good enough
+        promote(run, lake=limited, registry=registry, dry_run=True)
     with pytest.raises(ConfigError, match=REFUSED):
         ingest(limited, task, NEXT, range(10))
 

@@ -158,5 +158,6 @@ def test_airflow_and_mlflow_have_two_of_each(values: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("file", sorted((FOLDER / "s3").glob("*.json")), ids=lambda file: file.stem)
 def test_a_policy_grants_no_action_and_no_bucket_as_a_whole(file: Path) -> None:
+    buckets = "warehouse" if file.stem == "worker" else "warehouse|landing"  # a night reads all that was dropped
     if file.stem != "lifecycle":
-        assert not re.search(r'"s3:\*"|"\*"|:::(warehouse|landing)/\*"|:::\*', file.read_text())
+        assert not re.search(rf'"s3:\*"|"\*"|:::({buckets})/\*"|:::\*', file.read_text())

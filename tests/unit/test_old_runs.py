@@ -22,7 +22,14 @@ TASK = make_task()
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(lake=str(tmp_path / "lake"), include=tmp_path, state=tmp_path / "state", shard_rows=4, max_shards=3)
+    return Settings(
+        lake=str(tmp_path / "lake"),
+        include=tmp_path,
+        state=tmp_path / "state",
+        shard_rows=4,
+        max_shards=3,
+        shard_overhead_seconds=0,
+    )
 
 
 @pytest.fixture

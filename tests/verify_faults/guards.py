@@ -105,10 +105,10 @@ GUARDS = (
     ),
     Guard(
         "results come back in the order of the texts, whatever the batches",
-        "llambert_etl/llm/batching.py",
+        "llambert_etl/compute/batching.py",
         "return [results[index] for index in range(len(items))]",
         "return list(results.values())",
-        "tests/unit/llm/test_batching.py::test_every_item_comes_back_in_its_place",
+        "tests/unit/test_batching.py::test_every_item_comes_back_in_its_place",
     ),
     Guard(
         "a reply that names two labels is no label",
@@ -260,9 +260,9 @@ GUARDS = (
     ),
     Guard(
         "what is out as a batch file is asked about in no other way",
-        "llambert_etl/annotation/asking.py",
-        "            refuse_sent(work)",
-        "           ",
+        "llambert_etl/annotation/side_by_side.py",
+        "        refuse_sent(work)\n",
+        "",
         "tests/integration/test_batches.py::test_what_is_sent_is_asked_in_no_other_way_meanwhile",
     ),
     Guard(

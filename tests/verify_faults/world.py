@@ -117,6 +117,7 @@ class World:
             model_paths=dict(ground.models),
             model_orgs=["tests"],
             shard_rows=25,
+            shard_overhead_seconds=0,  # the second night would need one shard only
             max_shards=2,
             checkpoint_seconds=0,  # a kill comes anywhere in a training of seconds
             allow_future=True,  # its days are no slip of the finger, whatever the clock says

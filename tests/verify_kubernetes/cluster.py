@@ -17,12 +17,17 @@ T = TypeVar("T")
 
 
 class Seen(NamedTuple):
-    """One pod, as it was when it was last heard of."""
+    """One pod, as it was when it was last heard of. `moments`: when it was first heard to be scheduled, say."""
 
     name: str
     run: str
-    attempt: str
+    step: str
     phase: str
+    moments: dict[str, float]
+
+    @property
+    def at_work(self) -> bool:
+        return not {"ended", "gone"} & set(self.moments)
 
 
 class Cluster:
@@ -35,9 +40,15 @@ class Cluster:
         self.namespace = f"llambert-verify-{secrets.token_hex(3)}"
         self.canary = secrets.token_hex(16)
         self.seen: dict[str, Seen] = {}
+        self.most: dict[str, int] = {}  # step -> pods that were there at once
         self._over = threading.Event()
 
     def __enter__(self) -> "Cluster":
+        self._furnish()
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def _furnish(self) -> None:
         self.api.create_namespace({"metadata": {"name": self.namespace}})
         self.api.create_namespaced_service_account(self.namespace, {"metadata": {"name": "llambert-step"}})
         secret = {"metadata": {"name": "llambert-secrets"}, "stringData": {"CANARY": self.canary}}
@@ -45,8 +56,6 @@ class Cluster:
         self.api.create_namespaced_config_map(
             self.namespace, {"metadata": {"name": "llambert-settings"}, "data": {"LLAMBERT_LOG": "json"}}
         )
-        threading.Thread(target=self._watch, daemon=True).start()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
@@ -102,6 +111,13 @@ class Cluster:
     def _phase(self, name: str) -> str:
         return str(self.api.read_namespaced_pod(name, self.namespace).status.phase)
 
+    def start_pod(self, name: str) -> None:
+        self._make(name, {}, {})
+
+    def address_of(self, name: str) -> str | None:
+        found: str | None = self.api.read_namespaced_pod(name, self.namespace).status.pod_ip
+        return found
+
     def stranger(self, pod: k8s.V1Pod) -> None:
         """Make a pod of the same name and with the same labels, which is another one."""
         self._make(pod.metadata.name, {}, {}, {**pod.metadata.labels, "stranger": "true"})
@@ -138,15 +154,34 @@ class Cluster:
             with contextlib.suppress(Exception):
                 stream = watch.Watch().stream(self.api.list_namespaced_pod, self.namespace, timeout_seconds=30)
                 for event in stream:
-                    self._note(event["object"])
+                    self._note(event["object"], gone=event["type"] == "DELETED")
 
-    def _note(self, pod: k8s.V1Pod) -> None:
+    def _note(self, pod: k8s.V1Pod, *, gone: bool) -> None:
         labels: dict[str, Any] = pod.metadata.labels or {}
         if "stranger" in labels:
             return
-        self.seen[pod.metadata.uid] = Seen(
-            pod.metadata.name, labels.get("run_id", ""), labels.get("try_number", ""), pod.status.phase
-        )
+        known = self.seen.get(pod.metadata.uid)
+        moments = known.moments if known else {}
+        for moment in _moments(pod, gone):
+            moments.setdefault(moment, time.time())
+        step = labels.get("task_id", "")
+        self.seen[pod.metadata.uid] = Seen(pod.metadata.name, labels.get("run_id", ""), step, pod.status.phase, moments)
+        there = sum(pod.step == step and pod.at_work for pod in self.seen.values())
+        self.most[step] = max(there, self.most.get(step, 0))
+
+
+def _moments(pod: k8s.V1Pod, gone: bool) -> Iterator[str]:
+    """Yield what has become of a pod so far."""
+    yield "made"
+    if any(each.type == "PodScheduled" and each.status == "True" for each in pod.status.conditions or ()):
+        yield "scheduled"
+    states = [each.state for each in pod.status.container_statuses or ()]
+    if any(state.running or state.terminated for state in states):
+        yield "started"
+    if any(state.terminated for state in states):
+        yield "ended"
+    if gone:
+        yield "gone"
 
 
 def until(what: str, ask: Callable[[], T | None], deadline: float = 180.0) -> T:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import BertConfig, BertForSequenceClassification, TrainerControl, TrainerState, TrainingArguments
 
 from llambert_etl.config import Recipe
+from llambert_etl.encoder import inference
 from llambert_etl.encoder.calibration import fit_temperature, fold_temperature
 from llambert_etl.encoder.card import Card
 from llambert_etl.encoder.checkpoints import Checkpoints, Progress
@@ -90,6 +91,27 @@ def test_calibration_looks_at_texts_that_nothing_was_learnt_from(tmp_path: Path)
     stages = [Stage(first, NONE), Stage(NONE, later)]
     assert unseen(stages) == Labelled(("c",), (0,))
     assert unseen([Stage(first, NONE), Stage(NONE, first)]) == first
+
+
+def test_a_device_without_room_for_a_batch_labels_its_halves_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(lake=str(tmp_path), model_paths={"tests/bert": pretrained(tmp_path / "bert")})
+    recipe = Recipe(model="tests/bert", revision=REVISION, max_length=LONGEST, learning_rate=0.01)
+    model, tokenizer = load_pretrained(recipe, LABELS, settings)
+    encoder, sizes = Encoder(model, tokenizer, Card(LABELS, LONGEST)), list[int]()
+
+    def refuse(_: torch.nn.Module, __: tuple[object, ...], inputs: dict[str, torch.Tensor]) -> None:
+        sizes.append(len(inputs["input_ids"]))
+        if sizes[-1] > 2:
+            raise torch.OutOfMemoryError
+
+    alone = np.concatenate([encoder.logits([text]) for text in HELDOUT.texts])
+    model.register_forward_pre_hook(refuse, with_kwargs=True)
+    monkeypatch.setattr(inference, "_BATCH_TOKENS", {"cpu": 8 * LONGEST})
+    assert np.allclose(encoder.logits(HELDOUT.texts), alone, atol=1e-5)
+    assert max(sizes) > 2
+    assert sum(size for size in sizes if size <= 2) == len(HELDOUT.texts)
 
 
 @pytest.mark.parametrize("full", ["a batch", "the weights"])

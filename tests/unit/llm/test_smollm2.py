@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from llambert_etl.compute.batching import run_batches
 from llambert_etl.config import load_task
-from llambert_etl.llm.batching import run_batches
 from llambert_etl.llm.encoding import Encoding
 from llambert_etl.llm.prompts import render
 from llambert_etl.llm.scoring import Scorer

@@ -1,0 +1,103 @@
+"""What a step costs for being a pod, told apart: the same shard as a pod and as a process, with work and without."""
+
+import datetime
+import json
+from typing import Any
+from urllib.parse import quote
+
+from laptop.airflow_client import AirflowClient, Run
+from laptop.demo.data import read_corpus
+from laptop.environment import variables
+from laptop.stack import REPOSITORY
+from llambert_etl.partition import Partition
+from tests.verify_kubernetes.deployment import TASK, Deployment, llambert
+from tests.verify_kubernetes.loop import ByHand, Say
+
+DAY = Partition("2026-11-20")  # after every night: no training counts its documents
+_ROWS, _REVIEWS_EACH = 12_000, 3
+_RUN = "measured"
+_LONGEST_RATIO = 1.3
+
+
+def measure(deployment: Deployment, client: AirflowClient, hand: ByHand, say: Say) -> dict[str, Any]:
+    """Label one fat shard as a pod and as a process, then both again, when there is nothing left to do."""
+    _drop(deployment)
+    environment = {**variables(deployment.settings), **_ONE_SHARD}
+    hand.environment |= _ONE_SHARD
+    words = ("--task", TASK, "--partition", DAY, "--run", _RUN)
+    for name in ("ingest", "plan"):
+        llambert(name, *words, environment=environment)
+        llambert(name, *words, environment=hand.environment)
+    say("a fat shard as a pod ...")
+    pod = _as_pod(deployment, client, "measured")
+    say(f"{pod}; as a process ...")
+    process = _as_process(hand)
+    say(f"{process}; and with nothing left to do ...")
+    idle = {name: _as_pod(deployment, client, name) for name in ("measured", "measured_held")}
+    idle_process = _as_process(hand)
+    for each in (*idle.values(), idle_process):
+        del each["work"]  # its manifest is that of the shard as it was labelled
+    ratio = round(pod["all"] / process["all"], 3)
+    inferred = process["rows"]["inferred"]
+    return {
+        "rows": inferred,
+        "shard_as_pod": pod,
+        "shard_as_process": process,
+        "ratio": ratio,
+        "rows_a_second": round(inferred / process["work"], 1),
+        "nothing_to_do_as_pod": idle["measured"],
+        "nothing_to_do_as_pod_that_is_held": idle["measured_held"],
+        "nothing_to_do_as_process": idle_process,
+        "problems": [f"a shard as a pod took {ratio} times that of a process"] if ratio > _LONGEST_RATIO else [],
+    }
+
+
+_ONE_SHARD = {"LLAMBERT_SHARD_ROWS": str(_ROWS)}
+
+
+def _drop(deployment: Deployment) -> None:
+    """Put a day of texts that no other day has, each as long as the encoder reads."""
+    reviews = read_corpus(REPOSITORY / ".models")
+    texts = [" ".join(each.text for each in reviews[at : at + _REVIEWS_EACH]) for at in range(_ROWS)]
+    lines = [json.dumps({"id": f"fat-{number}", "text": text}) for number, text in enumerate(texts)]
+    key = f"{TASK}/{DAY}/reviews.jsonl"
+    deployment.s3.client().put_object(Bucket="landing", Key=key, Body="\n".join(lines).encode())
+
+
+def _as_pod(deployment: Deployment, client: AirflowClient, dag: str) -> dict[str, Any]:
+    """Return the seconds of each part of a step's life, from its run's start to the task's end."""
+    run = client.wait(client.trigger(dag, None, {"day": DAY, "run": _RUN}), deadline=1_200)
+    assert run.state == "success", f"{dag}: {run.state}"
+    step = _asked(client, run, "taskInstances/step")
+    (pod,) = [each for each in deployment.seen.values() if each.run == run.run_id]
+    started, ended = _moment(_asked(client, run, "")["start_date"]), _moment(step["end_date"])
+    moments = pod.moments
+    manifest = _asked(client, run, "taskInstances/step/xcomEntries/return_value")["value"]
+    manifest = json.loads(manifest) if isinstance(manifest, str) else manifest
+    parts = {
+        "until_its_pod_was_made": moments["made"] - started,
+        "until_it_had_a_node": moments["scheduled"] - moments["made"],
+        "until_its_container_ran": moments["started"] - moments["scheduled"],
+        "container": moments["ended"] - moments["started"],
+        "until_its_task_was_done": ended - moments["ended"],
+        "all": ended - started,
+    }
+    return {**{name: round(seconds, 1) for name, seconds in parts.items()}, "work": manifest["seconds"]}
+
+
+def _as_process(hand: ByHand) -> dict[str, Any]:
+    """Return how long a process took in all, and its manifest's account of the shard."""
+    seconds = hand("label", "--shard", "0", day=DAY, run=_RUN)
+    manifest = hand.manifest
+    return {"all": round(seconds, 1), "work": manifest["seconds"], "rows": manifest["rows"]}
+
+
+def _asked(client: AirflowClient, run: Run, path: str) -> dict[str, Any]:
+    found: dict[str, Any] = client.request(
+        "GET", f"dags/{run.dag}/dagRuns/{quote(run.run_id, safe='')}/{path}".rstrip("/")
+    )
+    return found
+
+
+def _moment(written: str) -> float:
+    return datetime.datetime.fromisoformat(written).timestamp()
