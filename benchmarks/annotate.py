@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from benchmarks.evidence import EVIDENCE, write
 from benchmarks.timing import interleaved, rates
 from benchmarks.world import World, open_world
-from llambert_etl.corpus.documents import sample
+from llambert_etl.corpus.sampling import sample_of
 from llambert_etl.llm.encoding import Encoding
 from llambert_etl.llm.local import LocalAnnotator
 from llambert_etl.llm.parsing import parse
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=EVIDENCE, help="folder of annotate.json")
     arguments = parser.parse_args()
     world = open_world()
-    texts = sample(world.documents(), arguments.documents, _SEED)["text"].to_list()
+    texts = sample_of(world.documents(), arguments.documents, _SEED)["text"].to_list()
     write("annotate", seeds=[_SEED], results=measure(world, texts, arguments.rounds), out=arguments.out)
 
 

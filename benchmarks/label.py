@@ -23,7 +23,7 @@ from benchmarks.timing import interleaved, rates
 from benchmarks.world import World, open_world
 from laptop.demo.data import GOLD_TRAIN
 from llambert_etl.compute.device import device, native_bf16
-from llambert_etl.corpus.documents import sample
+from llambert_etl.corpus.sampling import sample_of
 from llambert_etl.encoder.card import read_card
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.training import Labelled, fine_tune
@@ -48,7 +48,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "encoder"
         _train(world, folder)
-        short = sample(world.documents(), arguments.rows, _SEED)["text"].to_list()
+        short = sample_of(world.documents(), arguments.rows, _SEED)["text"].to_list()
         results: dict[str, object] = {
             "model": world.task.encoder.model,
             "precision": "bfloat16 (autocast)" if native_bf16() else "float32",
@@ -119,7 +119,7 @@ def _compare(folder: Path, texts: list[str], max_length: int, rounds: int) -> di
 def _train(world: World, folder: Path) -> None:
     """Train on a few gold rows: labels of an untrained head would all be near a half, and agree by chance."""
     task = world.task
-    rows = sample(world.documents(), GOLD_TRAIN, _SEED).join(world.truth, on="id")
+    rows = sample_of(world.documents(), GOLD_TRAIN, _SEED).join(world.truth, on="id")
     gold = Labelled(tuple(rows["text"]), tuple(task.label_names.index(label) for label in rows["truth"]))
     fine_tune(task.encoder, task.label_names, [gold], Labelled((), ()), world.settings, folder)
 

@@ -17,7 +17,7 @@ from benchmarks.world import DAY, World, open_world
 from laptop.demo.data import GOLD_TRAIN
 from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.answers import labelled_answers
-from llambert_etl.corpus.documents import sample
+from llambert_etl.corpus.sampling import sample_of
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.metrics import Evaluation, evaluate
 from llambert_etl.encoder.training import Labelled, fine_tune
@@ -92,8 +92,8 @@ def read(world: World, task: LabellingTask, labels: int, seed: int) -> Data:
         progress=lambda done, total: print(f"annotate: {done} of {total}", flush=True),
     )
     labelled = collect(labelled_answers(task, world.lake, hashed).select("text_hash", "label"))
-    chosen = sample(world.documents(), labels, task.annotator.seed).join(world.truth, on="id")
-    gold = sample(world.documents(), GOLD_TRAIN, _GOLD_SEED + seed).join(world.truth, on="id")
+    chosen = sample_of(world.documents(), labels, task.annotator.seed).join(world.truth, on="id")
+    gold = sample_of(world.documents(), GOLD_TRAIN, _GOLD_SEED + seed).join(world.truth, on="id")
     return Data(
         gold=gold.with_columns(label="truth").sort("text_hash"),
         llm=chosen.join(labelled, on="text_hash").sort("text_hash"),

@@ -10,7 +10,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ByteSize,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -42,10 +41,8 @@ def _fit_for_a_header(value: SecretStr) -> SecretStr:
 BearerToken = Annotated[SecretStr, AfterValidator(_fit_for_a_header)]
 
 
-class Server(BaseModel):
+class Server(BaseModel, frozen=True, extra="forbid"):
     """An OpenAI-compatible server. A task file names it; where it is and with which key only the deployment says."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: HttpAddress = Field(min_length=1, description="up to /v1; without user or password")
     api_key: BearerToken | None = Field(default=None, description="sent as a bearer token")
@@ -62,10 +59,8 @@ class Server(BaseModel):
     )
 
 
-class Price(BaseModel):
+class Price(BaseModel, frozen=True, extra="forbid"):
     """USD per million tokens; in a provider's batch file, `batch_share` of it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     input: float = Field(ge=0, description="for a million tokens of the prompts")
     output: float = Field(ge=0, description="for a million tokens of the answers")

@@ -26,7 +26,7 @@ from benchmarks.evidence import EVIDENCE, write
 from benchmarks.imdb.world import open_subject
 from llambert_etl.compute.device import native_bf16
 from llambert_etl.config import Strategy
-from llambert_etl.corpus.documents import draw
+from llambert_etl.corpus.sampling import draw
 from llambert_etl.hub.mirrors import find_model
 from llambert_etl.studies.data import Pools, read_pools
 from llambert_etl.studies.subject import Subject

@@ -2,18 +2,17 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import polars as pl
 import pyarrow as pa
 
-from llambert_etl.annotation.account import Account
-from llambert_etl.annotation.given_up import is_answered, without_blame
+from llambert_etl.annotation.account import Account, without_blame
 from llambert_etl.corpus.answers import ANSWERED, decided, failed_for_good, rows_about
-from llambert_etl.corpus.documents import as_of, draw
-from llambert_etl.corpus.documents import sample as take_sample
 from llambert_etl.corpus.forgotten import Forgotten
+from llambert_etl.corpus.sampling import draw
+from llambert_etl.corpus.sampling import sample as take_sample
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.facts import Annotated, Spent
 from llambert_etl.lake import Lake, collect
@@ -25,6 +24,9 @@ from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES, AnnotationStatus
 
 logger = logging.getLogger(__name__)
+
+Fault = HalfAnsweredError | HalfRefusedError
+Ask = Callable[[Sequence[str]], list[Reply]]
 
 
 class Backlog:
@@ -53,7 +55,7 @@ class Backlog:
         self._began = time.monotonic()
         documents = lake.snapshot("documents")
         if chosen is None:
-            chosen = take_sample(as_of(documents, run.task.name, run.partition), self._wanted, run.task.annotator.seed)
+            chosen = take_sample(documents, run.task.name, run.partition, self._wanted, run.task.annotator.seed)
         self._sample, self._read = chosen, documents.versions
         # Of annotations never a snapshot: what another run answers meanwhile is not asked again.
         self._looked = lake.version("annotations")
@@ -61,7 +63,6 @@ class Backlog:
         self.documents = unanswered if retry_failed else unanswered.filter(~self._have_failed_for_good())
         self._reused = self._sample.height - unanswered.height
         self._for_good = unanswered.height - self.documents.height
-        # A text that the annotator has answered: asked about again, it tells whether the annotator is well.
         self._answerable = next(iter(self._sample.join(unanswered, on="text_hash", how="anti")["text"]), None)
         spending.resume(self._spent_before())
         self._pending: list[tuple[dict[str, str], Reply]] = []
@@ -86,6 +87,11 @@ class Backlog:
     def asked(self) -> int:
         return self._account.asked
 
+    @property
+    def pending(self) -> int:
+        """Return how many replies are kept for the next commit."""
+        return len(self._pending)
+
     def unanswered(self, documents: pl.DataFrame) -> pl.DataFrame:
         """Return the documents that this prompt, model and revision have not answered."""
         answered = collect(self._rows().filter(pl.col("status").is_in(ANSWERED)).select("text_hash"))
@@ -106,16 +112,27 @@ class Backlog:
             self._looked = version
         return documents.filter(~pl.col("text_hash").is_in(list(self._account.elsewhere)))
 
+    @property
+    def outrun(self) -> bool:
+        """Tell whether another run was first with what this one has asked since `next_ones` last looked."""
+        return self._account.asked_in_vain != self._vain
+
     def next_ones(self, left: pl.DataFrame) -> pl.DataFrame:
         """Return what is still open of what is left, in another order where another run was first with the last batch.
 
         Two runs in one order would ask about each batch at the same time, all the way.
         """
-        left, vain = self.still_open(left), self._account.asked_in_vain
-        if vain == self._vain:
+        left = self.still_open(left)
+        if not self.outrun:
             return left
-        self._vain = vain
-        return draw(left, left.height, f"{self._run.name}:{vain}")
+        self._vain = self._account.asked_in_vain
+        return draw(left, left.height, f"{self._run.name}:{self._vain}")
+
+    def may_use_up(self, under_way: int) -> bool:
+        """Tell whether so many documents may use up the budget, if each costs what those before have cost."""
+        share = under_way / max(self.asked, 1)
+        more = round(self.spending.tokens_in * share), round(self.spending.tokens_out * share)
+        return self.spending.used_up(*more) is not None
 
     def check_budget(self) -> None:
         """Raise DataError where the run has spent what its task allows; what is answered is committed before."""
@@ -130,44 +147,41 @@ class Backlog:
         )
 
     def ask(self, annotator: Annotator, documents: pl.DataFrame) -> None:
-        """Get the replies about one batch of documents and keep them, those too that came before a failure.
+        """Get the replies about one batch of documents and keep them, those too that came before a failure."""
+        replies, fault = judged(lambda: annotator.annotate(documents["text"].to_list()))
+        answered = pl.Series([reply.is_answer for reply in replies], dtype=pl.Boolean)
+        self.keep(documents.filter(answered), [reply for reply in replies if reply.is_answer])
+        failures = [reply for reply in replies if not reply.is_answer]
+        self.settle(annotator.annotate, documents.filter(~answered), failures, fault, alone=not answered.any())
+
+    def settle(
+        self, ask: Ask, documents: pl.DataFrame, replies: Sequence[Reply], fault: Fault | None, *, alone: bool
+    ) -> None:
+        """Keep the failures of a batch whose answers are kept; they are `alone` where it has none.
 
         A failure is the documents' own where the annotator answers others at the same time, or answers again about a
-        text that it has answered; then the run goes on, and they have had a try.
+        text that it has answered; then the run goes on, and they have had a try. Otherwise raise the fault.
         """
-        fault: HalfAnsweredError | HalfRefusedError | None = None
-        try:
-            replies = annotator.annotate(documents["text"].to_list())
-        except (HalfAnsweredError, HalfRefusedError) as error:
-            replies, fault = error.replies, error
-        texts = zip(documents["text"], replies, strict=True)
-        self._answerable = next((text for text, reply in texts if is_answered(reply)), self._answerable)
-        well = self.is_well(annotator, replies, fault)
-        if well or fault is None or any(map(is_answered, replies)):
+        well = (fault is None and not alone) or (not isinstance(fault, HalfRefusedError) and self.answers_again(ask))
+        if well or fault is None or not alone:
             self.keep(documents, replies if well else without_blame(replies))
         if fault is not None and not well:
             self.commit()
             raise fault
 
-    def is_well(
-        self, annotator: Annotator, replies: Sequence[Reply], fault: HalfAnsweredError | HalfRefusedError | None = None
-    ) -> bool:
-        """Tell whether failures among the replies are the documents' own: ask again about an answered text, if need be.
-
-        An annotator that has refused us is not asked.
-        """
-        if fault is None and any(map(is_answered, replies)):
-            return True
-        if isinstance(fault, HalfRefusedError) or self._answerable is None:
+    def answers_again(self, ask: Ask) -> bool:
+        """Ask again about a text that is answered: it tells documents that cannot be from an annotator that is down."""
+        mine = self.documents.filter(pl.col("text_hash").is_in(list(self._account.answered)))
+        text = next(iter(mine["text"]), self._answerable)
+        if text is None:
             return False
         try:
-            (reply,) = annotator.annotate([self._answerable])
+            (reply,) = ask([text])
         except (TransientError, ConfigError):
             return False
         self.spending.add(reply)
-        # It tells documents that cannot be answered from an annotator that is down.
         logger.info("%s %s: asked again about an answered text: %s", self.step, self.task.name, reply.status.value)
-        return is_answered(reply)
+        return reply.is_answer
 
     def keep(self, documents: pl.DataFrame, replies: Sequence[Reply]) -> None:
         """Keep the replies about some documents, in their order, for the next commit."""
@@ -241,8 +255,7 @@ class Backlog:
         """Account for the documents done so far; the last commit's manifest accounts for all."""
         others = {**({"failed_for_good": self._for_good} if self._for_good else {}), **others}
         read = self._reused + self.done + sum(others.values())
-        asked = self._account.asked
-        each = round((time.monotonic() - self._began) / asked, 4) if asked else None
+        each = round((time.monotonic() - self._began) / self.asked, 4) if self.asked else None
         return self._run.manifest(
             self.step,
             rows={"read": read, **self._account.rows, "reused": self._reused, **others},
@@ -283,3 +296,11 @@ class Backlog:
             "tokens": reply.tokens,
             "run": self._run.name,
         }
+
+
+def judged(judge: Callable[[], list[Reply]]) -> tuple[list[Reply], Fault | None]:
+    """Return the replies about a batch, and the fault that the annotator broke off with, if it did."""
+    try:
+        return judge(), None
+    except (HalfAnsweredError, HalfRefusedError) as error:
+        return error.replies, error

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Final, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from llambert_etl.annotation.backlog import Backlog
 from llambert_etl.config import fingerprint
@@ -18,10 +18,8 @@ from llambert_etl.store.atomic import edit_file
 _FOLDER: Final = "_batches"
 
 
-class Sent(BaseModel):
+class Sent(BaseModel, frozen=True, extra="forbid"):
     """A batch that is sent, or about to be. `file` is None until it is uploaded, `batch` while none is known."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     intent: str
     file: str | None = None

@@ -23,11 +23,11 @@ from llambert_etl.cli.options import (
     Sample,
     Task,
     command,
-    done,
     to_ask,
 )
 from llambert_etl.cli.outcome import emit
 from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.manifest import Manifest
 from llambert_etl.partition import parse_partition, today
 
 
@@ -87,12 +87,12 @@ def write_batch(
     file: Annotated[Path, typer.Argument(help="a new JSON lines file of requests, for the provider's batch API")],
     strategy: Chosen = None,
     sample: Sample = None,
-) -> None:
+) -> Manifest:
     """Write requests about the documents of the sample that are not answered yet."""
     from llambert_etl.steps.batch import write_batch
 
     work, annotator = open_batch(opened, sample=to_ask(opened.run.task, strategy, sample), step="batch write")
-    done(write_batch(work, annotator, file))
+    return write_batch(work, annotator, file)
 
 
 @step_command(batch_app, f"batch read results.jsonl {EXAMPLE}", name="read")
@@ -101,12 +101,12 @@ def read_batch(
     file: Annotated[Path, typer.Argument(help="the JSON lines file of results that the provider gave back")],
     strategy: Chosen = None,
     sample: Sample = None,
-) -> None:
+) -> Manifest:
     """Read results into `annotations`; a document of the sample without one is `failed`."""
     from llambert_etl.steps.batch import read_batch
 
     work, annotator = open_batch(opened, sample=to_ask(opened.run.task, strategy, sample), step="batch read")
-    done(read_batch(work, annotator, file))
+    return read_batch(work, annotator, file)
 
 
 @command(look_app, 'predict --task movie_sentiment "A warm and funny film."', LOOK)

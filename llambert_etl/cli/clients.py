@@ -7,16 +7,17 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
 import typer
 
-from llambert_etl.cli.options import Ahead, Day, Expect, Function, RunName, Task, command
+from llambert_etl.cli.options import Ahead, Day, Expect, RunName, Task, command, done
 from llambert_etl.cli.outcome import set_up_logging
 from llambert_etl.config import LabellingTask, find_task
 from llambert_etl.config.words import did_you_mean
 from llambert_etl.errors import ConfigError
 from llambert_etl.lake import Lake
+from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition, parse_partition, refuse_ahead, today
 from llambert_etl.run import Run
 from llambert_etl.settings import Settings, load_settings
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+
+Given = ParamSpec("Given")
+Told = TypeVar("Told", bound=Manifest | None)
 
 # What others than a step read.
 _OTHERS = {"LLAMBERT_BENCH_DATA", "LLAMBERT_STACK"}
@@ -69,6 +73,11 @@ class Clients:
     def task(self, name: str) -> LabellingTask:
         return find_task(self.settings.include, name)
 
+    def prompt_hash(self, task: LabellingTask) -> str:
+        from llambert_etl.llm.prompts import prompt_hash
+
+        return prompt_hash(task, self.settings.include)
+
 
 def unknown_variables(names: Iterable[str]) -> list[str]:
     """Return those that look like settings and are none. A cluster makes some for each service; they stay out."""
@@ -94,22 +103,30 @@ class Opened(NamedTuple):
 
 def step_command(
     app: typer.Typer, example: str, panel: str | None = None, name: str | None = None
-) -> Callable[[Function], Function]:
-    """Make a function of `opened` and options of its own a command, which has the options of every step too."""
+) -> Callable[[Callable[Given, Told]], Callable[Given, Told]]:
+    """Make a function of `opened` and options of its own a command, which has the options of every step too.
 
-    def register(function: Function) -> Function:
+    The manifest that it returns, if it does, is its last word, called by another command too.
+    """
+
+    def register(function: Callable[Given, Told]) -> Callable[Given, Told]:
         opened, *own = inspect.signature(function, eval_str=True).parameters.values()
+
+        def step(*given: Given.args, **options: Given.kwargs) -> Told:
+            if (manifest := function(*given, **options)) is not None:
+                done(manifest)
+            return manifest
 
         @functools.wraps(function)
         def run(task: str, partition: str, run: str, expect: str | None, ahead: bool, **given: object) -> None:
-            function(open_step(task, partition, run, expect, ahead), **given)
+            step(open_step(task, partition, run, expect, ahead), **given)  # type: ignore[arg-type]  # parsed by typer
 
         each = inspect.signature(open_step, eval_str=True).parameters.values()
         shown = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in (*each, *own)]
         vars(run)["__signature__"] = inspect.Signature(shown)  # what typer reads
         run.__annotations__ = {option.name: option.annotation for option in shown}
         command(app, example, panel, name)(run)
-        return function
+        return step
 
     return register
 
@@ -138,7 +155,6 @@ def open_backlog(
 ) -> "Backlog":
     """Read what is left to ask of an annotator. Raise ConfigError for a budget that cannot be kept."""
     from llambert_etl.annotation.backlog import Backlog
-    from llambert_etl.llm.prompts import prompt_hash
     from llambert_etl.llm.spending import Spending
 
     run, clients = opened.run, opened.clients
@@ -146,7 +162,7 @@ def open_backlog(
         run,
         lake=clients.lake,
         annotator=annotator,
-        prompt_hash=prompt_hash(run.task, clients.settings.include),
+        prompt_hash=clients.prompt_hash(run.task),
         spending=Spending.load(run.task, clients.settings, batched=batched),
         sample=sample,
         step=step,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from llambert_etl.cli.clients import Clients, Opened, step_command
-from llambert_etl.cli.options import DEPLOYMENT, EXAMPLE, LABELS, RunName, Task, command, done
+from llambert_etl.cli.options import DEPLOYMENT, EXAMPLE, LABELS, RunName, Task, command
 from llambert_etl.cli.outcome import emit, progress
 from llambert_etl.labelling.plan import Plan
 from llambert_etl.manifest import Manifest
@@ -22,12 +22,11 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 def relabel(
     opened: Opened,
     upto: Annotated[str, typer.Option(help="the last day, YYYY-MM-DD")],
-) -> None:
+) -> Manifest:
     """List the days from --partition to --upto that have documents: those that Airflow is to label again."""
     from llambert_etl.steps.relabel import relabel
 
-    this, clients = opened.run, opened.clients
-    done(relabel(this, upto=clients.day(upto, opened.ahead), lake=clients.lake))
+    return relabel(opened.run, upto=opened.clients.day(upto, opened.ahead), lake=opened.clients.lake)
 
 
 @step_command(app, f"plan {EXAMPLE} --run by-hand-1", LABELS)
@@ -38,49 +37,43 @@ def plan(
     """Pin the model version of a label run and cut the day into shards."""
     from llambert_etl.steps.plan import plan
 
-    this, clients = opened.run, opened.clients
-    return done(
-        plan(this, lake=clients.lake, registry=clients.registry, settings=clients.settings, model_version=model_version)
-    )
+    lake, registry, settings = opened.clients.lake, opened.clients.registry, opened.clients.settings
+    return plan(opened.run, lake=lake, registry=registry, settings=settings, model_version=model_version)
 
 
 @step_command(app, f"label --shard 0 {EXAMPLE} --run by-hand-1", LABELS)
 def label(
     opened: Opened,
     shard: Annotated[int, typer.Option(min=0, help="which shard of the plan")],
-) -> None:
+) -> Manifest:
     """Label one shard of the run's plan and stage the rows, unseen by readers."""
     from llambert_etl.steps.label import Classifier, label
-
-    this, clients = opened.run, opened.clients
 
     def load(plan: Plan) -> Classifier:
         from llambert_etl.encoder.inference import Encoder
         from llambert_etl.labelling.model_files import fetch
 
-        return Encoder.load(fetch(lake, plan.model, clients.settings.model_cache))
+        return Encoder.load(fetch(lake, plan.model, settings.model_cache))
 
-    lake, settings = clients.lake, clients.settings
+    lake, settings = opened.clients.lake, opened.clients.settings
     told = progress(f"label shard {shard}")
-    done(label(this, shard=shard, lake=lake, settings=settings, load=load, progress=told))
+    return label(opened.run, shard=shard, lake=lake, settings=settings, load=load, progress=told)
 
 
 @step_command(app, f"publish {EXAMPLE} --run by-hand-1", LABELS)
-def publish(opened: Opened) -> None:
+def publish(opened: Opened) -> Manifest:
     """Make the run's checked labels visible in one commit."""
     from llambert_etl.steps.publish import publish
 
-    this, clients = opened.run, opened.clients
-    done(publish(this, lake=clients.lake))
+    return publish(opened.run, lake=opened.clients.lake)
 
 
 @step_command(app, f"export {EXAMPLE}", LABELS)
-def export(opened: Opened) -> None:
+def export(opened: Opened) -> Manifest:
     """Bring the day's published labels to each place of the task file's `export`."""
     from llambert_etl.steps.export import export
 
-    this, clients = opened.run, opened.clients
-    done(export(this, lake=clients.lake, settings=clients.settings))
+    return export(opened.run, lake=opened.clients.lake, settings=opened.clients.settings)
 
 
 @command(app, "forget --task movie_sentiment --id review-17", DEPLOYMENT)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
@@ -27,8 +27,6 @@ PARTS = FILES, CHAMPION, LABELS, LOOK, PEOPLE, DEPLOYMENT = (
 EXAMPLE = "--task movie_sentiment --partition 2026-11-10"
 # Whether `--json` was given: a person at a terminal then sees what a program does.
 json_wanted: ContextVar[bool] = ContextVar("json_wanted", default=False)
-
-Function = TypeVar("Function", bound=Callable[..., object])
 
 Task = Annotated[str, typer.Option("--task", help="name of a file in include/tasks, without .yaml")]
 Day = Annotated[str, typer.Option("--partition", help="UTC day, YYYY-MM-DD")]
@@ -57,12 +55,12 @@ def to_ask(task: LabellingTask, strategy: Strategy | None, sample: int | None) -
 
 def command(
     app: typer.Typer, example: str, panel: str | None = None, name: str | None = None
-) -> Callable[[Function], Function]:
+) -> Callable[[Callable[..., object]], Callable[..., object]]:
     """Make a function a command whose help ends with an example."""
     return app.command(name, rich_help_panel=panel, epilog=f"Example: llambert {example}")
 
 
-def done(manifest: Manifest) -> Manifest:
+def done(manifest: Manifest) -> None:
     """Say what a step did: a table to a person at a terminal, one line of JSON to everything else."""
     line, settings = manifest.model_dump_json(), load_settings()
     if settings.hand_over and len(line.encode()) > TERMINATION_BYTES:
@@ -73,4 +71,3 @@ def done(manifest: Manifest) -> Manifest:
         show_manifest(manifest)
     else:
         emit(line)
-    return manifest

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from llambert_etl.cli.clients import Opened, step_command
-from llambert_etl.cli.options import EXAMPLE, done
+from llambert_etl.cli.options import EXAMPLE
 from llambert_etl.facts import Agreed
+from llambert_etl.manifest import Manifest
 from llambert_etl.reviews.reviewed import Stratum
 
 MAX_SIZE = 1_000
@@ -27,27 +28,24 @@ def export(
     ] = None,
     annotators: Annotated[int, typer.Option(min=1, help="answers that each document waits for")] = 1,
     suggest: Annotated[bool, typer.Option("--suggest/--blind", help="show the encoder's label to reviewers")] = False,
-) -> None:
+) -> Manifest:
     """Choose errors, disagreements and a random share as of the day; write them as CSV and for Label Studio."""
-    from llambert_etl.llm.prompts import prompt_hash
     from llambert_etl.steps.review_export import Ask, export_review
 
-    this, clients = opened.run, opened.clients
     ask = Ask(size, seed, tuple(stratum or Stratum), annotators, suggest)
-    hashed = prompt_hash(this.task, clients.settings.include)
-    done(export_review(this, folder, ask, lake=clients.lake, prompt_hash=hashed))
+    hashed = opened.clients.prompt_hash(opened.run.task)
+    return export_review(opened.run, folder, ask, lake=opened.clients.lake, prompt_hash=hashed)
 
 
 @step_command(app, f"review import answers.csv {EXAMPLE}", name="import")
 def import_answers(
     opened: Opened,
     files: Annotated[list[Path], typer.Argument(help="the CSV, filled in, or JSON exported by Label Studio")],
-) -> None:
+) -> Manifest:
     """Take people's answers, say how far they agree, and make gold of what they agree on."""
     from llambert_etl.cli.screens import show_review
     from llambert_etl.steps.review_import import import_review
 
-    this, clients = opened.run, opened.clients
-    manifest = import_review(this, files, lake=clients.lake)
+    manifest = import_review(opened.run, files, lake=opened.clients.lake)
     show_review(Agreed.of(manifest))
-    done(manifest)
+    return manifest

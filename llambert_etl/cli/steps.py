@@ -6,16 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from llambert_etl.cli.clients import Opened, open_backlog, open_batch, step_command
-from llambert_etl.cli.options import (
-    CHAMPION,
-    EXAMPLE,
-    LOOK,
-    PEOPLE,
-    Chosen,
-    Sample,
-    done,
-    to_ask,
-)
+from llambert_etl.cli.options import CHAMPION, EXAMPLE, LOOK, PEOPLE, Chosen, Sample, to_ask
 from llambert_etl.cli.outcome import progress
 from llambert_etl.config import StudyKind
 from llambert_etl.manifest import Manifest
@@ -36,8 +27,7 @@ def ingest(
     """Read the day's landing files into `documents`, and past days' whose files have changed."""
     from llambert_etl.steps.ingest import ingest
 
-    this, clients = opened.run, opened.clients
-    return done(ingest(this, lake=clients.lake, settings=clients.settings, missed=missed))
+    return ingest(opened.run, lake=opened.clients.lake, settings=opened.clients.settings, missed=missed)
 
 
 @step_command(app, f"annotate {EXAMPLE}", CHAMPION)
@@ -48,10 +38,9 @@ def annotate(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="ask again about documents that have failed for good")
     ] = False,
-) -> None:
+) -> Manifest:
     """Let the LLM annotate the sample as of the day, into `annotations`."""
     from llambert_etl.llm.annotators import open_annotator
-    from llambert_etl.llm.prompts import prompt_hash
     from llambert_etl.llm.spending import Spending
     from llambert_etl.steps.annotate import annotate
 
@@ -61,19 +50,16 @@ def annotate(
         from llambert_etl.steps.batch import annotate_in_batches
 
         work, served = open_batch(opened, sample=size, retry_failed=retry_failed)
-        done(annotate_in_batches(work, served, clients.settings, progress=progress("annotate")))
-        return
-    done(
-        annotate(
-            this,
-            lake=clients.lake,
-            annotator=open_annotator(this.task, clients.settings),
-            prompt_hash=prompt_hash(this.task, clients.settings.include),
-            sample=size,
-            spending=Spending.load(this.task, clients.settings),
-            retry_failed=retry_failed,
-            progress=progress("annotate"),
-        )
+        return annotate_in_batches(work, served, clients.settings, progress=progress("annotate"))
+    return annotate(
+        this,
+        lake=clients.lake,
+        annotator=open_annotator(this.task, clients.settings),
+        prompt_hash=clients.prompt_hash(this.task),
+        sample=size,
+        spending=Spending.load(this.task, clients.settings),
+        retry_failed=retry_failed,
+        progress=progress("annotate"),
     )
 
 
@@ -83,7 +69,7 @@ def estimate(
     strategy: Chosen = None,
     sample: Sample = None,
     probe: Annotated[int, typer.Option(min=0, help="documents to ask about now; their answers are kept")] = 20,
-) -> None:
+) -> Manifest:
     """Say what annotating the sample as of the day would take: documents, tokens, seconds and money."""
     from llambert_etl.llm.annotators import open_annotator
     from llambert_etl.llm.prompts import render
@@ -95,7 +81,7 @@ def estimate(
     annotator = open_annotator(this.task, clients.settings)
     work = open_backlog(opened, annotator, sample=size, step="estimate", batched=False)
     later = Spending.load(this.task, clients.settings, batched=this.task.annotator.in_batches)
-    done(estimate(work, annotator, render(this.task, clients.settings.include), probe=probe, later=later))
+    return estimate(work, annotator, render(this.task, clients.settings.include), probe=probe, later=later)
 
 
 @step_command(app, f"check annotations {EXAMPLE}", CHAMPION)
@@ -107,21 +93,16 @@ def check(
     ],
     strategy: Chosen = None,
     sample: Sample = None,
-) -> None:
+) -> Manifest:
     """Hold the gate: exit 65 and say what was observed and expected where it fails."""
-    from llambert_etl.llm.prompts import prompt_hash
     from llambert_etl.steps.check import check_annotations, check_documents, check_labels
 
-    this, clients = opened.run, opened.clients
-    lake, hashed = clients.lake, prompt_hash(this.task, clients.settings.include)
+    this, lake, hashed = opened.run, opened.clients.lake, opened.clients.prompt_hash(opened.run.task)
     if what == "documents":
-        done(check_documents(this, lake=lake))
-        return
+        return check_documents(this, lake=lake)
     if what == "annotations":
-        size = to_ask(this.task, strategy, sample)
-        done(check_annotations(this, lake=lake, prompt_hash=hashed, sample_size=size))
-        return
-    done(check_labels(this, lake=lake, prompt_hash=hashed))
+        return check_annotations(this, lake=lake, prompt_hash=hashed, sample_size=to_ask(this.task, strategy, sample))
+    return check_labels(this, lake=lake, prompt_hash=hashed)
 
 
 @step_command(app, f"train {EXAMPLE}", CHAMPION)
@@ -133,23 +114,20 @@ def train(
         bool | None,
         typer.Option("--soft-labels/--hard-labels", help="learn from the LLM's probabilities, or from its labels"),
     ] = None,
-) -> None:
+) -> Manifest:
     """Fine-tune, evaluate and register a candidate encoder as of the day."""
-    from llambert_etl.llm.prompts import prompt_hash
     from llambert_etl.steps.train import train
 
-    this, clients = opened.run, opened.clients
-    done(
-        train(
-            this,
-            lake=clients.lake,
-            registry=clients.registry,
-            settings=clients.settings,
-            prompt_hash=prompt_hash(this.task, clients.settings.include),
-            strategy=strategy,
-            sample_size=sample,
-            soft_labels=soft_labels,
-        )
+    clients = opened.clients
+    return train(
+        opened.run,
+        lake=clients.lake,
+        registry=clients.registry,
+        settings=clients.settings,
+        prompt_hash=clients.prompt_hash(opened.run.task),
+        strategy=strategy,
+        sample_size=sample,
+        soft_labels=soft_labels,
     )
 
 
@@ -161,23 +139,20 @@ def promote(
     keep: Annotated[str | None, typer.Option(help="let the champion stay, for this reason")] = None,
     approved: Annotated[str | None, typer.Option(help="who wants the move, and why: for the audit log")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would change, move nothing")] = False,
-) -> None:
+) -> Manifest:
     """Compare candidate and champion on gold, and move the champion alias where the gate passes."""
     from llambert_etl.steps.promote import promote
 
-    this, clients = opened.run, opened.clients
-    done(
-        promote(
-            this,
-            lake=clients.lake,
-            registry=clients.registry,
-            candidate=candidate,
-            to=to,
-            keep=keep,
-            approved=approved,
-            dry_run=dry_run,
-            today=today(),
-        )
+    return promote(
+        opened.run,
+        lake=opened.clients.lake,
+        registry=opened.clients.registry,
+        candidate=candidate,
+        to=to,
+        keep=keep,
+        approved=approved,
+        dry_run=dry_run,
+        today=today(),
     )
 
 
@@ -192,34 +167,32 @@ def study(
     ],
     seeds: Annotated[str | None, typer.Option(help="instead of the plan's, such as 1,2,3")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the table and the plot")] = None,
-) -> None:
+) -> Manifest:
     """Compare strategies, sizes, wrong labels, prompts or annotators; include/studies/TASK.yaml says which."""
-    from llambert_etl.llm.prompts import prompt_hash
     from llambert_etl.steps.study import study
     from llambert_etl.studies.subject import Subject
 
-    this, clients = opened.run, opened.clients
-    settings = clients.settings
+    this, clients, settings = opened.run, opened.clients, opened.clients.settings
     subject = Subject(
         run=this,
         plan=load_plan(settings.include, this.task, seeds),
-        prompt_hash=prompt_hash(this.task, settings.include),
+        prompt_hash=clients.prompt_hash(this.task),
         lake=clients.lake,
         settings=settings,
     )
     registry = clients.registry if settings.mlflow_uri else None
     folder = out or settings.state / "studies" / this.task.name / kind
-    done(study(kind, subject, registry=registry, out=folder, progress=progress(f"study {kind}")))
+    return study(kind, subject, registry=registry, out=folder, progress=progress(f"study {kind}"))
 
 
 @step_command(app, f"training-due {EXAMPLE}", CHAMPION, name="training-due")
 def training_due(
     opened: Opened,
     force: Annotated[bool, typer.Option("--force", help="due whatever the counts say")] = False,
-) -> None:
+) -> Manifest:
     """Decide whether the day's new documents are reason enough to train again."""
     from llambert_etl.steps.training_due import training_due
 
     this, clients = opened.run, opened.clients
     trained = clients.registry.decided_upto(this.task.name)
-    done(training_due(this, lake=clients.lake, trained=trained, force=force))
+    return training_due(this, lake=clients.lake, trained=trained, force=force)

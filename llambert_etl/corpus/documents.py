@@ -1,4 +1,4 @@
-"""Which documents a step sees: the corpus as of a partition, and the stable sample of it."""
+"""Which documents a step sees: the corpus as of a partition."""
 
 import hashlib
 
@@ -20,10 +20,11 @@ def verified(rows: pl.DataFrame, table: TableName) -> pl.DataFrame:
 
     To be called wherever texts are read to be asked about, learnt from or labelled.
     """
-    other = [key for key, text, known in rows.select("id", "text", "text_hash").iter_rows() if hash_text(text) != known]
-    if other:
+    found = pl.Series(list(map(hash_text, rows["text"].to_list())), dtype=pl.String)
+    other = rows["id"].filter(found != rows["text_hash"])
+    if other.len():
         raise DataError(
-            f"table {table}: {len(other)} of {rows.height} texts are not what their text_hash says, such as that of "
+            f"table {table}: {other.len()} of {rows.height} texts are not what their text_hash says, such as that of "
             f"{other[0]!r}: somebody has changed the table's files; see the runbook, `restore a table`"
         )
     return rows
@@ -42,9 +43,14 @@ def as_of(lake: Tables, task: str, upto: Partition) -> pl.LazyFrame:
 
     The same id in a later partition is a newer revision and wins.
     """
-    accepted = lake.scan("documents", task, upto=upto).filter(pl.col("status") == DocumentStatus.ACCEPTED)
-    latest = accepted.group_by("id").agg(pl.col("partition").max())
-    return accepted.select("id", "partition", "text", "text_hash").join(latest, on=["id", "partition"])
+    rows = revisions(lake, task, upto)
+    return rows.join(rows.group_by("id").agg(pl.col("partition").max()), on=["id", "partition"])
+
+
+def revisions(lake: Tables, task: str, upto: Partition) -> pl.LazyFrame:
+    """Return what `as_of` does, and with it the older revisions of each id."""
+    rows = lake.scan("documents", task, upto=upto).filter(pl.col("status") == DocumentStatus.ACCEPTED)
+    return rows.select("id", "partition", "text", "text_hash")
 
 
 def any_text(lake: Tables, task: str) -> str:
@@ -65,29 +71,15 @@ def among(rows: pl.LazyFrame, values: pl.Series) -> pl.LazyFrame:
 
 
 def in_shard(shard: int, shards: int) -> pl.Expr:
-    """Choose the rows of one of `shards` parts of about the same size; rows of the same text are in the same one."""
-    # Not strict: polars looks at every row of a Parquet file, also at refused documents without a text, and reads their
-    # null as an empty string.
-    return pl.col("text_hash").str.slice(0, 8).str.to_integer(base=16, strict=False) % shards == shard
+    """Choose the rows of one of `shards` ranges of text hashes, all of about the same size.
 
-
-def sample(documents: pl.LazyFrame, n: int, seed: int | str) -> pl.DataFrame:
-    """Return the `n` documents with the smallest hash(seed, text_hash), one for each text.
-
-    A larger sample contains every smaller one, and where a document stands in the corpus does not matter.
+    Rows of the same text are in the same one, and row groups of the others are skipped where rows lie in this order.
     """
-    distinct = documents.select("id", "text_hash").sort("id").unique("text_hash", keep="first", maintain_order=True)
-    ranked = draw(collect(distinct), n, seed)
-    # Texts are read for the chosen rows only, so memory follows the sample and not the corpus.
-    texts = collect(among(documents, ranked["id"]).select("id", "partition", "text"))
-    return verified(ranked.join(texts, on="id", maintain_order="left"), "documents")
+    starts = shard_starts(shards)
+    own = pl.col("text_hash") >= starts[shard]
+    return own if shard == shards - 1 else own & (pl.col("text_hash") < starts[shard + 1])
 
 
-def draw(rows: pl.DataFrame, n: int, seed: int | str) -> pl.DataFrame:
-    """Return the `n` rows with the smallest hash(seed, text_hash), smallest first. More rows contain every fewer."""
-    ranks = pl.Series([_rank(seed, text_hash) for text_hash in rows["text_hash"]], dtype=pl.String)
-    return rows[ranks.arg_sort()[:n]]
-
-
-def _rank(seed: int | str, text_hash: str) -> str:
-    return hashlib.sha256(f"{seed}:{text_hash}".encode()).hexdigest()
+def shard_starts(shards: int) -> list[str]:
+    """Return where each range of text hashes begins; the first has all that come before the second."""
+    return ["", *(f"{-(-(number << 32) // shards):08x}" for number in range(1, shards))]

@@ -33,8 +33,8 @@ class Job:
         tokenizer.save_pretrained(self.folder / "start")
         for number, stage in enumerate(stages):
             stage.write(self.folder / f"rows-{number}")
-        (self.folder / "recipe.json").write_text(recipe.model_dump_json(), encoding="utf-8")
-        told = {"padding": padding, "checkpoints": str(checkpoints.folder), "seconds": checkpoints.seconds}
+        kept = {"folder": str(checkpoints.folder), "seconds": checkpoints.seconds}
+        told = {"recipe": recipe.model_dump(mode="json"), "padding": padding, "checkpoints": kept}
         (self.folder / "told.json").write_text(json.dumps(told), encoding="utf-8")
 
     def start(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -45,17 +45,11 @@ class Job:
     def stages(self) -> list[Stage]:
         return [read_stage(self.folder / f"rows-{number}") for number in range(len(list(self.folder.glob("rows-*"))))]
 
-    def recipe(self) -> Recipe:
-        return Recipe.model_validate_json((self.folder / "recipe.json").read_bytes())
-
-    def padding(self) -> Padding:
-        found: Padding = self._told()["padding"]
-        return found
-
-    def checkpoints(self, rank: int) -> Checkpoints:
-        """Return those that all processes go on from and the first one writes."""
-        told = self._told()
-        return Checkpoints(Path(told["checkpoints"]), told["seconds"], writes=rank == 0)
+    def told(self, rank: int) -> tuple[Recipe, Padding, Checkpoints]:
+        """Return what a process trains by; all go on from the same checkpoints, and the first one writes them."""
+        told: dict[str, Any] = json.loads((self.folder / "told.json").read_text(encoding="utf-8"))
+        kept = Checkpoints(Path(told["checkpoints"]["folder"]), told["checkpoints"]["seconds"], writes=rank == 0)
+        return Recipe.model_validate(told["recipe"]), told["padding"], kept
 
     def fail(self, rank: int, error: LlambertError) -> None:
         words = {"exit_code": error.exit_code, "message": str(error)}
@@ -68,7 +62,3 @@ class Job:
             words = json.loads(path.read_text(encoding="utf-8"))
             return kinds[words["exit_code"]](words["message"])
         return None
-
-    def _told(self) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads((self.folder / "told.json").read_text(encoding="utf-8"))
-        return told

@@ -1,10 +1,12 @@
-"""Texts with labels to learn from: how they are split, and how they come to another process."""
+"""Texts with labels to learn from: taken from rows of a table, split, and brought to another process."""
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 Target = int | tuple[float, ...]
@@ -36,6 +38,26 @@ class Stage:
             columns = {"text": rows.texts, "label": rows.labels, "soft": rows.soft or [None] * len(rows.texts)}
             schema = {"text": pl.String(), "label": pl.Int64(), "soft": pl.List(pl.Float64())}
             pl.DataFrame(columns, schema=schema).write_parquet(folder / f"{name}.parquet")
+
+
+def labelled(rows: pl.DataFrame, names: Sequence[str]) -> Labelled:
+    """Take texts and labels; where the rows have `probabilities`, those are what is learnt."""
+    soft = _soft(rows, names) if "probabilities" in rows.columns else None
+    return Labelled(tuple(rows["text"].to_list()), tuple(truth(rows, names).tolist()), soft)
+
+
+def truth(rows: pl.DataFrame, names: Sequence[str]) -> npt.NDArray[np.int64]:
+    index = {label: number for number, label in enumerate(names)}
+    return np.asarray([index[label] for label in rows["label"].to_list()], dtype=np.int64)
+
+
+def _soft(rows: pl.DataFrame, names: Sequence[str]) -> tuple[tuple[float, ...], ...]:
+    """Return the annotator's probabilities in the task's label order; its label counts as certain without them."""
+    targets = []
+    for label, given in rows.select("label", "probabilities").iter_rows():
+        known = {each["label"]: each["probability"] for each in given} if given else {label: 1.0}
+        targets.append(tuple(known.get(name, 0.0) for name in names))
+    return tuple(targets)
 
 
 def read_stage(folder: Path) -> Stage:

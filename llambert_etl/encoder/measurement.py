@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from llambert_etl.encoder.frames import truth
 from llambert_etl.encoder.inference import Encoder
+from llambert_etl.encoder.labelled import truth
 from llambert_etl.encoder.metrics import Evaluation, evaluate
 
 

@@ -48,7 +48,7 @@ def _train(job: "Job", rank: int, count: int) -> None:
     meeting = f"file://{job.folder / 'meeting'}"  # and no port, which others could reach or have taken
     torch.distributed.init_process_group("nccl" if on_gpu else "gloo", meeting, rank=rank, world_size=count)
     model, tokenizer = job.start()
-    for _ in run_stages(model, tokenizer, job.stages(), job.recipe(), job.padding(), job.checkpoints(rank)):
+    for _ in run_stages(model, tokenizer, job.stages(), *job.told(rank)):
         pass
     torch.distributed.destroy_process_group()
 

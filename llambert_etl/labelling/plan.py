@@ -1,10 +1,13 @@
 """The plan of one label run and what its shards staged: the notes that plan, label, check and publish share."""
 
+from collections.abc import Iterable
 from typing import Literal
 
+import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from llambert_etl.config import fingerprint
+from llambert_etl.corpus.documents import in_shard
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.facts import Published
 from llambert_etl.lake import RETENTION, Lake, StagedFiles
@@ -20,6 +23,8 @@ class Plan(BaseModel):
     `doubt` is what a gate, or somebody in MLflow, has said against the model, where another has asked for it.
     `forgotten` grows each time that the task forgets documents: ingested again, a day has the key that it had before,
     but what shards had staged of it then counts no more.
+    `sizes` are the documents of each shard, which is a range of text hashes; `known` names the files of what the model
+    has said of them before. A plan of an earlier version has neither: its shards are cut by remainders.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +41,8 @@ class Plan(BaseModel):
     documents: int
     shards: int
     forgotten: int = 0
+    sizes: tuple[int, ...] = ()
+    known: tuple[str, ...] = ()
 
     @property
     def commit_key(self) -> str:
@@ -46,7 +53,14 @@ class Plan(BaseModel):
     def folder(self) -> str:
         """Return where the shards are noted: in one place for all runs that would make the same labels."""
         forgotten = [self.forgotten] if self.forgotten else []
-        return f"{self.task}/{self.partition}/shards-{fingerprint([self.commit_key, self.shards, *forgotten])}"
+        cut = ["ranges"] if self.sizes else []
+        return f"{self.task}/{self.partition}/shards-{fingerprint([self.commit_key, self.shards, *forgotten, *cut])}"
+
+    def holds(self, shard: int) -> pl.Expr:
+        """Choose the rows of a shard. The text decides, so that equal texts are inferred once."""
+        if self.sizes:
+            return in_shard(shard, self.shards)
+        return pl.col("text_hash").str.slice(0, 8).str.to_integer(base=16, strict=False) % self.shards == shard
 
     def beside(self, published: Manifest) -> Literal["newer", "older", "neither"]:
         """Tell whether documents and champion are those of the published labels or newer ones, or older ones."""
@@ -99,14 +113,13 @@ def write_shard(lake: Lake, plan: Plan, shard: int, note: ShardNote) -> None:
 
 def find_shard(lake: Lake, plan: Plan, shard: int) -> ShardNote | None:
     """Return the note of a shard whose files are all there; else it is to be labelled again."""
-    found = lake.read_note(f"{plan.folder}/shard-{shard}.json")
-    note = None if found is None else ShardNote.model_validate_json(found)
-    return None if note is None or lake.missing("labels", note.staged) else note
+    (found,) = _find(lake, plan, [shard])
+    return found
 
 
 def read_shards(lake: Lake, plan: Plan) -> list[ShardNote]:
     """Return every shard's note; raise DataError naming those that are not staged, or not any more."""
-    notes = [find_shard(lake, plan, shard) for shard in range(plan.shards)]
+    notes = _find(lake, plan, range(plan.shards))
     missing = [shard for shard, note in enumerate(notes) if note is None]
     if missing:
         raise DataError(
@@ -114,6 +127,15 @@ def read_shards(lake: Lake, plan: Plan) -> list[ShardNote]:
             f"run `llambert label --shard` with --run {plan.run!r}, then `llambert check labels`"
         )
     return [note for note in notes if note is not None]
+
+
+def _find(lake: Lake, plan: Plan, shards: Iterable[int]) -> list[ShardNote | None]:
+    read = [lake.read_note(f"{plan.folder}/shard-{shard}.json") for shard in shards]
+    notes = [None if note is None else ShardNote.model_validate_json(note) for note in read]
+    staged = merge(plan, [note for note in notes if note is not None])
+    gone = set(lake.missing("labels", staged)) if staged.files else set()
+    whole = (note is not None and gone.isdisjoint(file.key for file in note.staged.files) for note in notes)
+    return [note if found else None for note, found in zip(notes, whole, strict=True)]
 
 
 def staged_keys(lake: Lake) -> set[str]:

@@ -1,7 +1,7 @@
 """Reading tables: which rows, of which version, and the one place where frames over tables are read."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import polars as pl
@@ -45,6 +45,29 @@ class Snapshot:
         """Return the partitions in which the task has rows, oldest first."""
         found = self._opened[table].partitions()
         return sorted(Partition(entry["partition"]) for entry in found if entry["task"] == task)
+
+    def files(self, table: TableName, task: str) -> pl.DataFrame:
+        """Return the files that hold a task's rows, with what Delta's log says of each: `path`, `num_records`, `min.*`.
+
+        The oldest partition comes first; nothing but the log is read.
+        """
+        named = pl.DataFrame(self._opened[table].get_add_actions(flatten=True))
+        return named.filter(pl.col("partition.task") == task).sort("partition.partition", "path")
+
+
+def scan_files(uris: Sequence[str], options: Mapping[str, Any], *, whose: str | None = None) -> pl.LazyFrame:
+    """Return the rows of Parquet files, whether a version names them or not; `whose` is a column for their addresses.
+
+    What a later version of llambert has in some of them is left out.
+    """
+    return pl.scan_parquet(
+        list(uris),
+        storage_options=dict(options) or None,
+        hive_partitioning=False,
+        glob=False,
+        extra_columns="ignore",
+        include_file_paths=whose,
+    )
 
 
 def collect(frame: pl.LazyFrame, *, engine: Literal["auto", "streaming"] = "auto") -> pl.DataFrame:

@@ -3,7 +3,7 @@
 import json
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,7 +11,7 @@ from deltalake.transaction import AddAction
 from pydantic import BaseModel, ConfigDict
 
 from llambert_etl.errors import DataError
-from llambert_etl.lake.definitions import PARTITION_COLUMNS
+from llambert_etl.lake.layout import file_schema, runs, writer_options
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, TableName
 from llambert_etl.store.faults import store_faults
@@ -19,8 +19,6 @@ from llambert_etl.store.storage import Storage, safe_key
 
 # A file is closed at this size: large enough to scan well, small enough to upload again.
 _MAX_FILE_BYTES = 128 * 1024 * 1024
-# Long text has no useful minimum, and its statistics would weigh down every reader of the log.
-_UNINDEXED = {"text", "reply", "evidence", "reason", "probabilities", "moved_at", "labelled_at"}
 
 
 class StagedFile(BaseModel):
@@ -64,19 +62,15 @@ def check_schema(table: TableName, rows: pa.Table) -> None:
 def write_parquet(
     storage: Storage, table: TableName, task: str, partition: Partition, chunks: Iterable[pa.Table], name: str
 ) -> tuple[StagedFile, ...]:
-    """Stream chunks into Parquet files below the partition's folder; memory is one chunk.
+    """Stream chunks into Parquet files below the partition's folder, as the table's layout has it.
 
     What whoever gives the chunks raises passes as it is.
     """
     staged: list[StagedFile] = []
     writer: _Part | None = None
-    for chunk in chunks:
-        check_schema(table, chunk)
-        _check_target(table, chunk, task, partition)
-        if chunk.num_rows == 0:
-            continue
+    for group in runs(table, _checked(table, chunks, task, partition)):
         writer = writer or _Part(storage, table, task, partition, name)
-        writer.write(chunk)
+        writer.write(group)
         if writer.bytes >= _MAX_FILE_BYTES:
             staged.append(writer.finish())
             writer = None
@@ -97,34 +91,36 @@ def missing(storage: Storage, table: TableName, staged: StagedFiles, oldest: int
     return [file.key for file in staged.files if not stands(file)]
 
 
-def _check_target(table: TableName, chunk: pa.Table, task: str, partition: Partition) -> None:
-    for column, wanted in (("task", task), ("partition", str(partition))):
-        found = chunk.column(column).unique().to_pylist()
-        if found not in ([], [wanted]):
-            raise DataError(f"table {table}: rows of {column} {found[:3]!r} were to be written to {wanted!r}")
+def _checked(table: TableName, chunks: Iterable[pa.Table], task: str, partition: Partition) -> Iterator[pa.Table]:
+    names = file_schema(table).names
+    for chunk in chunks:
+        check_schema(table, chunk)
+        for column, wanted in (("task", task), ("partition", str(partition))):
+            found = chunk.column(column).unique().to_pylist()
+            if found not in ([], [wanted]):
+                raise DataError(f"table {table}: rows of {column} {found[:3]!r} were to be written to {wanted!r}")
+        if chunk.num_rows:
+            yield chunk.select(names)
 
 
 class _Part:
     """One Parquet file being written."""
 
     def __init__(self, storage: Storage, table: TableName, task: str, partition: Partition, name: str) -> None:
-        schema = TABLES[table].schema
-        self._schema = pa.schema([field for field in schema if field.name not in PARTITION_COLUMNS])
         # The name is new each time: a retry must never write over a file that was committed meanwhile.
         part = f"{name}-{uuid.uuid4().hex}.parquet"
         self._key = safe_key(f"task={task}", f"partition={partition}", part)
         self._storage = storage
         self._path = safe_key(table, self._key)
         self._where = f"{storage.uri}/{table}"
-        indexed = [field.name for field in self._schema if field.name not in _UNINDEXED]
         with store_faults(self._where):
             self._sink = storage.create(self._path)
-            self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd", write_statistics=indexed)
+            self._writer = pq.ParquetWriter(self._sink, file_schema(table), **writer_options(table))
         self.bytes = 0
 
-    def write(self, chunk: pa.Table) -> None:
+    def write(self, group: pa.Table) -> None:
         with store_faults(self._where):
-            self._writer.write_table(chunk.select(self._schema.names))
+            self._writer.write_table(group, row_group_size=group.num_rows)
             self.bytes = self._sink.tell()
 
     def finish(self) -> StagedFile:

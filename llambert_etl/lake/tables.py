@@ -1,7 +1,6 @@
-"""Lake: reads, and the verbs that write. Each verb is keyed, so that a replay adds nothing."""
+"""Lake: the verbs that write. Each is keyed, so that a replay adds nothing."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Mapping
 
 import polars as pl
 import pyarrow as pa
@@ -11,143 +10,30 @@ from deltalake.transaction import AddAction, CommitProperties, Transaction
 
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.lake import commits
-from llambert_etl.lake.commits import Commit, fence_of, horizon, key_number, properties_of, read_commits, was_committed
-from llambert_etl.lake.definitions import PARTITION_COLUMNS, add_columns, check_columns, create
+from llambert_etl.lake.commits import Commit, fence_of, horizon, key_number, properties_of, was_committed
+from llambert_etl.lake.definitions import PARTITION_COLUMNS
 from llambert_etl.lake.keys import HeldKeys
-from llambert_etl.lake.notes import Notes
-from llambert_etl.lake.reading import Snapshot, count, stream
+from llambert_etl.lake.opening import HEAD, Opened
+from llambert_etl.lake.reading import count, stream
 from llambert_etl.lake.staging import StagedFiles, add_action, check_schema, missing, write_parquet
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, TableName
-from llambert_etl.settings import Settings
 from llambert_etl.store.faults import store_faults
-from llambert_etl.store.storage import Storage, for_polars
 
 Account = Callable[[pa.Table], Manifest]
 
 # At midnight every task writes its day, and each commit puts off all others that are on their way.
 _ATTEMPTS = 30
 _CHUNK_ROWS = 20_000
-_HEAD = "_head"
 
 
-class Lake(Notes):
+class Lake(Opened):
     """The tables under one root."""
 
     def __init__(self, uri: str, storage_options: Mapping[str, str] | None = None) -> None:
-        self._options = dict(storage_options or {})
-        self._polars_options = for_polars(self._options)
-        super().__init__(Storage(uri, self._options))
-        self._seen: dict[TableName, int] = {}
+        super().__init__(uri, storage_options)
         self._held: dict[tuple[TableName, str, Partition], HeldKeys] = {}
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> "Lake":
-        return cls(settings.lake, settings.storage_options)
-
-    def table_uri(self, table: TableName) -> str:
-        return f"{self.uri}/{table}"
-
-    def create_tables(self) -> None:
-        """Create what is absent. Racing callers all succeed: the losers find the winner's table."""
-        for table in TABLES:
-            with store_faults(self.table_uri(table)):
-                create(self.table_uri(table), table, self._options)
-
-    def add_columns(self) -> None:
-        """Give tables that an older version has made the columns that are new; null in the rows that are there."""
-        for table in TABLES:
-            with store_faults(self.table_uri(table)):
-                add_columns(table, DeltaTable(self.table_uri(table), storage_options=self._options))
-
-    # Reading
-
-    def open(self, table: TableName, version: int | None = None) -> DeltaTable:
-        """Return the table itself; for this package, and to be used within `store_faults`.
-
-        Raise ConfigError where it lacks a column of this version of llambert, or has one of another type; DataError
-        where its log has lost its end, which Delta takes for an older table.
-        """
-        uri = self.table_uri(table)
-        if version is not None:
-            return DeltaTable(uri, version=version, storage_options=self._options)
-        # Known before the table is opened: others, threads with this very lake among them, commit meanwhile.
-        known = self._seen.get(table)
-        if known is None:
-            known = int(self.storage.read(f"{table}/{_HEAD}") or 0)
-        delta = DeltaTable(uri, storage_options=self._options)
-        check_columns(table, delta)
-        commits.refuse_lost_end(delta, known)
-        self._seen[table] = delta.version()
-        return delta
-
-    def scan(
-        self,
-        table: TableName,
-        task: str,
-        partition: Partition | None = None,
-        *,
-        upto: Partition | None = None,
-        version: int | None = None,
-    ) -> pl.LazyFrame:
-        """Return the rows of one task as a snapshot does that is opened now, for `collect`, `count` or `stream`."""
-        at = {} if version is None else {table: version}
-        return self.snapshot(table, at=at).scan(table, task, partition, upto=upto)
-
-    def snapshot(self, *tables: TableName, at: Mapping[TableName, int] = MappingProxyType({})) -> Snapshot:
-        """Open tables for all that one step reads of them: as they are now, or at the versions `at`."""
-        opened = {}
-        for table in dict.fromkeys([*tables, *at]):
-            with store_faults(self.table_uri(table)):
-                opened[table] = self.open(table, at.get(table))
-        return Snapshot(opened, self._polars_options)
-
-    def scan_staged(self, table: TableName, task: str, partition: Partition, staged: StagedFiles) -> pl.LazyFrame:
-        """Return staged rows as readers would see them after the commit."""
-        schema = pa.schema([field for field in TABLES[table].schema if field.name not in PARTITION_COLUMNS])
-        if not staged.files:
-            frame = pl.LazyFrame(pl.from_arrow(schema.empty_table()))
-        else:
-            uris = [f"{self.table_uri(table)}/{file.key}" for file in staged.files]
-            options = self._polars_options or None
-            frame = pl.scan_parquet(uris, storage_options=options, hive_partitioning=False, glob=False)
-        columns = [pl.lit(task).alias("task"), pl.lit(str(partition)).alias("partition")]
-        return frame.with_columns(columns).select(TABLES[table].schema.names)
-
-    def version(self, table: TableName) -> int:
-        with store_faults(self.table_uri(table)):
-            return self.open(table).version()
-
-    def partitions(self, table: TableName, task: str) -> list[Partition]:
-        return self.snapshot(table).partitions(table, task)
-
-    def commit_key(self, table: TableName, task: str, partition: Partition) -> int | None:
-        """Return the fingerprint of the commit key that last replaced this partition: its content's identity."""
-        with store_faults(self.table_uri(table)):
-            return self.open(table).transaction_version(fence_of(task, partition))
-
-    def holds(self, table: TableName, task: str, partition: Partition, commit_key: str) -> bool:
-        """Tell whether the partition holds what `commit_key` stands for."""
-        return self.commit_key(table, task, partition) == key_number(commit_key)
-
-    def last_commit(self, table: TableName, task: str, partition: Partition) -> Commit | None:
-        """Return the newest commit that replaced this partition, with its manifest."""
-        with store_faults(self.table_uri(table)):
-            delta = self.open(table)
-            if delta.transaction_version(fence_of(task, partition)) is None:
-                return None
-            found = read_commits(self.storage, table, delta)
-            return next((each for each in found if each.wrote(task, partition)), None)
-
-    def commits(self, table: TableName, task: str) -> Iterator[Commit]:
-        """Yield a task's commits, newest first, as far back as the log reaches (a year)."""
-        with store_faults(self.table_uri(table)):
-            for commit in read_commits(self.storage, table, self.open(table)):
-                if commit.manifest is not None and commit.manifest.task == task:
-                    yield commit
-
-    # Writing
 
     def stage(
         self, table: TableName, task: str, partition: Partition, chunks: Iterable[pa.Table], *, name: str
@@ -221,7 +107,7 @@ class Lake(Notes):
         with store_faults(f"{self.table_uri(table)} {task} {partition}"):
             for _ in range(_ATTEMPTS):
                 delta = self.open(table)
-                absent = held.absent(rows, delta, self.table_uri(table), self._polars_options)
+                absent = held.absent(rows, delta, self.table_uri(table), self.polars_options)
                 made = manifest if isinstance(manifest, Manifest) else manifest(absent)
                 if absent.num_rows == 0:
                     return Commit(delta.version(), made, replayed=True)
@@ -291,7 +177,7 @@ class Lake(Notes):
     def _committed(self, table: TableName, before: DeltaTable, manifest: Manifest) -> Commit:
         version = commits.version_of(self.storage, table, before, manifest)
         # A lower bound, whoever writes it last: the newest commit's log may go, and nothing in the table would tell.
-        self.storage.write(f"{table}/{_HEAD}", [str(version).encode()])
+        self.storage.write(f"{table}/{HEAD}", [str(version).encode()])
         self._seen[table] = max(version, self._seen[table])
         return Commit(version, manifest, replayed=False)
 

@@ -2,6 +2,7 @@
 
 import datetime
 import math
+import re
 import uuid
 from collections.abc import Collection
 from typing import Literal
@@ -13,7 +14,9 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import CommitProperties, Transaction
 
 from llambert_etl.errors import TransientError
+from llambert_etl.lake import text_index
 from llambert_etl.lake.commits import UPKEEP, horizon
+from llambert_etl.lake.layout import writer_properties
 from llambert_etl.lake.tables import Lake
 from llambert_etl.schemas import TableName
 from llambert_etl.store.faults import store_faults
@@ -23,6 +26,9 @@ RETENTION = datetime.timedelta(days=7)
 
 _ATTEMPTS = 3
 _TARGET_BYTES = 100 * 1024 * 1024
+# Of checkpoints: one may be half written, or not be named yet.
+_NEWEST = 3
+_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
 # Its value means nothing; that it changes is what other commits run into.
 _PROPERTY = "llambert.upkeep"
 
@@ -38,7 +44,10 @@ def merge_small_files(lake: Lake, table: TableName) -> int:
                 # Delta takes two compactions at once for no conflict, and each row is there twice. Of several here only
                 # the one whose turn came last can commit.
                 _take_turn(delta, horizon(delta))
-                return int(lake.open(table).optimize.compact(target_size=_TARGET_BYTES)["numFilesRemoved"])
+                merged = lake.open(table).optimize.compact(
+                    target_size=_TARGET_BYTES, writer_properties=writer_properties(table)
+                )
+                return int(merged["numFilesRemoved"])
             except CommitFailedError:
                 continue  # a writer has replaced what was being merged, or another compaction runs: look again
     raise TransientError(f"{table}: {_ATTEMPTS} times another writer was first; run the step again")
@@ -59,6 +68,29 @@ def delete_old_files(lake: Lake, table: TableName, before: datetime.datetime, na
             # committed until here is live in the version that is looked at below.
             _take_turn(delta, _milliseconds(before))
         return sum(lake.storage.delete(info) for info in _needless(lake, table, lake.open(table), before))
+
+
+def drop_checkpoints(lake: Lake, table: TableName, before: datetime.datetime) -> int:
+    """Delete checkpoints of the log that no reader needs; return how many. Delta keeps each for as long as its log.
+
+    The commits stay, so every version can still be read and Delta's own clean-up, which begins at a checkpoint, still
+    finds one. Whoever reads a version that was current since `before` reads from the checkpoint that it would have
+    read from; older versions have one no more than four times as far back, counted in commits.
+    """
+    log = lake.storage.list(f"{table}/_delta_log")
+    found = {int(name[1]): info for info in log if (name := _CHECKPOINT.fullmatch(info.base_name))}
+    newest_first = sorted(found, reverse=True)
+    old = [version for version in newest_first if found[version].mtime < before]
+    spaced = {(newest_first[0] - version).bit_length(): version for version in old}
+    kept = {*newest_first[:_NEWEST], *old[:1], *spaced.values()}
+    return sum(lake.storage.delete(found[version]) for version in old if version not in kept)
+
+
+def drop_indexes(lake: Lake, table: TableName, before: datetime.datetime) -> int:
+    """Delete indexes of files that the table has no more, written before a moment; return how many."""
+    live = {uri.rpartition("/")[2] for uri in lake.open(table).file_uris()}
+    found = lake.storage.list(f"{text_index.FOLDER}/{table}")
+    return sum(lake.storage.delete(info) for info in found if info.base_name not in live and info.mtime < before)
 
 
 def drop_notes(lake: Lake, before: datetime.datetime) -> int:

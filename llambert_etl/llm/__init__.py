@@ -27,6 +27,10 @@ class Reply:
     answer_tokens: int = 0
     answered_by: str | None = None
 
+    @property
+    def is_answer(self) -> bool:
+        return self.status != AnnotationStatus.FAILED
+
 
 class HalfAnsweredError(TransientError):
     """An annotator ceased to answer half-way. `replies` has one for each text all the same, for some are paid."""

@@ -13,7 +13,6 @@ from llambert_etl.llm import Reply
 from llambert_etl.llm.chat import Questions, failed
 from llambert_etl.llm.refusals import refusal, status_of
 from llambert_etl.llm.server import is_passing
-from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.wording import shown
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -55,9 +54,9 @@ def read_results(paths: Iterable[Path], questions: Questions) -> dict[str, Answe
             result = _result(line, place)
             found = _answered(result, questions, place)
             known = answers.setdefault(result.custom_id, found)
-            if known.reply == found.reply or _failed(found):
+            if known.reply == found.reply or not found.reply.is_answer:
                 continue
-            if not _failed(known):
+            if known.reply.is_answer:
                 raise DataError(
                     f"{place}: custom_id {shown(result.custom_id)} has another result in {known.place}; keep one of "
                     "the two"
@@ -109,7 +108,3 @@ def _answered(result: _Result, questions: Questions, place: str) -> Answered:
     if status != 200:
         return Answered(failed(refusal(status, content)), place, passing=is_passing(status))
     return Answered(questions.reply("", content) or failed("unreadable"), place)
-
-
-def _failed(answered: Answered) -> bool:
-    return answered.reply.status == AnnotationStatus.FAILED

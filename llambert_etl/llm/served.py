@@ -1,25 +1,23 @@
 """ServedAnnotator: asks an OpenAI-compatible server, many documents at a time."""
 
 import asyncio
-import logging
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
 
 import httpx
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.config.annotator import ServedLlm
 from llambert_etl.errors import ConfigError
-from llambert_etl.llm import HalfAnsweredError, HalfRefusedError, Reply
+from llambert_etl.llm import Reply
 from llambert_etl.llm.chat import Questions
-from llambert_etl.llm.served_batch import Manners, Requests
+from llambert_etl.llm.served_batch import Line, Manners, Requests
 from llambert_etl.llm.server import headers
-from llambert_etl.schemas import AnnotationStatus
 from llambert_etl.settings import Server, Settings
 
-logger = logging.getLogger(__name__)
-
-# Enough that slots seldom stand empty behind a slow request, few enough that a kill or a used-up budget wastes little.
+# Enough that slots seldom stand empty while a commit is made, few enough that a kill or a used-up budget wastes little.
 _BATCHES_PER_SLOT = 4
 
 
@@ -47,36 +45,58 @@ class ServedAnnotator:
         Raise ConfigError where the server refuses us, HalfRefusedError where it had answered about some by then;
         HalfAnsweredError where it leaves documents without an answer.
         """
-        return asyncio.run(self._ask_all(texts))
+        with self.talk() as talk:
+            return talk.annotate(texts)
 
-    async def _ask_all(self, texts: Sequence[str]) -> list[Reply]:
-        async with httpx.AsyncClient(
+    @contextmanager
+    def talk(self) -> Iterator["Talk"]:
+        """Connect to the server for several batches; what is under way at an error's end is cut off."""
+        client = httpx.AsyncClient(
             base_url=self.server.url,
             headers=headers(self.server),
             timeout=self.server.timeout_seconds,
             limits=httpx.Limits(max_connections=self.server.concurrency),
             follow_redirects=False,  # they could lead anywhere
-        ) as client:
-            requests = Requests(client, self.name, self.server, self.questions, self._manners)
-            replies = await asyncio.gather(*(requests.ask(text) for text in texts))
-            if requests.declined == len(texts) > 0:
-                await requests.ask_plainly(texts)
-        if requests.retries:
-            seen = ", ".join(f"{count} {reason}" for reason, count in sorted(requests.retries.items()))
-            logger.warning("server %s: asked again after %s", self.name, seen)
-        reasons = Counter(reply.reason for reply in replies if reply.status == AnnotationStatus.FAILED)
-        seen = ", ".join(sorted(map(str, reasons)))
-        if requests.refused is not None:
-            if reasons.total() == len(texts):
-                raise requests.refused
-            message = (
-                f"{requests.refused}; {reasons.total()} of {len(texts)} documents are left, the other answers are kept"
-            )
-            raise HalfRefusedError(message, replies) from requests.refused
-        if requests.silent or requests.unanswered == len(texts) > 0:
-            message = (
-                f"server {self.name!r}: no answer about {requests.unanswered} of {len(texts)} documents ({seen}); run "
-                "the step again when it is up, what it answered before is kept"
-            )
-            raise HalfAnsweredError(message, replies)
-        return replies
+        )
+        with start_blocking_portal() as portal, portal.wrap_async_context_manager(client):
+            yield Talk(self, portal, client)
+
+    def batch(self, line: Line) -> Requests:
+        return Requests(line, self.name, self.server, self.questions, self._manners)
+
+    @property
+    def is_understood(self) -> bool:
+        """Tell whether the server has ever given an answer of a known shape."""
+        return self._manners.understood > 0
+
+
+class Talk:
+    """A connection to a server, whose requests go on, on a thread of their own, whatever the caller does meanwhile."""
+
+    def __init__(self, annotator: ServedAnnotator, portal: BlockingPortal, client: httpx.AsyncClient) -> None:
+        self._annotator, self._portal = annotator, portal
+        self._line = Line(client, asyncio.Semaphore(annotator.server.concurrency))
+
+    def batch(self) -> Requests:
+        """Return a batch, about whose documents `ask` asks; when all are back, `judge` it."""
+        return self._annotator.batch(self._line)
+
+    def ask(self, batch: Requests, text: str) -> Future[Reply | None]:
+        """Ask about a document when a slot is free, in the order of the calls."""
+        return self._portal.start_task_soon(batch.ask, text)
+
+    def judge(self, batch: Requests, replies: list[Reply], others: int) -> list[Reply]:
+        return self._portal.call(batch.judge, replies, others)
+
+    def end(self) -> None:
+        """Ask nothing more: only the requests that are sent already come to an answer."""
+        self._portal.call(self._line.over.set)
+
+    def annotate(self, texts: Sequence[str]) -> list[Reply]:
+        """Do what the annotator's `annotate` does, beside what is under way."""
+        return self._portal.call(self._ask_all, texts)
+
+    async def _ask_all(self, texts: Sequence[str]) -> list[Reply]:
+        batch = self._annotator.batch(Line(self._line.client, self._line.slots))
+        replies = await asyncio.gather(*map(batch.ask, texts))
+        return await batch.judge([reply for reply in replies if reply is not None])

@@ -6,13 +6,12 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import httpx
 
 from llambert_etl.errors import ConfigError
-from llambert_etl.llm import Reply
+from llambert_etl.llm import HalfAnsweredError, HalfRefusedError, Reply
 from llambert_etl.llm.chat import UNKNOWN, Questions, failed
 from llambert_etl.llm.completions import Unknown, read_completion
 from llambert_etl.llm.refusals import refusal, refused_field, status_of, words
@@ -46,57 +45,102 @@ class _Sent(NamedTuple):
     wait: float
 
 
-class Requests:
-    """One call's requests. A server that is silent for longer than our patience is given up for all of them.
+class Line:
+    """A connection to a server that batches share: its slots, when it was last heard, and whether asking is over."""
 
-    One that refuses us is asked about no more documents; requests under way are waited for, since they are paid.
+    def __init__(self, client: httpx.AsyncClient, slots: asyncio.Semaphore) -> None:
+        self.client, self.slots = client, slots
+        self.heard, self.over = time.monotonic(), asyncio.Event()
+        self.batches: list[Requests] = []
+
+
+class Requests:
+    """One batch's requests. A server that is silent for longer than our patience is given up for all of them.
+
+    One that refuses us is asked about no more documents; requests under way are waited for, since they are paid. Of a
+    batch that is `withdrawn` no more is asked.
     """
 
-    def __init__(
-        self, client: httpx.AsyncClient, name: str, server: Server, questions: Questions, manners: Manners
-    ) -> None:
-        self._client, self._name, self._server, self._questions = client, name, server, questions
+    def __init__(self, line: Line, name: str, server: Server, questions: Questions, manners: Manners) -> None:
+        self._line, self._name, self._server, self._questions = line, name, server, questions
         self._manners = manners
-        self._slots = asyncio.Semaphore(server.concurrency)
-        self._heard = time.monotonic()
-        self.retries, self.unanswered, self.silent = Counter[str](), 0, False
-        self.declined = 0
-        self._stopped = asyncio.Event()
-        self.refused: ConfigError | None = None
+        self.withdrawn = False
+        self._retries, self._unanswered, self._declined = Counter[str](), 0, 0
+        self._silent = False
+        self._refused: ConfigError | None = None
+        if not line.batches:
+            line.heard = time.monotonic()  # nobody has asked it anything for a while
+        line.batches.append(self)
 
-    async def ask(self, text: str) -> Reply:
-        async with self._slots:
+    @property
+    def in_doubt(self) -> bool:
+        """Tell whether the server was silent or has refused us: then no other batch is asked about."""
+        return self._silent or self._refused is not None
+
+    async def ask(self, text: str) -> Reply | None:
+        """Return the reply about a document when its turn has come; None where asking was over before there was one."""
+        line = self._line
+        async with line.slots:
             pause, started = _FIRST_PAUSE, time.monotonic()
-            while self.refused is None:
+            while not (self.withdrawn or line.over.is_set()):
                 found = await self._attempt(text)
                 if isinstance(found, Reply):
-                    self._heard = time.monotonic()
+                    line.heard = time.monotonic()
                     return found
                 reason, asked_for = found
                 wait = max(asked_for, pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, keeps no secret
-                if time.monotonic() + wait > min(started, self._heard) + self._server.patience_seconds:
+                if time.monotonic() + wait > min(started, line.heard) + self._server.patience_seconds:
                     # A server that answers others meanwhile is up, and only this document is too much for it.
-                    self.silent |= self._heard < started
-                    self.unanswered += 1
+                    if line.heard < started:
+                        self._fall_silent()
+                    self._unanswered += 1
                     return failed(reason)
-                self.retries[reason] += 1
+                self._retries[reason] += 1
                 await self._wait(wait)
                 pause = min(2 * pause, _LONGEST_PAUSE)
-            return failed(_GIVEN_UP)
+            return failed(_GIVEN_UP) if self._refused else None
 
-    async def ask_plainly(self, texts: Sequence[str]) -> None:
+    async def judge(self, replies: list[Reply], others: int = 0) -> list[Reply]:
+        """Return the replies of a batch that is over, as many `others` left out; raise as `annotate` does.
+
+        The others are answers that are kept already.
+        """
+        self._line.batches.remove(self)
+        asked = len(replies) + others
+        if self._declined == asked > 0:
+            await self._ask_plainly(asked)
+        if self._retries:
+            seen = ", ".join(f"{count} {reason}" for reason, count in sorted(self._retries.items()))
+            logger.warning("server %s: asked again after %s", self._name, seen)
+        reasons = Counter(reply.reason for reply in replies if not reply.is_answer)
+        if self._refused is not None:
+            if reasons.total() == asked:
+                raise self._refused
+            message = f"{self._refused}; {reasons.total()} of {asked} documents are left, the other answers are kept"
+            raise HalfRefusedError(message, replies) from self._refused
+        if self._silent or self._unanswered == asked > 0:
+            seen = ", ".join(sorted(map(str, reasons)))
+            message = (
+                f"server {self._name!r}: no answer about {self._unanswered} of {asked} documents ({seen}); run "
+                "the step again when it is up, what it answered before is kept"
+            )
+            raise HalfAnsweredError(message, replies)
+        return replies
+
+    async def _ask_plainly(self, documents: int) -> None:
         """Find out whose fault it is where every document was refused: ask about a text that has none.
 
         Where that is refused too, nothing that this server is sent would be taken, and it is given up.
         """
-        answer = await self._send(_PLAIN_TEXT)
+        async with self._line.slots:
+            answer = await self._send(_PLAIN_TEXT)
         if isinstance(answer, str):
             return
         status, content = answer.status, answer.content
         if 400 <= status < 500 and not is_passing(status):
             code = refusal(status, content, _PLAIN_TEXT)
             self._give_up(
-                f"refused all of {len(texts)} documents ({code}), and a plain text too: "
+                f"refused all of {documents} documents ({code}), and a plain text too: "
                 f"{self._own_words(content)!r}; mend what it does not take: annotator.model, the template's turns, or "
                 "a field that annotator.leave_out can name"
             )
@@ -110,13 +154,19 @@ class Requests:
 
     def _give_up(self, fault: str | ConfigError) -> None:
         error = fault if isinstance(fault, ConfigError) else ConfigError(f"server {self._name!r}: {fault}")
-        self.refused = self.refused or error
-        self._stopped.set()
+        self._refused = self._refused or error
+        self._line.over.set()
+
+    def _fall_silent(self) -> None:
+        """Keep the other batches back: whose fault the silence is, is told by this one, whose documents go on."""
+        self._silent = True
+        for other in self._line.batches:
+            other.withdrawn |= other is not self
 
     async def _wait(self, seconds: float) -> None:
-        """Sleep, but no longer than until the server refuses us."""
+        """Sleep, but no longer than until asking is over."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopped.wait(), seconds)
+            await asyncio.wait_for(self._line.over.wait(), seconds)
 
     async def _attempt(self, text: str) -> Reply | tuple[str, float]:
         """Return the reply, or why there is none yet and how many seconds the server wants us to wait."""
@@ -140,7 +190,7 @@ class Requests:
             return failed(code)
         if is_passing(status):
             return f"http_{status}", answer.wait
-        self.declined += 1
+        self._declined += 1
         return failed(code)
 
     async def _send(self, text: str) -> _Sent | str:
@@ -149,7 +199,7 @@ class Requests:
         try:
             async with (
                 asyncio.timeout(self._server.timeout_seconds),
-                self._client.stream("POST", "chat/completions", json=body) as response,
+                self._line.client.stream("POST", "chat/completions", json=body) as response,
             ):
                 content = bytearray()
                 async for piece in response.aiter_raw():

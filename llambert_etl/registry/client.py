@@ -32,6 +32,7 @@ from llambert_etl.store.copies import cached, sha256
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+    from mlflow.entities.model_registry import RegisteredModel
 
 logger = logging.getLogger(__name__)
 
@@ -76,12 +77,9 @@ class Registry:
 
     def champion(self, task: str) -> ModelVersion | None:
         """Return what the alias names now, whoever moved it."""
-        try:
-            # Asked by alias, the server answers 400 for a model without one: no different from a wrong request.
-            with registry_faults(f"champion of {task}"):
-                number = self._client.get_registered_model(model_name(task)).aliases.get(CHAMPION)
-        except Absent:
-            return None
+        # Asked by alias, the server answers 400 for a model without one: no different from a wrong request.
+        model = self._model(task, f"champion of {task}")
+        number = None if model is None else model.aliases.get(CHAMPION)
         return None if number is None else self.version(task, int(number))
 
     def version(self, task: str, version: int) -> ModelVersion:
@@ -102,10 +100,7 @@ class Registry:
         try:
             return blemish(self._get(task, version))
         except Absent:
-            try:
-                with registry_faults(model_name(task)):
-                    self._client.get_registered_model(model_name(task))
-            except Absent:
+            if self._model(task) is None:
                 return f"the registered model {model_name(task)} was deleted or renamed"
             return f"version {version} was deleted"
 
@@ -135,12 +130,8 @@ class Registry:
 
     def decided_upto(self, task: str) -> Partition | None:
         """Return the last partition at which a retrain came to a decision."""
-        try:
-            with registry_faults(model_name(task)):
-                tags = self._client.get_registered_model(model_name(task)).tags
-        except Absent:
-            return None
-        return parse_partition(tags[_DECIDED]) if _DECIDED in tags else None
+        model = self._model(task)
+        return parse_partition(model.tags[_DECIDED]) if model is not None and _DECIDED in model.tags else None
 
     def set_decided_upto(self, task: str, partition: Partition) -> None:
         with registry_faults(model_name(task)):
@@ -261,6 +252,13 @@ class Registry:
             place = f"{source}/{PLACE}/{name}"
             with registry_faults(f"{where}: {name}"):
                 download_artifacts(place, dst_path=str(folder), tracking_uri=self._client.tracking_uri)
+
+    def _model(self, task: str, what: str = "") -> "RegisteredModel | None":
+        try:
+            with registry_faults(what or model_name(task)):
+                return self._client.get_registered_model(model_name(task))
+        except Absent:
+            return None
 
     def _get(self, task: str, version: int) -> "MlflowVersion":
         with registry_faults(f"{model_name(task)} version {version}"):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from llambert_etl.errors import DataError
 
@@ -23,13 +23,11 @@ _PREFIX = "llambert."
 _NEEDED = ("config.json", "model.safetensors", "tokenizer_config.json", "llambert.json")
 
 
-class ModelVersion(BaseModel):
+class ModelVersion(BaseModel, frozen=True, extra="forbid"):
     """A registered encoder. `hashes` maps each file name to its sha256, from the request that made the version.
 
     `metrics` were measured on the gold test rows that `gold_hash` identifies.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: str
     name: str

@@ -29,9 +29,7 @@ def annotate(
 
     Before that, what an older parser found no label in is read again.
     A failed answer is kept as such and asked again by later runs, until the document has failed for good; then only
-    with `retry_failed`. What another run answers meanwhile is not asked. On SIGTERM the batch in flight is finished and
-    committed, then TransientError is raised; a second SIGTERM, or a kill, loses that batch and no other. Raise
-    DataError, before the next batch, where the task's budget is used up, and ConfigError where a batch file is out.
+    with `retry_failed`. What another run answers meanwhile is not asked. How it is stopped, `answer` says.
     """
     work = Backlog(
         run,

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import polars as pl
 
+from llambert_etl.annotation.account import without_blame
 from llambert_etl.annotation.again import read_again
 from llambert_etl.annotation.asking import stop_signal
 from llambert_etl.annotation.backlog import Backlog
 from llambert_etl.annotation.claims import standing, submit
-from llambert_etl.annotation.given_up import is_answered, without_blame
 from llambert_etl.annotation.sent import Sent, SentNote, refuse_sent
 from llambert_etl.corpus.documents import as_of
 from llambert_etl.errors import ConfigError, DataError, LlambertError, TransientError
@@ -205,9 +205,9 @@ def _keep(
     open_ = work.unanswered(asked)
     found = [answers.get(text_hash) for text_hash in open_["text_hash"]]
     replies = [failed(missing) if answer is None else answer.reply for answer in found]
-    well = any(is_answered(answer.reply) for answer in answers.values())
+    well = any(answer.reply.is_answer for answer in answers.values())
     if not well and replies and annotator is not None:
-        well = work.is_well(annotator, replies)
+        well = work.answers_again(annotator.annotate)
     work.keep(open_, replies if well else without_blame(replies))
     work.commit()
     return well

@@ -7,9 +7,10 @@ import polars as pl
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.answers import answered_twice, decided, failed_for_good, labelled_answers, question, rows_about
-from llambert_etl.corpus.documents import as_of, ingested, sample
+from llambert_etl.corpus.documents import ingested
 from llambert_etl.corpus.gold import gold_shares
 from llambert_etl.corpus.rare import tell_rarest
+from llambert_etl.corpus.sampling import sample
 from llambert_etl.errors import DataError
 from llambert_etl.labelling.plan import merge, read_plan, read_shards, record_check
 from llambert_etl.lake import Lake, Snapshot, collect, count
@@ -119,7 +120,7 @@ def _documents(task: LabellingTask, partition: Partition, tables: Snapshot) -> P
 
 
 def _annotations(task: LabellingTask, partition: Partition, tables: Snapshot, prompt_hash: str, size: int) -> Profile:
-    chosen = sample(as_of(tables, task.name, partition), size, task.annotator.seed)
+    chosen = sample(tables, task.name, partition, size, task.annotator.seed)
     rows = rows_about(question(task, prompt_hash), task.name, tables)
     asked = rows.join(chosen.lazy().select("text_hash"), on="text_hash", how="semi")
     return profile_annotations(

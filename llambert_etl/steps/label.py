@@ -3,26 +3,24 @@
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from llambert_etl.corpus.documents import in_shard, verified
+from llambert_etl.corpus.documents import verified
 from llambert_etl.errors import ConfigError
 from llambert_etl.facts import Labelled
+from llambert_etl.labelling.known import known
 from llambert_etl.labelling.plan import Plan, ShardNote, find_shard, read_plan, write_shard
+from llambert_etl.labelling.rows import Probabilities, answers, label_columns, label_rows, no_answers
 from llambert_etl.labelling.turns import PATIENCE_SECONDS, turn
 from llambert_etl.lake import Lake, collect, count, stream
 from llambert_etl.manifest import Manifest
 from llambert_etl.run import Run
-from llambert_etl.schemas import TABLES, DocumentStatus
+from llambert_etl.schemas import DocumentStatus
 from llambert_etl.settings import Settings
 
-# Documents held in memory at once: a few MB of text, and enough to sort by length.
-CHUNK_ROWS = 4096
-
-Probabilities = npt.NDArray[np.float64]
+# Documents held in memory at once: a row group, a few MB of text, and enough to sort by length.
+CHUNK_ROWS = 8192
 
 
 class Classifier(Protocol):
@@ -88,66 +86,38 @@ class _Shard:
     ) -> None:
         self.run, self.task, self.plan, self.number, self.lake = run, run.task, plan, shard, lake
         self._load, self._progress = load, progress
-        accepted = pl.col("status") == DocumentStatus.ACCEPTED
-        # The text decides the shard, so equal texts are inferred once.
         self._documents = lake.scan("documents", run.task.name, plan.partition, version=plan.documents_version).filter(
-            accepted & in_shard(shard, plan.shards)
+            pl.col("status") == DocumentStatus.ACCEPTED, plan.holds(shard)
         )
         self._classifier: Classifier | None = None
-        self._known: dict[str, list[float]] = {}
+        self._inferred = no_answers(run.task.label_names)
         self.read = 0
         self.inferred = 0
 
     def tables(self) -> Iterator[pa.Table]:
-        """Yield label rows chunk by chunk; memory is a chunk of texts and the shard's probabilities."""
-        total, self._known = count(self._documents), self._labelled_before()
-        for chunk in stream(self._documents.select("id", "text", "text_hash"), total, CHUNK_ROWS):
-            yield self._rows(verified(chunk, "documents"))
+        """Yield label rows chunk by chunk; memory is a chunk of texts, and answers that more than one row needs."""
+        total = self.plan.sizes[self.number] if self.plan.sizes else count(self._documents)
+        several = self._documents.group_by("text_hash").len().filter(pl.col("len") > 1)
+        again = collect(several, engine="streaming")["text_hash"].implode()
+        said, columns = known(self.plan, self.number, self.task, self.lake), label_columns(self.plan, self.task)
+        rows = self._documents.select("id", "text", "text_hash").join(
+            said, on="text_hash", how="left", maintain_order="left"
+        )
+        for chunk in stream(rows, total, CHUNK_ROWS):
+            yield label_rows(self._answered(verified(chunk, "documents")), columns)
+            self._inferred = self._inferred.filter(pl.col("text_hash").is_in(again))
             self.read += chunk.height
             self._progress(self.read, total)
 
-    def _labelled_before(self) -> dict[str, list[float]]:
-        """Return what this model version has said of the shard's texts, in any partition."""
-        same_model = (pl.col("model_name") == self.plan.model.name) & (
-            pl.col("model_version") == self.plan.model.version
-        )
-        said = self.lake.scan("labels", self.task.name).filter(same_model).select("text_hash", "probabilities")
-        mine = said.join(self._documents.select("text_hash"), on="text_hash", how="semi").unique("text_hash")
-        names = self.task.label_names
-        known = {}
-        for text_hash, probabilities in collect(mine, engine="streaming").iter_rows():
-            by_label = {entry["label"]: entry["probability"] for entry in probabilities}
-            known[text_hash] = [by_label[name] for name in names]
-        return known
-
-    def _rows(self, chunk: pl.DataFrame) -> pa.Table:
-        unknown = [text_hash for text_hash in chunk["text_hash"] if text_hash not in self._known]
-        new = chunk.filter(pl.col("text_hash").is_in(unknown)).unique("text_hash", maintain_order=True)
+    def _answered(self, chunk: pl.DataFrame) -> pl.DataFrame:
+        """Return the chunk with every text's label and probabilities; infer those that nothing has been said of."""
+        unknown = chunk.lazy().filter(pl.col("label").is_null()).unique("text_hash", keep="first", maintain_order=True)
+        new = collect(unknown.join(self._inferred.lazy(), on="text_hash", how="anti", maintain_order="left"))
         if new.height:
             self._classifier = self._classifier or self._load(self.plan)
             predicted = self._classifier.predict(new["text"].to_list())
-            self._known.update(zip(new["text_hash"].to_list(), predicted.tolist(), strict=True))
+            self._inferred.extend(answers(new["text_hash"], predicted, self.task.label_names))
             self.inferred += new.height
-        names = self.task.label_names
-        rows = []
-        for document, text_hash in chunk.select("id", "text_hash").iter_rows():
-            probabilities = self._known[text_hash]
-            best = max(range(len(names)), key=probabilities.__getitem__)
-            rows.append(
-                {
-                    "task": self.task.name,
-                    "partition": str(self.plan.partition),
-                    "id": document,
-                    "text_hash": text_hash,
-                    "label": names[best],
-                    "confidence": probabilities[best],
-                    "probabilities": [
-                        {"label": name, "probability": value} for name, value in zip(names, probabilities, strict=True)
-                    ],
-                    "model_name": self.plan.model.name,
-                    "model_version": self.plan.model.version,
-                    "config_hash": self.task.config_hash,
-                    "run": self.plan.run,
-                }
-            )
-        return pa.Table.from_pylist(rows, schema=TABLES["labels"].schema)
+        found = chunk.lazy().join(self._inferred.lazy(), on="text_hash", how="left", maintain_order="left")
+        both = [pl.coalesce(name, f"{name}_right").alias(name) for name in ("label", "probabilities")]
+        return collect(found.select("id", "text_hash", *both))

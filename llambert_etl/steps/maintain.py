@@ -8,7 +8,15 @@ from llambert_etl.hub.mirrors import drop_copies
 from llambert_etl.labelling.model_files import drop_unused
 from llambert_etl.labelling.plan import staged_keys
 from llambert_etl.lake import RETENTION, Lake
-from llambert_etl.lake.upkeep import delete_old_files, drop_files, drop_notes, merge_small_files, oldest_kept
+from llambert_etl.lake.upkeep import (
+    delete_old_files,
+    drop_checkpoints,
+    drop_files,
+    drop_indexes,
+    drop_notes,
+    merge_small_files,
+    oldest_kept,
+)
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
 from llambert_etl.store import copies
@@ -37,6 +45,8 @@ def maintain(*, lake: Lake, settings: Settings, days: int = RETENTION.days) -> d
     # Of steps whose worker died, and of whatever was killed at work in a scratch folder.
     left = ((settings.state / "steps", "*"), (settings.state, "tmp*"))
     removed = {
+        "log checkpoints": sum(drop_checkpoints(lake, table, oldest) for table in TABLES),
+        "text indexes": drop_indexes(lake, "labels", oldest),
         "exports": drop_old_snapshots(lake, oldest),
         "models": drop_unused(lake, oldest),
         "checkpoints": kept.drop_old(lake, oldest),

@@ -11,6 +11,7 @@ from llambert_etl.corpus.documents import ingested
 from llambert_etl.corpus.forgotten import Forgotten
 from llambert_etl.errors import TransientError
 from llambert_etl.facts import Planned, Published
+from llambert_etl.labelling.known import look_up
 from llambert_etl.labelling.model_files import keep
 from llambert_etl.labelling.plan import Plan, find_plan, write_plan
 from llambert_etl.lake import Lake, count
@@ -65,6 +66,7 @@ def plan(run: Run, *, lake: Lake, registry: Registry, settings: Settings, model_
     if not fresh:
         keep(lake, made.model, registry.download)
         if made is not earlier:  # an unfinished plan keeps its age: what it names is as old as that
+            made = look_up(made, task, lake)
             write_plan(lake, made)
     facts = Planned(
         shards=0 if fresh else made.shards,

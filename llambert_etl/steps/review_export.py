@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.answers import labelled_answers
-from llambert_etl.corpus.documents import as_of, sample
+from llambert_etl.corpus.documents import as_of
 from llambert_etl.corpus.gold import known_gold
+from llambert_etl.corpus.sampling import sample_of
 from llambert_etl.errors import DataError
 from llambert_etl.lake import Lake, Snapshot, collect
 from llambert_etl.manifest import Manifest
@@ -93,7 +94,7 @@ def _chosen(task: LabellingTask, partition: Partition, ask: Ask, lake: Snapshot,
             continue
         if stratum != Stratum.RANDOM:
             pool = pool.filter(~pl.col("text_hash").is_in(seen))
-        rows = sample(pool, ask.size, f"review:{partition}:{ask.seed}")
+        rows = sample_of(pool, ask.size, f"review:{partition}:{ask.seed}")
         facts = collect(pool.join(rows.lazy().select("id"), on="id", how="semi").drop("text", "partition"))
         drawn.append(
             rows.drop("partition").join(facts, on=["id", "text_hash"]).with_columns(stratum=pl.lit(stratum.value))

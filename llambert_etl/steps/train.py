@@ -13,9 +13,9 @@ import polars as pl
 from llambert_etl.champion.moves import highest_version
 from llambert_etl.config import LabellingTask, Strategy, fingerprint
 from llambert_etl.corpus.answers import labelled_answers
-from llambert_etl.corpus.documents import as_of, sample
 from llambert_etl.corpus.gold import gold_as_of, gold_hash
 from llambert_etl.corpus.rare import WEIGHTS_HELP, count_of_each, never_given, tell_never_given, tell_rarest
+from llambert_etl.corpus.sampling import sample
 from llambert_etl.encoder.kept import checkpoints_of
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.facts import Trained, Training
@@ -127,7 +127,7 @@ def _read(task: LabellingTask, partition: Partition, lake: Lake, prompt_hash: st
     learnt = ["text_hash", "label", *(["probabilities"] if task.encoder.soft_labels else [])]
     gold = gold_as_of(task, tables, partition)
     test = gold.filter(pl.col("split") == "test")
-    chosen = sample(as_of(tables, task.name, partition), size, task.annotator.seed)
+    chosen = sample(tables, task.name, partition, size, task.annotator.seed)
     said = collect(labelled_answers(task, tables, prompt_hash).select(learnt))
     # A text that gold tests on must not be learnt from, under its own id or another.
     both = chosen.join(said, on="text_hash").sort("text_hash")
@@ -184,8 +184,8 @@ def _candidate(
     task: LabellingTask, stages: list[pl.DataFrame], data: _Data, settings: Settings, run_key: str, keep_in: Folder
 ) -> Path:
     """Return the trained folder of this run key: complete, or not there at all."""
-    from llambert_etl.encoder.frames import labelled
     from llambert_etl.encoder.inference import Encoder
+    from llambert_etl.encoder.labelled import labelled
     from llambert_etl.encoder.measurement import measure
     from llambert_etl.encoder.training import fine_tune
 

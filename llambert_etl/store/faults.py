@@ -6,7 +6,8 @@ a store that refuses, hangs and breaks off, and against files that are gone, cut
 - of deltalake all `DeltaError`s are the table's, its log's or the store's;
 - of pyarrow and polars the store's are `OSError`s, those of S3 without a number and a file name;
 - of polars damaged Parquet is a `ComputeError` that begins with `parquet`, or an `InvalidOperationError` about the
-  schema in a file; a local file that is shorter than its table says makes it panic. All its other errors are ours.
+  schema in a file; a local file that is shorter than its table says makes it panic, and so, in the task that reads a
+  file, do pages that are not what their encoding wants. All its other errors are ours.
 """
 
 import re
@@ -34,6 +35,7 @@ _CORRUPT = re.compile(
 # As these begin, and nowhere else: further on polars quotes values.
 _DAMAGED = re.compile(
     r"parquet( error)?: |out-of-spec: |unable to decode the encoded schema|.*assertion failed: range\.end as u64 <= "
+    r"|called `Result::unwrap\(\)` on an `Err` value: JoinError::Panic"
 )
 _VACUUMED = re.compile(r"missing file .* when restore", re.I)
 _MISSING = re.compile(r"not found|no such file|NoSuchKey|\b404\b", re.I)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from llambert_etl.errors import DataError
 from llambert_etl.store.faults import store_faults
@@ -18,9 +18,7 @@ Place = tuple[str, str]
 _CHUNK = 16 * 1024 * 1024
 
 
-class _Listed(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Listed(BaseModel, frozen=True, extra="forbid"):
     hashes: dict[str, str]
     bytes: dict[str, int]
 

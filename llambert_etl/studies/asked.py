@@ -4,12 +4,13 @@ import time
 from dataclasses import dataclass, replace
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from llambert_etl.annotation.asking import answer
 from llambert_etl.annotation.backlog import Backlog
 from llambert_etl.config import LabellingTask, StudyKind, fingerprint
-from llambert_etl.corpus.documents import draw, hash_text
+from llambert_etl.corpus.documents import hash_text
+from llambert_etl.corpus.sampling import draw
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.lake import Tables, collect
 from llambert_etl.llm.annotators import open_annotator
@@ -33,10 +34,8 @@ class Variant:
     task: LabellingTask
 
 
-class Cost(BaseModel):
+class Cost(BaseModel, frozen=True, extra="forbid"):
     """What a variant took for each document that it was asked about."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     seconds: float
     tokens: float

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import polars as pl
 
 from llambert_etl.config import LabellingTask, Recipe, Strategy
-from llambert_etl.corpus.documents import draw
+from llambert_etl.corpus.sampling import draw
 from llambert_etl.errors import DataError
 from llambert_etl.studies.curve import APART
 from llambert_etl.studies.data import Pools

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from llambert_etl.config import LabellingTask, Recipe, fingerprint
 from llambert_etl.lake import Lake
@@ -34,10 +34,8 @@ class Point:
     stages: tuple[pl.DataFrame, ...]
 
 
-class Measured(BaseModel):
+class Measured(BaseModel, frozen=True, extra="forbid"):
     """What an encoder scores on the test split of gold. `seconds` is what training it and those before it took."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     accuracy: float
     macro_f1: float
@@ -64,9 +62,8 @@ class Points:
         return self.find(point) or self._train(point)
 
     def _train(self, point: Point) -> Measured:
-        from llambert_etl.encoder.frames import labelled
         from llambert_etl.encoder.inference import Encoder
-        from llambert_etl.encoder.labelled import Labelled
+        from llambert_etl.encoder.labelled import Labelled, labelled
         from llambert_etl.encoder.training import fine_tune
 
         started, ended = time.monotonic(), 0

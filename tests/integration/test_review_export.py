@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from llambert_etl.corpus.documents import as_of, sample
+from llambert_etl.corpus.sampling import sample
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.lake import Lake
 from llambert_etl.reviews.files import new_folder
@@ -69,7 +69,7 @@ def test_the_random_share_is_drawn_from_everything_before_the_others(panel: Pane
 
 
 def test_the_random_share_is_not_what_the_llm_was_asked_about(panel: Panel) -> None:
-    annotated = set(sample(as_of(panel.lake, panel.task.name, DAY), 10, panel.task.annotator.seed)["text"])
+    annotated = set(sample(panel.lake, panel.task.name, DAY, 10, panel.task.annotator.seed)["text"])
     panel.export(size=10, seed=panel.task.annotator.seed, strata=[Stratum.RANDOM])
     assert set(chosen(panel)) != annotated
 

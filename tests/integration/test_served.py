@@ -3,85 +3,41 @@
 import os
 import signal
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from laptop.environment import variables
-from laptop.host import server_environment
-from llambert_etl.config import LabellingTask
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.lake import Lake
-from llambert_etl.llm.annotators import open_annotator
-from llambert_etl.llm.prompts import prompt_hash
-from llambert_etl.llm.spending import Spending
-from llambert_etl.manifest import Manifest
-from llambert_etl.partition import Partition
-from llambert_etl.run import Run
-from llambert_etl.settings import Price, Settings
-from llambert_etl.steps.annotate import annotate
+from llambert_etl.settings import Settings
 from tests.fakes.llm import ANSWER_TOKENS, FINGERPRINT, KEY, PROMPT_TOKENS, SNAPSHOT, FakeLlm, error
 from tests.fakes.server import json_answer
-from tests.given.served import MODEL, served_fields, served_task, server, write_template
-from tests.unit.quality import frames
+from tests.given.served import MODEL, served_task, server
+from tests.given.served_corpus import (
+    ASKED_ONCE,
+    BATCH,
+    DOCUMENTS,
+    PRICE,
+    corpus_of,
+    rows,
+    run_annotate,
+    settings,
+    start,
+)
 
-DAY = Partition(frames.DAY)
-DOCUMENTS, BATCH = 40, 8
-ASKED_ONCE = {f"text {number}": 1 for number in range(DOCUMENTS)}
 TOKENS = PROMPT_TOKENS + ANSWER_TOKENS
-PRICE = Price(input=30.0, output=60.0)
 USD = (PROMPT_TOKENS * PRICE.input + ANSWER_TOKENS * PRICE.output) / 1e6
 
 
 @pytest.fixture
 def here(llm: FakeLlm, tmp_path: Path) -> Settings:
-    write_template(tmp_path)
-    return Settings(
-        lake=str(tmp_path / "lake"),
-        include=tmp_path,
-        state=tmp_path / "state",
-        servers={"fake": server(llm.url, concurrency=BATCH // 4)},
-        prices={MODEL: PRICE},
-    )
+    return settings(llm, tmp_path)
 
 
 @pytest.fixture
 def corpus(here: Settings) -> Lake:
-    lake = Lake.from_settings(here)
-    lake.create_tables()
-    frames.put(lake, "documents", frames.documents(served_task(), DOCUMENTS), served_task())
-    return lake
-
-
-def run_annotate(lake: Lake, here: Settings, task: LabellingTask, run: str = "r1") -> Manifest:
-    return annotate(
-        Run(task, DAY, run),
-        lake=lake,
-        annotator=open_annotator(task, here),
-        prompt_hash=prompt_hash(task, here.include),
-        spending=Spending.load(task, here),
-    )
-
-
-def rows(lake: Lake) -> list[dict[str, Any]]:
-    return lake.scan("annotations", "reviews").collect().to_dicts()
-
-
-def start(here: Settings, **annotator: Any) -> "subprocess.Popen[str]":
-    (here.include / "tasks").mkdir(exist_ok=True)
-    (here.include / "tasks" / "reviews.yaml").write_text(yaml.safe_dump(served_fields(**annotator), sort_keys=False))
-    return subprocess.Popen(
-        [sys.executable, "-c", "from llambert_etl.cli import main; main()"]
-        + ["annotate", "--task", "reviews", "--partition", DAY],
-        env={**server_environment(), **variables(here)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return corpus_of(here)
 
 
 def test_rows_say_who_was_asked_and_the_manifest_what_answered_and_what_it_cost(

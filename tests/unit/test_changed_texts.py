@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from llambert_etl.corpus.documents import as_of, hash_text, sample
+from llambert_etl.corpus.documents import hash_text
 from llambert_etl.corpus.gold import known_gold
+from llambert_etl.corpus.sampling import sample
 from llambert_etl.errors import DataError
 from llambert_etl.lake import Lake
 from llambert_etl.run import Run
@@ -26,7 +27,7 @@ def test_a_text_that_is_not_its_hash_is_refused_wherever_it_is_read(tmp_path: Pa
     put(lake, "gold", [{**changed, "split": "test", "label": "positive"}], task)
     plan(Run(task, DAY, "r1"), lake=lake, registry=Shelf(task, 1), settings=settings)  # type: ignore[arg-type]
     uses: list[Callable[[], object]] = [
-        lambda: sample(as_of(lake, task.name, DAY), 5, 1),
+        lambda: sample(lake, task.name, DAY, 5, 1),
         lambda: known_gold(task, lake, DAY),
         lambda: run_shards(lake, task, settings, DAY, "r1", Parity(2)),
     ]

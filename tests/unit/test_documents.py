@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from llambert_etl.corpus.documents import among, as_of, hash_text, sample
+from llambert_etl.corpus.documents import among, as_of, hash_text
+from llambert_etl.corpus.sampling import sample
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -20,7 +21,7 @@ def growing(uri: str) -> Generator[None, None, int]:
     lake = Lake(uri)
     yield
     before = peak()
-    chosen = sample(as_of(lake, TASK, LAST), 3, 1)
+    chosen = sample(lake, TASK, LAST, 3, 1)
     assert among(as_of(lake, TASK, LAST), chosen["id"]).collect().height == 3
     return peak() - before
 

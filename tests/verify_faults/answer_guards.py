@@ -5,6 +5,8 @@ from tests.verify_faults.guards import Guard
 _KILLS = "tests/integration/test_kills.py::test_"
 _ANSWERS = "tests/integration/test_answers.py::test_"
 _FAILED = "tests/integration/test_failed_for_good.py::test_"
+_SIDE = "tests/integration/test_side_by_side.py::test_"
+_SERVED = "tests/integration/test_served.py::test_"
 _CLAIMS = "tests/integration/test_batch_claims.py::test_"
 _BATCHES = "tests/integration/test_batches.py::test_"
 
@@ -40,7 +42,7 @@ ANSWER_GUARDS = (
     Guard(
         "two runs at once do not ask in one order",
         "llambert_etl/annotation/backlog.py",
-        "if vain == self._vain:",
+        "if not self.outrun:",
         "if True:",
         _ANSWERS + "a_run_that_another_is_always_ahead_of_goes_on_in_another_order",
     ),
@@ -52,6 +54,27 @@ ANSWER_GUARDS = (
         _FAILED + "one_bad_document_fails_in_so_many_runs_and_is_then_left_alone",
     ),
     Guard(
+        "a slow answer keeps no slot of the others empty",
+        "llambert_etl/annotation/side_by_side.py",
+        "if not first and (not self._annotator.is_understood or work.may_use_up(self._under_way)):",
+        "if not first:",
+        _SIDE + "a_slow_answer_keeps_none_of_the_other_slots_empty",
+    ),
+    Guard(
+        "no more is asked and not committed than a batch",
+        "llambert_etl/annotation/side_by_side.py",
+        "while self._under_way + self._work.pending < self._annotator.batch_size:",
+        "while self._under_way < self._annotator.batch_size:",
+        _SIDE + "what_is_asked_and_not_committed_is_never_more_than_a_batch",
+    ),
+    Guard(
+        "what is under way counts against the budget",
+        "llambert_etl/annotation/backlog.py",
+        "return self.spending.used_up(*more) is not None",
+        "return False",
+        _SERVED + "a_used_up_budget_stops_after_the_batch_in_flight_and_a_higher_one_goes_on",
+    ),
+    Guard(
         "a server that is down uses up no try of a document",
         "llambert_etl/annotation/backlog.py",
         "self.keep(documents, replies if well else without_blame(replies))",
@@ -61,7 +84,7 @@ ANSWER_GUARDS = (
     Guard(
         "one bad document is told from a server that is down",
         "llambert_etl/annotation/backlog.py",
-        "if isinstance(fault, HalfRefusedError) or self._answerable is None:",
+        "if text is None:",
         "if True:",
         _FAILED + "one_bad_document_fails_in_so_many_runs_and_is_then_left_alone",
     ),

@@ -1,0 +1,143 @@
+"""SideBySide: a backlog asked about with as many requests under way as the server takes, and committed behind them."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+
+import polars as pl
+
+from llambert_etl.annotation.backlog import Backlog, judged
+from llambert_etl.annotation.sent import refuse_sent
+from llambert_etl.errors import LlambertError
+from llambert_etl.llm import Reply
+from llambert_etl.llm.served import ServedAnnotator, Talk
+
+# An answer that is paid waits no longer for its commit, however few have come with it.
+_COMMIT_SECONDS = 5.0
+_LOOK_SECONDS = 1.0  # between looks at the clock, and for a signal, while no answer comes
+
+
+class _Batch:
+    """Documents that are judged together where some of them fail. Their replies come in any order."""
+
+    def __init__(self, documents: pl.DataFrame, talk: Talk) -> None:
+        self.documents, self.requests = documents, talk.batch()
+        self.given = 0
+        self.replies: dict[int, Reply | None] = {}
+
+    @property
+    def takes_more(self) -> bool:
+        return self.given < self.documents.height and not self.requests.withdrawn
+
+    @property
+    def is_over(self) -> bool:
+        return not self.takes_more and len(self.replies) == self.given
+
+
+class SideBySide:
+    """What is asked of a server, and not committed yet, is never more than a batch: a kill repeats no more than that.
+
+    Half of it is committed while the other half keeps the server busy. Until the server is understood, one batch
+    follows the other, for its address may be wrong.
+    """
+
+    def __init__(self, work: Backlog, annotator: ServedAnnotator, talk: Talk, clock: Callable[[], float]) -> None:
+        self._work, self._annotator, self._talk, self._clock = work, annotator, talk, clock
+        self._left, self._batches = work.documents, list[_Batch]()
+        self._replies = SimpleQueue[tuple[_Batch, int, Future[Reply | None]]]()
+        self._under_way, self._since = 0, clock()
+
+    def run(self, stop: threading.Event, progress: Callable[[int, int], None]) -> None:
+        """Ask until everything is answered, or until `stop`; what is sent by then is waited for."""
+        work = self._work
+        try:
+            while not stop.is_set() and self._feed():
+                with suppress(Empty):
+                    self._take(self._replies.get(timeout=_LOOK_SECONDS), self._settle)
+                    while True:
+                        self._take(self._replies.get_nowait(), self._settle)
+                progress(work.done, work.documents.height)
+                self._commit()
+        except LlambertError:
+            self._finish()
+            raise
+        self._finish()
+        progress(work.done, work.documents.height)
+
+    def _feed(self) -> bool:
+        """Hand documents to the server as far as there is room; return whether any are under way."""
+        while self._under_way + self._work.pending < self._annotator.batch_size:
+            if not (self._batches and self._batches[-1].takes_more) and not self._begin_batch():
+                break
+            batch = self._batches[-1]
+            asked = self._talk.ask(batch.requests, batch.documents["text"][batch.given])
+            asked.add_done_callback(partial(self._put, batch, batch.given))
+            batch.given += 1
+            self._under_way += 1
+        return self._under_way > 0
+
+    def _put(self, batch: _Batch, number: int, asked: Future[Reply | None]) -> None:
+        self._replies.put((batch, number, asked))
+
+    def _begin_batch(self) -> bool:
+        work = self._work
+        first = not self._batches
+        if self._left.is_empty() or any(batch.requests.in_doubt for batch in self._batches):
+            return False
+        if not first and (not self._annotator.is_understood or work.may_use_up(self._under_way)):
+            return False  # it is known when those are back that are under way
+        self._left = work.next_ones(self._left)
+        if self._left.is_empty():
+            return False
+        refuse_sent(work)
+        work.check_budget()
+        size = self._annotator.batch_size
+        self._batches.append(_Batch(self._left.head(size), self._talk))
+        self._left = self._left.slice(size)
+        return True
+
+    def _take(self, came: tuple[_Batch, int, Future[Reply | None]], settle: Callable[[_Batch], None]) -> None:
+        """Keep a reply that is an answer, and settle its batch where it is the last one."""
+        batch, number, asked = came
+        self._under_way -= 1
+        if not self._work.pending:
+            self._since = self._clock()
+        batch.replies[number] = reply = asked.result()
+        if reply is not None and reply.is_answer:
+            self._work.keep(batch.documents[number : number + 1], [reply])
+        if batch.is_over:
+            settle(batch)
+
+    def _settle(self, batch: _Batch) -> None:
+        """Judge the failures of a batch, and put back what was not asked."""
+        self._batches.remove(batch)
+        asked = {number: reply for number, reply in sorted(batch.replies.items()) if reply is not None}
+        rest = [number for number in range(batch.documents.height) if number not in asked]
+        self._left = pl.concat([batch.documents[rest], self._left])
+        failures = {number: reply for number, reply in asked.items() if not reply.is_answer}
+        others = len(asked) - len(failures)
+        replies, fault = judged(lambda: self._talk.judge(batch.requests, list(failures.values()), others))
+        if asked:
+            failed = batch.documents[list(failures)]
+            self._work.settle(self._talk.annotate, failed, replies, fault, alone=not others)
+
+    def _commit(self) -> None:
+        """Commit what fills half a batch or is some seconds old; where another run was first, change the order."""
+        work = self._work
+        due = work.pending >= self._annotator.batch_size // 2 or self._clock() - self._since >= _COMMIT_SECONDS
+        if work.pending and due:
+            work.commit()
+            if work.outrun:
+                for batch in self._batches:
+                    batch.requests.withdrawn = True
+
+    def _finish(self) -> None:
+        """Ask no more; keep what is answered of what is under way, and leave the rest to the next run."""
+        self._talk.end()
+        self._work.commit()
+        while self._under_way:
+            self._take(self._replies.get(), lambda batch: None)
+        self._work.commit()

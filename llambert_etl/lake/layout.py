@@ -1,0 +1,143 @@
+"""How each table's rows lie in its Parquet files: their order, the size of row groups, and how columns are encoded.
+
+All of it is standard Parquet, and types are those that are declared: a reader sees smaller files, and can skip more.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import ColumnProperties, WriterProperties
+
+from llambert_etl.lake.definitions import PARTITION_COLUMNS
+from llambert_etl.schemas import TABLES, TableName
+
+Encoding = Literal["PLAIN", "DELTA_BYTE_ARRAY", "BYTE_STREAM_SPLIT"]
+
+# The least that pays: a hash is as good as random, and what higher levels find in it costs more than it saves.
+_CODEC, _LEVEL = "zstd", 1
+# Rows sorted together: a text hash shares its beginning with its neighbours, and a range of them lies in few groups.
+_RUN_BYTES = 128 * 1024 * 1024
+# A group is read at once, and of long texts few fill the memory.
+_GROUP_BYTES = 32 * 1024 * 1024
+# Long text has no useful minimum, and its statistics would weigh down every reader of the log.
+_UNINDEXED = {"text", "reply", "evidence", "reason", "probabilities", "moved_at", "labelled_at"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`order` is the column that rows are sorted by; `encodings` are of columns whose values hardly repeat."""
+
+    group_rows: int = 131_072
+    order: str | None = None
+    encodings: dict[str, Encoding] = field(default_factory=dict)
+
+
+_DEFAULT = Layout()
+LAYOUTS: dict[TableName, Layout] = {
+    # Small groups: a shard of a label run reads those of its range of hashes.
+    "documents": Layout(
+        8_192, "text_hash", {"id": "DELTA_BYTE_ARRAY", "text": "PLAIN", "text_hash": "DELTA_BYTE_ARRAY"}
+    ),
+    "labels": Layout(
+        16_384,
+        "text_hash",
+        {
+            "id": "DELTA_BYTE_ARRAY",
+            "text_hash": "DELTA_BYTE_ARRAY",
+            "confidence": "BYTE_STREAM_SPLIT",
+            "probabilities.list.element.probability": "BYTE_STREAM_SPLIT",
+        },
+    ),
+}
+
+
+def layout_of(table: TableName) -> Layout:
+    return LAYOUTS.get(table, _DEFAULT)
+
+
+def file_schema(table: TableName) -> pa.Schema:
+    """Return the columns that a file of the table has: those it is partitioned by are in its folder's name."""
+    return pa.schema([field for field in TABLES[table].schema if field.name not in PARTITION_COLUMNS])
+
+
+def writer_options(table: TableName) -> dict[str, Any]:
+    """Return what pyarrow's writer is told."""
+    schema, encodings = file_schema(table), dict(layout_of(table).encodings)
+    return {
+        "compression": _CODEC,
+        "compression_level": _LEVEL,
+        "use_dictionary": [name for name in _leaves(schema) if name not in encodings],
+        "column_encoding": encodings or None,
+        "write_statistics": [name for name in schema.names if name not in _UNINDEXED],
+    }
+
+
+def writer_properties(table: TableName) -> WriterProperties:
+    """Return what deltalake's writer is told, which merges files: the same."""
+    schema, encodings = file_schema(table), layout_of(table).encodings
+    columns = {
+        name: ColumnProperties(
+            dictionary_enabled=name not in encodings,
+            encoding=encodings.get(name),
+            statistics_enabled="NONE" if name in _UNINDEXED else "CHUNK",
+        )
+        for name in schema.names
+    }
+    return WriterProperties(
+        compression="ZSTD",
+        compression_level=_LEVEL,
+        max_row_group_size=layout_of(table).group_rows,
+        # It finds no column within another by its name: what holds for all must do for those.
+        default_column_properties=ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE"),
+        column_properties=columns,
+    )
+
+
+def runs(table: TableName, chunks: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Yield row groups, sorted within runs of a bounded size; memory is two runs."""
+    held: list[pa.Table] = []
+    size = 0
+    for chunk in chunks:
+        held.append(chunk)
+        size += chunk.nbytes
+        if size >= _RUN_BYTES:
+            yield from _groups(table, pa.concat_tables(held))
+            held, size = [], 0
+    if held:
+        yield from _groups(table, pa.concat_tables(held))
+
+
+def _groups(table: TableName, rows: pa.Table) -> Iterator[pa.Table]:
+    layout, rows = layout_of(table), rows.combine_chunks()
+    order = None if layout.order is None else pc.sort_indices(rows, sort_keys=[(layout.order, "ascending")])
+    weights = _text_bytes(rows) if order is None else _text_bytes(rows)[order]
+    upto, start = np.cumsum(weights), 0
+    while start < rows.num_rows:
+        heavy = int(np.searchsorted(upto, upto[start] + _GROUP_BYTES))
+        end = min(start + layout.group_rows, max(heavy, start + 1), rows.num_rows)
+        yield rows.slice(start, end - start) if order is None else rows.take(order.slice(start, end - start))
+        start = end
+
+
+def _text_bytes(rows: pa.Table) -> npt.NDArray[np.int64]:
+    texts = [column for column in rows.columns if pa.types.is_string(column.type)]
+    lengths = (pc.fill_null(pc.binary_length(column), 0).to_numpy().astype(np.int64) for column in texts)
+    return sum(lengths, np.zeros(rows.num_rows, dtype=np.int64))
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    """Return the columns as Parquet names them: each of a nested one is its own."""
+    return [leaf for each in schema for leaf in _leaves_of(each.name, each.type)]
+
+
+def _leaves_of(name: str, kind: pa.DataType) -> list[str]:
+    if pa.types.is_list(kind):
+        return _leaves_of(f"{name}.list.element", kind.value_type)
+    if pa.types.is_struct(kind):
+        return [leaf for each in kind for leaf in _leaves_of(f"{name}.{each.name}", each.type)]
+    return [name]

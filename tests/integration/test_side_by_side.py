@@ -1,0 +1,106 @@
+"""Annotate with a server that is slow now and then: its slots stay full, and little is paid twice after a kill."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from llambert_etl.lake import Lake
+from llambert_etl.settings import Settings
+from tests.fakes.llm import FakeLlm
+from tests.given.exporting import wait_until
+from tests.given.served import served_task
+from tests.given.served_corpus import ASKED_ONCE, BATCH, DOCUMENTS, corpus_of, rows, run_annotate, settings, start
+
+SLOTS = BATCH // 4
+SLOW = 3 * BATCH  # answers that come before the one that was asked for first
+
+
+class SlowOnce:
+    """Holds the first question back until others are answered, and the others until all slots are taken."""
+
+    def __init__(self, llm: FakeLlm, until: int) -> None:
+        self._llm, self._until = llm, until
+        self._first: str | None = None
+        self.in_vain: list[str] = []
+        llm.fault = self._hold
+
+    def _hold(self, text: str, nth: int) -> None:
+        with self._llm.reached:
+            self._first = self._first or text
+            if not self._llm.reached.wait_for(self._comes_first if text == self._first else self._all_busy, 10.0):
+                self.in_vain.append(text)
+
+    def _comes_first(self) -> bool:
+        return self._llm.answered.total() >= self._until
+
+    def _all_busy(self) -> bool:
+        return self._llm.at_once == SLOTS or self._llm.asked.total() == DOCUMENTS
+
+
+@pytest.fixture
+def here(llm: FakeLlm, tmp_path: Path) -> Settings:
+    return settings(llm, tmp_path)
+
+
+@pytest.fixture
+def corpus(here: Settings) -> Lake:
+    return corpus_of(here)
+
+
+def test_a_slow_answer_keeps_none_of_the_other_slots_empty(corpus: Lake, here: Settings, llm: FakeLlm) -> None:
+    slow = SlowOnce(llm, until=DOCUMENTS - SLOTS)
+    assert run_annotate(corpus, here, served_task()).rows["labelled"] == DOCUMENTS
+    assert slow.in_vain == []
+    assert (llm.most_at_once, llm.asked) == (SLOTS, ASKED_ONCE)
+
+
+def test_what_is_asked_and_not_committed_is_never_more_than_a_batch(corpus: Lake, here: Settings, llm: FakeLlm) -> None:
+    most = 0
+
+    def look(text: str, nth: int) -> None:
+        nonlocal most
+        with llm.lock:
+            most = max(most, llm.asked.total() - len(rows(corpus)))
+
+    llm.fault = look
+    run_annotate(corpus, here, served_task())
+    assert SLOTS < most <= BATCH
+
+
+def test_a_kill_beside_a_slow_answer_repeats_no_more_than_a_batch(corpus: Lake, here: Settings, llm: FakeLlm) -> None:
+    SlowOnce(llm, until=DOCUMENTS)
+    with start(here) as killed:
+        llm.wait_for(answers=SLOW)
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.communicate()
+    asked, kept = llm.asked.total(), len(rows(corpus))
+    assert asked - kept <= BATCH
+    llm.fault = lambda text, nth: None
+    assert run_annotate(corpus, here, served_task()).rows["reused"] == kept
+    assert set(llm.asked) == set(ASKED_ONCE)
+    assert sum(times - 1 for times in llm.asked.values()) == asked - kept
+
+
+def test_a_stop_commits_what_is_there_and_waits_for_what_is_sent_alone(
+    corpus: Lake, here: Settings, llm: FakeLlm
+) -> None:
+    came, released = list[str](), False
+
+    def hold(text: str, nth: int) -> None:
+        with llm.reached:
+            came.append(text)
+            llm.reached.wait_for(lambda: released or text == came[0], 60.0)
+
+    llm.fault = hold
+    with start(here) as stopped:
+        llm.wait_for(answers=1, asked=1 + SLOTS)
+        stopped.terminate()
+        wait_until(lambda: len(rows(corpus)) == 1)
+        with llm.reached:
+            released = True
+            llm.reached.notify_all()
+        said = stopped.communicate(timeout=20)[1]
+    assert stopped.returncode == 75, said
+    assert len(rows(corpus)) == llm.asked.total() == 1 + SLOTS

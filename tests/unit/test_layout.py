@@ -1,0 +1,149 @@
+"""How rows lie in the files of a table: in an order and in groups that let a reader skip, whole, and in few bytes."""
+
+import random
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from llambert_etl.corpus.documents import hash_text, in_shard
+from llambert_etl.lake import Lake, collect
+from llambert_etl.lake.upkeep import merge_small_files
+from llambert_etl.manifest import Manifest
+from llambert_etl.partition import Partition
+from llambert_etl.schemas import TABLES, TableName
+from tests.given.documents import DAY, TASK
+
+ROWS = 40_000
+LABELS = ("negative", "positive")
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    lake = Lake(str(tmp_path / "lake"))
+    lake.create_tables()
+    return lake
+
+
+def fill(lake: Lake, table: TableName, rows: pa.Table, key: str = "1") -> list[Path]:
+    """Write rows as ingest and label do, in chunks; return their files."""
+    chunks = [rows.slice(start, 4_096) for start in range(0, rows.num_rows, 4_096)]
+    staged = lake.stage(table, TASK, DAY, chunks, name="part")
+    manifest = Manifest(step="ingest", task=TASK, partition=DAY, run="r1")
+    lake.replace_partition(table, TASK, DAY, staged, commit_key=key, manifest=manifest)
+    return [Path(lake.uri, table, file.key) for file in staged.files]
+
+
+def documents(rows: int = ROWS, day: Partition = DAY) -> pa.Table:
+    texts = [f"text {number} of {day}" for number in range(rows)]
+    return pa.table(
+        {
+            "task": [TASK] * rows,
+            "partition": [day] * rows,
+            "id": [f"id-{number}" for number in range(rows)],
+            "status": ["accepted"] * rows,
+            "reason": pa.nulls(rows, pa.string()),
+            "source": ["a.jsonl"] * rows,
+            "place": [f"line {number}" for number in range(rows)],
+            "text": texts,
+            "text_hash": [hash_text(text) for text in texts],
+            "run": ["r1"] * rows,
+        },
+        schema=TABLES["documents"].schema,
+    )
+
+
+def labels(rows: int = ROWS) -> pa.Table:
+    draw = random.Random(5)  # noqa: S311
+    shares = [round(draw.random() * 2**16) / 2**16 for _ in range(rows)]
+    return pa.Table.from_pylist(
+        [
+            {
+                "task": TASK,
+                "partition": DAY,
+                "id": f"id-{number}",
+                "text_hash": hash_text(str(number)),
+                "label": LABELS[share > 0.5],
+                "confidence": max(share, 1 - share),
+                "probabilities": [
+                    {"label": name, "probability": each} for name, each in zip(LABELS, (1 - share, share), strict=True)
+                ],
+                "model_name": "llambert.reviews",
+                "model_version": 3,
+                "config_hash": "0123456789abcdef",
+                "run": "r1",
+            }
+            for number, share in enumerate(shares)
+        ],
+        schema=TABLES["labels"].schema,
+    )
+
+
+def by_id(rows: pa.Table) -> pl.DataFrame:
+    return pl.DataFrame(pl.from_arrow(rows)).sort("id")
+
+
+def read(lake: Lake, table: TableName) -> pl.DataFrame:
+    return collect(lake.scan(table, TASK, DAY)).select(TABLES[table].schema.names).sort("id")
+
+
+@pytest.mark.parametrize(("table", "rows"), [("documents", documents()), ("labels", labels())])
+def test_rows_are_sorted_by_text_hash_in_groups_that_do_not_overlap(
+    lake: Lake, table: TableName, rows: pa.Table
+) -> None:
+    (file,) = fill(lake, table, rows)
+    assert read(lake, table).equals(by_id(rows))
+    found = pq.read_table(file)["text_hash"].to_pylist()
+    assert found == sorted(found)
+    footer = pq.read_metadata(file)
+    assert footer.num_row_groups > 1
+    column = footer.schema.names.index("text_hash")
+    ranges = [footer.row_group(group).column(column).statistics for group in range(footer.num_row_groups)]
+    assert all(one.max < other.min for one, other in zip(ranges, ranges[1:], strict=False))
+
+
+def test_a_row_of_labels_needs_few_bytes(lake: Lake) -> None:
+    (file,) = fill(lake, "labels", labels())
+    assert file.stat().st_size / ROWS < 44, "its hash is 32 of them, and cannot be told shorter"
+
+
+def test_a_shard_reads_the_row_groups_of_its_own_texts(lake: Lake) -> None:
+    fill(lake, "documents", documents())
+    rows = lake.scan("documents", TASK, DAY).select("id", "text", "text_hash")
+    whole, everything = bytes_read(rows)
+    part, own = bytes_read(rows.filter(in_shard(0, 16)))
+    assert (everything, 0.8 < own * 16 / ROWS < 1.2) == (ROWS, True)
+    assert part < 0.35 * whole, "one of five groups"
+
+
+def bytes_read(frame: pl.LazyFrame) -> tuple[int, int]:
+    """Return how many bytes this process has read for the frame, and its rows."""
+    before = _read_so_far()
+    rows = collect(frame).height
+    return _read_so_far() - before, rows
+
+
+def _read_so_far() -> int:
+    return int(Path("/proc/self/io").read_text(encoding="ascii").split()[1])
+
+
+@pytest.mark.parametrize(("table", "rows"), [("documents", documents()), ("labels", labels())])
+def test_merging_files_keeps_their_layout(lake: Lake, table: TableName, rows: pa.Table) -> None:
+    """Two files of a day, as two shards write them."""
+    halves = [lake.stage(table, TASK, DAY, [rows.slice(start, ROWS // 2)], name="half") for start in (0, ROWS // 2)]
+    files = [file for half in halves for file in half.files]
+    staged = halves[0].model_copy(update={"files": tuple(files)})
+    manifest = Manifest(step="ingest", task=TASK, partition=DAY, run="r1")
+    lake.replace_partition(table, TASK, DAY, staged, commit_key="1", manifest=manifest)
+    assert merge_small_files(lake, table) == 2
+    assert read(lake, table).equals(by_id(rows))
+    (merged,) = lake.open(table).file_uris()
+    assert Path(merged).stat().st_size < 1.03 * sum(file.bytes for file in files)
+    before, after = (pq.read_metadata(file).row_group(0) for file in (Path(lake.uri, table, files[0].key), merged))
+    for column in range(before.num_columns):
+        one, other = before.column(column), after.column(column)
+        assert one.path_in_schema == other.path_in_schema
+        if "." not in one.path_in_schema:  # deltalake finds no column within another
+            assert ("RLE_DICTIONARY" in one.encodings) == ("RLE_DICTIONARY" in other.encodings)
