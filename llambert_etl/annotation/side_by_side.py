@@ -79,17 +79,23 @@ class SideBySide:
         return bool(self._asked)
 
     def _begin_batch(self) -> bool:
+        """Take the next documents in hand; what speaks against that is told when those are back that are under way."""
         work = self._work
         first = not self._batches
         if self._left.is_empty() or any(batch.requests.in_doubt for batch in self._batches):
             return False
         if not first and (not self._annotator.is_understood or work.may_use_up(len(self._asked))):
-            return False  # it is known when those are back that are under way
+            return False
         self._left = work.next_ones(self._left)
         if self._left.is_empty():
             return False
-        refuse_sent(work)
-        work.check_budget()
+        try:
+            refuse_sent(work)
+            work.check_budget()
+        except LlambertError:
+            if self._asked:
+                return False
+            raise
         size = self._annotator.batch_size
         self._batches.append(_Batch(self._left.head(size), self._talk))
         self._left = self._left.slice(size)

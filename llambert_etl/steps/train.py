@@ -30,7 +30,7 @@ from llambert_etl.store.folders import Folder
 from llambert_etl.store.space import room_in
 
 if TYPE_CHECKING:
-    from llambert_etl.encoder.measurement import Measurement
+    from llambert_etl.encoder.metrics import Measurement
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ def _candidate(
     """Return the trained folder of this run key: complete, or not there at all."""
     from llambert_etl.encoder.inference import Encoder
     from llambert_etl.encoder.labelled import labelled
-    from llambert_etl.encoder.measurement import measure
+    from llambert_etl.encoder.metrics import measure
     from llambert_etl.encoder.training import fine_tune
 
     target = settings.candidates / task.name / run_key
@@ -217,7 +217,7 @@ def _register(
 ) -> ModelVersion:
     from llambert_etl.encoder.card import RECIPE
     from llambert_etl.encoder.inference import Encoder
-    from llambert_etl.encoder.measurement import measure
+    from llambert_etl.encoder.metrics import measure
     from llambert_etl.encoder.plots import confusion_plot, reliability_plot
 
     task = run.task
