@@ -20,6 +20,7 @@ from llambert_etl.partition import Partition
 from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
+from llambert_etl.steps import label
 from llambert_etl.steps.plan import plan
 from tests.given.documents import DAY as OTHER_DAY
 from tests.given.documents import TASK as OTHER_TASK
@@ -175,6 +176,15 @@ def test_a_shard_takes_the_fingerprint_of_its_task_for_its_rows_and_its_manifest
     taken.clear()
     run_shards(lake, Told.model_validate(TASK.model_dump()), one, DAY, "r1", Parity(2))
     assert len(taken) == 2, "of a shard of two chunks"
+
+
+def test_a_text_that_comes_again_in_a_later_chunk_is_inferred_once(
+    lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(label, "CHUNK_ROWS", 2)
+    drop(lake, TASK, ["same"] * 9 + ["other"] * 3 + [f"text {number}" for number in range(5)])
+    _, classifier = label_run(lake, TASK, Shelf(TASK, 1), settings, run="r1")
+    assert sorted(classifier.asked) == ["other", "same", *(f"text {number}" for number in range(5))]
 
 
 # What was said before
