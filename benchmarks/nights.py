@@ -1,13 +1,15 @@
 """What do the steps of a label run cost around the model, as a day, its shards, the history and the log grow?"""
 
 import argparse
+import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.evidence import EVIDENCE, write
+from benchmarks.evidence import EVIDENCE, commit, write
 from benchmarks.scale import (
     DAY,
     OURS,
@@ -38,18 +40,20 @@ def main() -> None:
     parser.add_argument("--again", type=int, default=100, help="of them in the history (default: %(default)s)")
     parser.add_argument("--commits", type=int, default=3_000, help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=EVIDENCE, help="folder of nights.json")
+    parser.add_argument("--parts", nargs="*", help="only these of `night`, `log`, `bytes`, `day`; the others are kept")
     given = parser.parse_args()
-    results: dict[str, object] = {}
+    kept = given.out / "nights.json"
+    results = json.loads(kept.read_text(encoding="utf-8"))["results"] if given.parts and kept.is_file() else {}
     with peer() as theirs, tempfile.TemporaryDirectory(prefix="llambert-nights-") as scratch:
         folder, trees = Path(scratch), (OURS, theirs)
         parts: dict[str, Callable[[], object]] = {
-            "a night": lambda: _night(folder, trees, given.history, given.night, given.again),
-            "the log": lambda: _log(folder, trees, given.commits),
-            "bytes of a label row": lambda: _row_bytes(folder, trees, given.night * 5),
-            "a day": lambda: [_day(folder, trees, rows, given.shards, given.rounds) for rows in given.rows],
+            "night": lambda: _night(folder, trees, given.history, given.night, given.again),
+            "log": lambda: _log(folder, trees, given.commits),
+            "bytes": lambda: _row_bytes(folder, trees, given.night * 5),
+            "day": lambda: [_day(folder, trees, rows, given.shards, given.rounds) for rows in given.rows],
         }
-        for name, part in parts.items():
-            results[name] = part()
+        for name in given.parts or parts:
+            results[name] = {"commit": commit(), "load_1_minute": round(os.getloadavg()[0], 1), "found": parts[name]()}
             write("nights", seeds=[5], results=results, out=given.out)  # after each: all of them take an hour
 
 

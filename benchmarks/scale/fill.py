@@ -49,7 +49,7 @@ def commits(lake: Lake, *, first: int, last: int, partitions: int) -> None:
     for number in range(first, last):
         day = Partition(str(_FIRST + datetime.timedelta(number % partitions)))
         staged = lake.stage("labels", TASK, day, [_labels(day, [f"{number:064x}"], "")], name="shard-0")
-        manifest = Manifest(step="publish", task=TASK, partition=day, run=f"r{number}", rows={"read": 1})
+        manifest = Manifest(step="publish", task=TASK, partition=day, run=f"r{number}", rows={"read": 1, "inferred": 1})
         lake.replace_partition("labels", TASK, day, staged, commit_key=f"{number}", manifest=manifest)
 
 
@@ -97,8 +97,10 @@ def main(what: str, *given: str) -> None:
     numbers = {name: int(value) for name, value in options.items() if name != "landed"}
     if what == "history":
         history(lake, landed=options["landed"], **numbers)
+    elif what == "commits":
+        commits(lake, **numbers)
     else:
-        {"commits": commits, "upkeep": upkeep}[what](lake, **numbers)
+        upkeep(lake, **numbers)
 
 
 if __name__ == "__main__":

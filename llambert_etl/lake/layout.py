@@ -40,12 +40,12 @@ class Layout:
 
 _DEFAULT = Layout()
 LAYOUTS: dict[TableName, Layout] = {
-    # Small groups: a shard of a label run reads those of its range of hashes.
+    # Small groups: a shard of a label run reads those of its range of hashes, and a text that comes again only its own.
     "documents": Layout(
         8_192, "text_hash", {"id": "DELTA_BYTE_ARRAY", "text": "PLAIN", "text_hash": "DELTA_BYTE_ARRAY"}
     ),
     "labels": Layout(
-        16_384,
+        8_192,
         "text_hash",
         {
             "id": "DELTA_BYTE_ARRAY",

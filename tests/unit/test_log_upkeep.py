@@ -1,8 +1,9 @@
 """The log of a table stays small: old checkpoints go, and every version and manifest that is promised can be read."""
 
+import itertools
 import os
-import random
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,6 @@ from tests.given.labelling import NEXT, Shelf, drop, label_run
 from tests.given.tasks import make_task
 
 COMMITS = 400
-_DAY = 24 * 3600
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +35,21 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def lake(grown: Path, tmp_path: Path) -> Lake:
-    """A copy, hard-linked but for the log, whose commits are a night apart; the newest is of now."""
+    """A copy, hard-linked but for the log, whose commits are a day apart; the newest is of now."""
     shutil.copytree(grown, tmp_path / "lake", copy_function=os.link)
     shutil.rmtree(tmp_path / "lake" / "documents" / "_delta_log")
     shutil.copytree(grown / "documents" / "_delta_log", tmp_path / "lake" / "documents" / "_delta_log")
     lake = Lake(str(tmp_path / "lake"))
+    spread(lake, days=1.0)
+    return lake
+
+
+def spread(lake: Lake, days: float) -> None:
+    """Put the commits so many days apart."""
     for path in log(lake).iterdir():
         if path.name[:20].isdigit():
-            age = (COMMITS - int(path.name[:20])) * _DAY
-            os.utime(path, (path.stat().st_atime, path.stat().st_mtime - age))
-    return lake
+            written = time.time() - (COMMITS - int(path.name[:20])) * days * 24 * 3600
+            os.utime(path, (written, written))
 
 
 def log(lake: Lake) -> Path:
@@ -62,7 +67,7 @@ def upkeep(lake: Lake) -> int:
 def test_few_checkpoints_are_left_and_every_version_and_manifest_is_readable(lake: Lake) -> None:
     before, size = checkpoints(lake), log_bytes(lake)
     assert upkeep(lake) == len(before) - len(checkpoints(lake)) > 0
-    assert len(checkpoints(lake)) <= 9
+    assert len(checkpoints(lake)) <= 17, "one for each month, and the newest"
     assert log_bytes(lake) < size
     for version in (1, 19, 20, 21, 150, 390, COMMITS):
         assert lake.scan("documents", TASK, version=version).collect().height == version
@@ -79,17 +84,17 @@ def test_what_a_reader_of_the_last_days_begins_at_stays(lake: Lake) -> None:
     def begins_at(version: int) -> int:
         return max(each for each in checkpoints(lake) if each <= version)
 
-    recent = range(COMMITS - RETENTION.days, COMMITS + 1)
+    spread(lake, days=0.1)
+    recent = range(COMMITS - 10 * RETENTION.days, COMMITS + 1)
     before = [begins_at(version) for version in recent]
     upkeep(lake)
     assert [begins_at(version) for version in recent] == before
 
 
-def test_no_checkpoint_is_far_from_the_version_that_needs_it(lake: Lake) -> None:
+def test_no_checkpoint_is_further_from_the_version_that_needs_it_than_a_month_and_an_interval(lake: Lake) -> None:
     upkeep(lake)
-    newest = checkpoints(lake)[-1]
-    back = [newest - version for version in reversed(checkpoints(lake))]
-    assert all(older <= 4 * younger for younger, older in zip(back[2:], back[3:], strict=False))
+    kept = [0, *checkpoints(lake)]
+    assert all(newer - older <= 31 + 20 for older, newer in itertools.pairwise(kept))
 
 
 def test_young_checkpoints_stay(lake: Lake) -> None:
@@ -99,24 +104,25 @@ def test_young_checkpoints_stay(lake: Lake) -> None:
     assert (upkeep(lake), checkpoints(lake)) == (0, before)
 
 
-def test_an_upkeep_that_was_killed_half_way_has_done_no_harm(lake: Lake) -> None:
-    before = checkpoints(lake)
-    upkeep(lake)
-    gone = sorted(set(before) - set(checkpoints(lake)))
-    for version in random.Random(1).sample(gone, len(gone) // 2):  # noqa: S311
-        log(lake).joinpath(f"{version:020d}.checkpoint.parquet").write_bytes(b"not deleted, and never read")
-        os.utime(log(lake) / f"{version:020d}.checkpoint.parquet", (0, 0))
+def test_an_upkeep_that_was_killed_half_way_has_done_no_harm(lake: Lake, tmp_path: Path) -> None:
+    kept = shutil.copytree(log(lake), tmp_path / "kept")
+    gone = upkeep(lake)
+    for path in sorted(kept.glob("*.checkpoint.parquet"))[2::3]:
+        shutil.copy2(path, log(lake))
     assert lake.scan("documents", TASK).collect().height == COMMITS
-    assert upkeep(lake) == len(gone) // 2
+    assert 0 < upkeep(lake) < gone
+    assert upkeep(lake) == 0
 
 
 def test_delta_deletes_commits_of_more_than_a_year_and_none_that_a_younger_version_needs(lake: Lake) -> None:
+    spread(lake, days=1.5)
     upkeep(lake)
     lake.open("documents").cleanup_metadata()
     left = sorted(int(path.stem) for path in log(lake).glob("*.json"))
-    assert 0 < left[0] <= COMMITS - 365
+    year = COMMITS - 365 * 2 // 3
+    assert year - 41 <= left[0] <= year, "two months more, at the most"
     assert left == list(range(left[0], COMMITS + 1))
-    for version in (COMMITS - 365, 200, COMMITS):
+    for version in (year, 300, COMMITS):
         assert lake.scan("documents", TASK, version=version).collect().height == version
 
 
