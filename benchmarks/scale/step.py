@@ -122,7 +122,7 @@ def main(step: str, *given: str) -> None:
         "today": Partition(options["day"]),
     }
     if step == "check_staged":  # what is published, as if it were to be
-        served = lake.scan("labels", TASK, everything["partition"])
+        served = lake.scan("labels", TASK, Partition(options["day"]))
         everything |= {"staged": served, "documents_version": lake.version("documents")}
     if step == "label":  # `shards=2-4`: the third to the fifth
         first, _, last = options["shards"].partition("-")
