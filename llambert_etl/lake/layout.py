@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import ColumnProperties, WriterProperties
@@ -115,7 +116,7 @@ def runs(table: TableName, chunks: Iterable[pa.Table]) -> Iterator[pa.Table]:
 def _groups(table: TableName, rows: pa.Table) -> Iterator[pa.Table]:
     layout, rows = layout_of(table), rows.combine_chunks()
     order = None if layout.order is None else pc.sort_indices(rows, sort_keys=[(layout.order, "ascending")])
-    weights = _text_bytes(rows) if order is None else _text_bytes(rows)[order]
+    weights = _text_bytes(rows) if order is None else _text_bytes(rows)[pl.Series(order).to_numpy()]
     upto, start = np.cumsum(weights), 0
     while start < rows.num_rows:
         heavy = int(np.searchsorted(upto, upto[start] + _GROUP_BYTES))
@@ -125,9 +126,8 @@ def _groups(table: TableName, rows: pa.Table) -> Iterator[pa.Table]:
 
 
 def _text_bytes(rows: pa.Table) -> npt.NDArray[np.int64]:
-    texts = [column for column in rows.columns if pa.types.is_string(column.type)]
-    lengths = (pc.fill_null(pc.binary_length(column), 0).to_numpy().astype(np.int64) for column in texts)
-    return sum(lengths, np.zeros(rows.num_rows, dtype=np.int64))
+    texts = pl.DataFrame(rows.select([field.name for field in rows.schema if pa.types.is_string(field.type)]))
+    return texts.select(pl.sum_horizontal(pl.all().str.len_bytes().cast(pl.Int64))).to_series().to_numpy()
 
 
 def _leaves(schema: pa.Schema) -> list[str]:

@@ -25,6 +25,7 @@ from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.run import Run
 from llambert_etl.settings import Settings
+from llambert_etl.store.copies import settle
 from llambert_etl.store.folders import Folder
 from llambert_etl.store.space import room_in
 
@@ -207,7 +208,7 @@ def _candidate(
         calibration = labelled(data.gold_train.join(seen, on="text_hash", how="anti"), task.label_names)
         fine_tune(task.encoder, task.label_names, rows, calibration, settings, folder, after_stage, keep_in)
         (folder / _BEFORE).write_text(json.dumps(before), encoding="utf-8")
-        folder.rename(target)
+        settle(folder, target)  # of two runs at once the first to end gives the candidate: both come to the same
     return target
 
 
