@@ -90,6 +90,6 @@ class LabelIndex:
 def _in_file(parts: Iterable[Array], folder: Path) -> Array:
     """Return numbers of 64 bits end to end, in a file without a name, whose pages the kernel may take back."""
     with tempfile.TemporaryFile(dir=folder) as file:
-        wide = {part.shape[1] for part in parts if file.write(np.ascontiguousarray(part))}
+        wide = {part.shape[1] for part in parts if file.write(np.ascontiguousarray(part).data)}
         file.flush()
         return np.memmap(file, "u8", mode="r").reshape(-1, *wide)
