@@ -76,6 +76,12 @@ def fill(tree: Tree, environment: Mapping[str, str], what: str, **options: objec
     return _run(tree, environment, ["-P", str(_FILL), what, *(f"{name}={value}" for name, value in options.items())])
 
 
+def run_program(name: str, environment: Mapping[str, str], *arguments: str) -> Cost:
+    """Run another program, such as a peer with packages of its own."""
+    become = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
+    return _run(Tree(name, REPOSITORY), environment, ["-c", become, *arguments])
+
+
 def _run(tree: Tree, environment: Mapping[str, str], arguments: Sequence[str]) -> Cost:
     """Raise SystemExit with what the process has said where it failed."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}

@@ -19,7 +19,7 @@ File = tuple[str, bytes]
 MAX_CHARS = 40
 
 texts = st.one_of(
-    st.sampled_from(["", " ", "\u200b\ufeff", "fine", "cafe\u0301", "café", "\u0958" * 14, "a\0b", "\u0301", "\u00ad"]),
+    st.sampled_from(["", " ", "\u200b\ufeff", "fine", "cafe\u0301", "café", "\u0958" * 21, "a\0b", "\u0301", "\u00ad"]),
     st.sampled_from(
         ["x" * 40, "x" * 41, "\U00016d63\U00016d67", "\U00011382\U000113c9", "\u0897\u0301a", "\U0001e030"]
     ),
@@ -71,9 +71,15 @@ ODD = tuple(
         "null",
         '{"id": "a", "text": "x", "z": ' + "9" * 5_000 + "}",
         '{"id": ' + "9" * 5_000 + ', "text": "x"}',
+        '{"id": "a", "text": "a' + "\u0958" * 21 + '"}',
         '{"id": "a", "text": "x", "z": ' + "[" * 3_000 + "]" * 3_000 + "}",
         '{"id": "a", "text": "x", "z": ' + '{"z":' * 3_000 + "1" + "}" * 3_000 + "}",
     )
+) + (
+    b'{"id": "a", "text": "x", "z": "caf\xe9"}',
+    b'{"id": "a", "text": "x", "z": "\xed\xa0\x80"}',
+    # Three lines and three objects, and not one in each.
+    b'{"id": "a", "text": "x"}{"id": "b", "text": "y"}\n{"id": "c",\n"text": "z"}',
 )
 
 
