@@ -30,7 +30,7 @@ _UNINDEXED = {"text", "reply", "evidence", "reason", "probabilities", "moved_at"
 
 @dataclass(frozen=True)
 class Layout:
-    """`order` is the column of hashes that rows are sorted by; `encodings` are of columns that hardly repeat."""
+    """`order` is the column of hashes that rows are sorted by; `encodings` are those of values that hardly repeat."""
 
     group_rows: int = 131_072
     order: str | None = None
