@@ -261,7 +261,7 @@ GUARDS = (
     Guard(
         "what is out as a batch file is asked about in no other way",
         "llambert_etl/annotation/side_by_side.py",
-        "        refuse_sent(work)\n",
+        "            refuse_sent(work)\n",
         "",
         "tests/integration/test_batches.py::test_what_is_sent_is_asked_in_no_other_way_meanwhile",
     ),

@@ -52,10 +52,7 @@ class Image:
 
 @pytest.fixture(scope="session")
 def tool() -> str:
-    found = next((name for name in ("docker", "podman") if _works(name)), None)
-    if found is None:
-        pytest.exit("neither docker nor podman runs here", returncode=1)
-    return found
+    return _tool()
 
 
 @pytest.fixture(scope="session", params=IMAGES)
@@ -86,8 +83,21 @@ def _built(tool: str, name: str) -> Image:
             environment = {**os.environ, "IMAGES": name, "TAG": TAG, "PREFIX": PREFIX}
             subprocess.run(["make", "--silent", "images"], cwd=REPOSITORY, env=environment, check=True)
         seconds = round(time.monotonic() - start) if "TAG" not in os.environ else None
-        _measured[name] = {"megabytes": round(image.inspected()["Size"] / 1e6), "built_in_seconds": seconds}
+        found = image.inspected()
+        revision = found["Config"]["Labels"]["org.opencontainers.image.revision"]
+        _measured[name] = {
+            "megabytes": round(found["Size"] / 1e6),
+            "built_in_seconds": seconds,
+            "revision": revision,
+        }
     return image
+
+
+def _tool() -> str:
+    found = next((name for name in ("docker", "podman") if _works(name)), None)
+    if found is None:
+        pytest.exit("neither docker nor podman runs here", returncode=1)
+    return found
 
 
 def _works(tool: str) -> bool:
@@ -100,5 +110,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if session.config.getoption("--record") and exitstatus == pytest.ExitCode.OK:
-        results = {"tests": session.testscollected, "base": os.environ.get("BASE", ""), "images": _measured}
+        base = os.environ.get("BASE", "python:3.11-slim-bookworm")
+        version = subprocess.run([_tool(), "--version"], capture_output=True, text=True, check=True).stdout.strip()
+        results = {"tests": session.testscollected, "base": base, "tool": version, "images": _measured}
         write("images", seeds=[], results=results, command="make verify-images")
