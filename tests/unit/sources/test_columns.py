@@ -69,7 +69,7 @@ def read(files: list[File], nothing: Forgotten) -> tuple[list[Any], int]:
     return rows.select("place", "id", "text_hash", "reason").rows() if chunks else [], drop.one_by_one
 
 
-@settings(max_examples=200, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.one_of(jsonl_files(), jsonl_files(), csv_files(), parquet_files()), min_size=1, max_size=2))
 def test_each_row_has_the_verdict_that_the_rules_have_for_it_alone(nothing: Forgotten, files: list[File]) -> None:
     assert read(files, nothing)[0] == list(verdicts(files, MAX_CHARS))
