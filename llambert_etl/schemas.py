@@ -102,7 +102,8 @@ TABLES: dict[TableName, Table] = {
         ("run", pa.string()),
     ),
     "labels": _table(
-        "The labels that are served, one for each accepted document. `confidence` is the probability of `label`.",
+        "The labels that are served, one for each accepted document. `confidence` is the probability of `label`; "
+        "probabilities have 16 significant bits, which are nearly five digits.",
         ("id",),
         "partition",
         ("id", pa.string()),

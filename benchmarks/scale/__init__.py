@@ -1,7 +1,17 @@
 """What the steps around the models cost as a corpus grows, beside an earlier commit in the same run."""
 
 from benchmarks.scale.corpus import DAY, TASK, landing_file, world
-from benchmarks.scale.trees import OURS, Cost, Tree, medians, peer, run_command, run_step
+from benchmarks.scale.trees import (
+    OURS,
+    Cost,
+    Tree,
+    fill,
+    medians,
+    peer,
+    run_command,
+    run_program,
+    run_step,
+)
 
 __all__ = [
     "DAY",
@@ -9,10 +19,12 @@ __all__ = [
     "TASK",
     "Cost",
     "Tree",
+    "fill",
     "landing_file",
     "medians",
     "peer",
     "run_command",
+    "run_program",
     "run_step",
     "world",
 ]

@@ -13,18 +13,49 @@ from typing import Any
 
 import numpy as np
 
+import llambert_etl
 from llambert_etl.config import find_task
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion
 from llambert_etl.settings import Settings
-from llambert_etl.steps.check import check_labels
+from llambert_etl.steps.check import check_documents, check_labels, check_staged
+from llambert_etl.steps.export import export
 from llambert_etl.steps.label import label
 from llambert_etl.steps.plan import plan
 from llambert_etl.steps.publish import publish
+from llambert_etl.steps.status import status
+from llambert_etl.steps.training_due import training_due
 
 TASK = "scale"
-_STEPS: dict[str, Callable[..., object]] = {"plan": plan, "check_labels": check_labels, "publish": publish}
+
+
+def draw_sample(task: Any, partition: Partition, lake: Lake) -> None:
+    """Draw what `annotate` asks about."""
+    given = task.sample_size(), task.annotator.seed
+    # Not tried by importing it: what this tree lacks would be found in the one that is installed.
+    if Path(llambert_etl.__file__).with_name("corpus").exists():
+        from llambert_etl.corpus.sampling import sample
+
+        sample(lake, task.name, partition, *given)
+    else:
+        from llambert_etl.documents import as_of  # type: ignore[import-not-found]
+        from llambert_etl.documents import sample as earlier_sample
+
+        earlier_sample(as_of(lake, task.name, partition), *given)
+
+
+_STEPS: dict[str, Callable[..., object]] = {
+    "plan": plan,
+    "check_documents": check_documents,
+    "check_labels": check_labels,
+    "check_staged": check_staged,
+    "publish": publish,
+    "export": export,
+    "sample": draw_sample,
+    "status": status,
+    "training_due": training_due,
+}
 
 
 class Shelf:
@@ -72,6 +103,18 @@ class Costless:
         return rows
 
 
+class Drawn:
+    """A classifier that looks at no text and gives numbers as an encoder's are, each another."""
+
+    def __init__(self) -> None:
+        self._draw = np.random.default_rng(5)
+
+    def predict(self, texts: list[str]) -> Any:
+        logits = self._draw.normal(0.0, 3.0, (len(texts), 2)).astype(np.float32).astype(np.float64)
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return shares / shares.sum(axis=1, keepdims=True)
+
+
 def main(step: str, *given: str) -> None:
     options = dict(pair.split("=", 1) for pair in given)
     settings = _settings(**{name: options[name] for name in ("shard_rows", "max_shards") if name in options})
@@ -84,10 +127,15 @@ def main(step: str, *given: str) -> None:
         "lake": lake,
         "settings": settings,
         "registry": Shelf(int(options.get("version", 1))),
-        "load": lambda _: Costless(),
+        "load": lambda _: Drawn() if "drawn" in options else Costless(),
         "progress": lambda *_: None,
         "prompt_hash": "0" * 16,
+        "trained": options.get("trained"),
+        "today": Partition(options["day"]),
     }
+    if step == "check_staged":  # what is published, as if it were to be
+        served = lake.scan("labels", TASK, Partition(options["day"]))
+        everything |= {"staged": served, "documents_version": lake.version("documents")}
     if step == "label":  # `shards=2-4`: the third to the fifth
         first, _, last = options["shards"].partition("-")
         for shard in range(int(first), int(last or first) + 1):
@@ -99,7 +147,7 @@ def main(step: str, *given: str) -> None:
 def _call(function: Callable[..., object], everything: dict[str, Any]) -> None:
     """Call a step with what its signature asks for: older ones take task, partition and run one by one."""
     wanted = inspect.signature(function).parameters
-    if "task" not in wanted:
+    if "run" in wanted and "partition" not in wanted:
         from llambert_etl.run import Run
 
         run = Run(everything["task"], everything["partition"], everything["run"])

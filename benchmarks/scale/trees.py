@@ -18,6 +18,7 @@ from laptop.stack import REPOSITORY
 # Before any of the work on columns and increments: what the figures are held against.
 PEER = "c5a9b4e"
 _STEP = Path(__file__).parent / "step.py"
+_FILL = Path(__file__).parent / "fill.py"
 _LOOK_SECONDS = 0.01
 _MB = 1e6
 
@@ -68,6 +69,17 @@ def run_command(tree: Tree, environment: Mapping[str, str], *arguments: str) -> 
 def run_step(tree: Tree, environment: Mapping[str, str], step: str, **options: object) -> Cost:
     """Run one of the steps of `step.py`, which need no registry and no model, with the tree's code."""
     return _run(tree, environment, ["-P", str(_STEP), step, *(f"{name}={value}" for name, value in options.items())])
+
+
+def fill(tree: Tree, environment: Mapping[str, str], what: str, **options: object) -> Cost:
+    """Fill a lake by `fill.py` with the tree's code."""
+    return _run(tree, environment, ["-P", str(_FILL), what, *(f"{name}={value}" for name, value in options.items())])
+
+
+def run_program(name: str, environment: Mapping[str, str], *arguments: str) -> Cost:
+    """Run another program, such as a peer with packages of its own."""
+    become = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
+    return _run(Tree(name, REPOSITORY), environment, ["-c", become, *arguments])
 
 
 def _run(tree: Tree, environment: Mapping[str, str], arguments: Sequence[str]) -> Cost:

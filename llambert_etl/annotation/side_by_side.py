@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import partial
 from queue import Empty, SimpleQueue
 
 import polars as pl
@@ -47,8 +46,8 @@ class SideBySide:
     def __init__(self, work: Backlog, annotator: ServedAnnotator, talk: Talk, clock: Callable[[], float]) -> None:
         self._work, self._annotator, self._talk, self._clock = work, annotator, talk, clock
         self._left, self._batches = work.documents, list[_Batch]()
-        self._replies = SimpleQueue[tuple[_Batch, int, Future[Reply | None]]]()
-        self._under_way, self._since = 0, clock()
+        self._asked: dict[Future[Reply | None], tuple[_Batch, int]] = {}  # what is under way, or waits for a slot
+        self._replies, self._since = SimpleQueue[Future[Reply | None]](), clock()
 
     def run(self, stop: threading.Event, progress: Callable[[int, int], None]) -> None:
         """Ask until everything is answered, or until `stop`; what is sent by then is waited for."""
@@ -69,40 +68,42 @@ class SideBySide:
 
     def _feed(self) -> bool:
         """Hand documents to the server as far as there is room; return whether any are under way."""
-        while self._under_way + self._work.pending < self._annotator.batch_size:
+        while len(self._asked) + self._work.pending < self._annotator.batch_size:
             if not (self._batches and self._batches[-1].takes_more) and not self._begin_batch():
                 break
             batch = self._batches[-1]
             asked = self._talk.ask(batch.requests, batch.documents["text"][batch.given])
-            asked.add_done_callback(partial(self._put, batch, batch.given))
+            self._asked[asked] = batch, batch.given
             batch.given += 1
-            self._under_way += 1
-        return self._under_way > 0
-
-    def _put(self, batch: _Batch, number: int, asked: Future[Reply | None]) -> None:
-        self._replies.put((batch, number, asked))
+            asked.add_done_callback(self._replies.put)
+        return bool(self._asked)
 
     def _begin_batch(self) -> bool:
+        """Take the next documents in hand; what speaks against that is told when those are back that are under way."""
         work = self._work
         first = not self._batches
         if self._left.is_empty() or any(batch.requests.in_doubt for batch in self._batches):
             return False
-        if not first and (not self._annotator.is_understood or work.may_use_up(self._under_way)):
-            return False  # it is known when those are back that are under way
+        if not first and (not self._annotator.is_understood or work.may_use_up(len(self._asked))):
+            return False
         self._left = work.next_ones(self._left)
         if self._left.is_empty():
             return False
-        refuse_sent(work)
-        work.check_budget()
+        try:
+            refuse_sent(work)
+            work.check_budget()
+        except LlambertError:
+            if self._asked:
+                return False
+            raise
         size = self._annotator.batch_size
         self._batches.append(_Batch(self._left.head(size), self._talk))
         self._left = self._left.slice(size)
         return True
 
-    def _take(self, came: tuple[_Batch, int, Future[Reply | None]], settle: Callable[[_Batch], None]) -> None:
+    def _take(self, asked: Future[Reply | None], settle: Callable[[_Batch], None]) -> None:
         """Keep a reply that is an answer, and settle its batch where it is the last one."""
-        batch, number, asked = came
-        self._under_way -= 1
+        batch, number = self._asked.pop(asked)
         if not self._work.pending:
             self._since = self._clock()
         batch.replies[number] = reply = asked.result()
@@ -138,6 +139,6 @@ class SideBySide:
         """Ask no more; keep what is answered of what is under way, and leave the rest to the next run."""
         self._talk.end()
         self._work.commit()
-        while self._under_way:
+        while self._asked:
             self._take(self._replies.get(), lambda batch: None)
         self._work.commit()

@@ -12,8 +12,7 @@ from scipy.stats import binomtest, bootstrap
 from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.documents import among, verified
 from llambert_etl.encoder.inference import Encoder
-from llambert_etl.encoder.measurement import Measurement, measure
-from llambert_etl.encoder.metrics import Evaluation
+from llambert_etl.encoder.metrics import Evaluation, Measurement, measure
 from llambert_etl.facts import Changes, Comparison, Gain, Side
 from llambert_etl.lake import Lake, collect
 from llambert_etl.registry import ModelVersion, Registry

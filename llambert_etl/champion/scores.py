@@ -39,7 +39,7 @@ def score(version: ModelVersion, gold: pl.DataFrame, registry: Registry) -> Scor
         with contextlib.suppress(KeyError):  # versions of earlier releases kept less
             return Score.of(version.metrics, version.labels, "gold.")
     from llambert_etl.encoder.inference import Encoder
-    from llambert_etl.encoder.measurement import measure
+    from llambert_etl.encoder.metrics import measure
 
     found = measure(Encoder.load(folder), gold, version.labels).evaluation
     logger.info("version %d: gold macro F1 %.4f, accuracy %.4f", version.version, found.macro_f1, found.accuracy)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from llambert_etl.cli import gold, labels, landing, models, review, runs, steps, tasks
+from llambert_etl.cli import labels, landing, models, people, runs, steps, tasks
 from llambert_etl.cli.clients import Clients, Opened, open_batch, step_command
 from llambert_etl.cli.options import (
     DEPLOYMENT,
@@ -48,8 +48,8 @@ app.add_typer(runs.app, name="run", rich_help_panel=FILES)
 app.add_typer(steps.app)
 app.add_typer(labels.app)
 app.add_typer(look_app)
-app.add_typer(gold.app, name="gold", rich_help_panel=PEOPLE)
-app.add_typer(review.app, name="review", rich_help_panel=PEOPLE)
+app.add_typer(people.gold_app, name="gold", rich_help_panel=PEOPLE)
+app.add_typer(people.review_app, name="review", rich_help_panel=PEOPLE)
 app.add_typer(batch_app, name="batch", rich_help_panel=PEOPLE)
 app.add_typer(models.app, name="models", rich_help_panel=DEPLOYMENT)
 

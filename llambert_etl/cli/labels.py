@@ -100,8 +100,8 @@ def forget(
                 "removed": [each._asdict() for each in removed],
                 "exported_again": days,
                 "still_in": "older versions of tables and exports, until `llambert maintain` runs once they are older "
-                "than its retention; ids and hashes in the tables' logs, for a year; the landing files; exported "
-                "reviews; models that learnt from the text",
+                "than its retention; ids and hashes in the tables' logs, for a year or a month more; the landing "
+                "files; exported reviews; models that learnt from the text",
             }
         )
     )

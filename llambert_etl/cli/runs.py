@@ -11,8 +11,8 @@ import typer
 
 from llambert_etl.cli import labels, landing, steps
 from llambert_etl.cli.clients import Opened, step_command
-from llambert_etl.cli.gold import import_gold
 from llambert_etl.cli.options import EXAMPLE, Chosen, Sample
+from llambert_etl.cli.people import import_gold
 from llambert_etl.facts import Late, Planned
 
 logger = logging.getLogger(__name__)

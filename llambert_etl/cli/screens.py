@@ -1,7 +1,7 @@
 """What a person looks at: the status screen and the doctor's list."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 from rich.console import Console
@@ -12,10 +12,12 @@ from llambert_etl.cli.terminal import at_terminal, visible, write
 from llambert_etl.config import LabellingTask
 from llambert_etl.facts import Agreed
 from llambert_etl.manifest import Manifest
-from llambert_etl.registry import ModelVersion
-from llambert_etl.steps.doctor import Finding
-from llambert_etl.steps.explain import Origin
-from llambert_etl.steps.status import Snapshots, Status
+
+if TYPE_CHECKING:
+    from llambert_etl.registry import ModelVersion
+    from llambert_etl.steps.doctor import Finding
+    from llambert_etl.steps.explain import Origin
+    from llambert_etl.steps.status import Snapshots, Status
 
 _WIDTH = 110
 
@@ -76,7 +78,7 @@ def _fact(fact: JsonValue) -> str | None:
     return f"{fact:.4g}" if isinstance(fact, float) else str(fact)
 
 
-def show_status(status: Status) -> None:
+def show_status(status: "Status") -> None:
     table = _pairs()
     table.add_row("documents", _counts(status.documents))
     if status.refusals:
@@ -100,7 +102,7 @@ def show_status(status: Status) -> None:
     _Screen().show(f"{status.task.name}: {status.task.description}", table, runs)
 
 
-def show_origin(task: LabellingTask, origin: Origin) -> None:
+def show_origin(task: LabellingTask, origin: "Origin") -> None:
     document, label, model = origin.document, origin.label, origin.model
     table = _pairs()
     table.add_row("task", f"{task.name}: {task.description}")
@@ -134,7 +136,7 @@ def show_origin(task: LabellingTask, origin: Origin) -> None:
     _Screen().show(table)
 
 
-def show_checks(findings: Sequence[Finding]) -> None:
+def show_checks(findings: "Sequence[Finding]") -> None:
     table = Table("", "what", "seen", box=None)
     for finding in findings:
         mark = Text("ok", style="green") if finding.ok else Text("no", style="red")
@@ -175,19 +177,19 @@ def _estimate(found: Mapping[str, Any]) -> str:
     return f"{found['value']:.4f} ({found['low']:.4f} to {found['high']:.4f}, n {found['n']})"
 
 
-def _published(snapshots: Snapshots) -> str:
+def _published(snapshots: "Snapshots") -> str:
     commit = snapshots.published
     if commit is None or commit.manifest is None:
         return "nothing yet"
     return f"version {commit.version} of the labels, {commit.manifest.partition}"
 
 
-def _exported(snapshots: Snapshots) -> str:
+def _exported(snapshots: "Snapshots") -> str:
     file = snapshots.newest
     return "nothing yet" if file is None else f"version {file.labels_version} of the labels, {file.partition}"
 
 
-def _champion(status: Status) -> str:
+def _champion(status: "Status") -> str:
     if status.outage:
         return f"not known: {status.outage}"
     known = "" if status.champion is None else _version(status.champion)
@@ -196,7 +198,7 @@ def _champion(status: Status) -> str:
     return known or "none yet"
 
 
-def _version(version: ModelVersion) -> str:
+def _version(version: "ModelVersion") -> str:
     metrics = version.metrics
     shown = ", ".join(f"{name} {metrics[name]:.4f}" for name in ("gold.accuracy", "gold.macro_f1") if name in metrics)
     return f"{version.name} version {version.version} ({shown})"

@@ -1,13 +1,19 @@
-"""How good an encoder is on gold: per class, macro, and how honest its confidence is. For any number of classes."""
+"""How good an encoder is on gold: per class, macro, and how honest its confidence is. For any number of classes.
+
+Measured here, for training, promotion and studies.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from llambert_etl.encoder.calibration import equal_mass_error, expected_calibration_error, log_loss, logarithms
+from llambert_etl.encoder.inference import Encoder
+from llambert_etl.encoder.labelled import truth
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,24 @@ class Evaluation:
         for label, share in self.predicted_shares.items():
             numbers[f"predicted_share.{label}"] = share
         return numbers
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """`truth` has the numbers of the labels that people gave, `probabilities` a row for each of these."""
+
+    truth: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float64]
+    evaluation: Evaluation
+
+    @property
+    def predicted(self) -> npt.NDArray[np.int64]:
+        return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
+
+
+def measure(encoder: Encoder, gold: pl.DataFrame, names: Sequence[str]) -> Measurement:
+    true, probabilities = truth(gold, names), encoder.predict(gold["text"].to_list())
+    return Measurement(true, probabilities, evaluate(names, true, probabilities))
 
 
 def evaluate(

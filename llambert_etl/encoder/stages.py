@@ -20,6 +20,7 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from llambert_etl.compute.device import bf16_for, device, room_on_device
 from llambert_etl.config import Recipe
@@ -27,7 +28,6 @@ from llambert_etl.encoder.card import Padding
 from llambert_etl.encoder.checkpoints import Checkpoints, Progress
 from llambert_etl.encoder.inputs import token_ids
 from llambert_etl.encoder.labelled import Labelled, Stage, Target
-from llambert_etl.encoder.sampling import FullBatches
 from llambert_etl.encoder.watch import Keep, Watch, copy_of
 
 logger = logging.getLogger(__name__)
@@ -179,6 +179,30 @@ class _Trainer(Trainer):
         if self.begun is not None and self.optimizer is not None and self.lr_scheduler is not None:
             self.begun.resume(self.optimizer, self.lr_scheduler)
         return prepared
+
+
+class FullBatches(LengthGroupedSampler):
+    """Batches of rows of like length, in any order, the last one filled up so that it too can be dealt out evenly."""
+
+    def __init__(self, batch_size: int, lengths: Sequence[int], seed: int) -> None:
+        # Not the process's own random numbers: those part ways with the dropout of texts of other lengths.
+        generator = torch.Generator().manual_seed(seed)
+        super().__init__(batch_size, lengths=list(lengths), generator=generator)
+        self._seed = seed
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch as it would begin after the ones before it: an interrupted training goes on with it."""
+        self.generator.manual_seed(self._seed + epoch)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.lengths) / self.batch_size) * self.batch_size
+
+    def __iter__(self) -> Iterator[int]:
+        again = torch.randint(len(self.lengths), [len(self) - len(self.lengths)], generator=self.generator)
+        # They come sorted, dozens of batches at a time: a model that sees long texts first ends on the short ones.
+        rows = [*super().__iter__(), *again.tolist()]  # type: ignore[no-untyped-call]
+        batches = torch.tensor(rows).view(-1, self.batch_size)
+        return iter(batches[torch.randperm(len(batches), generator=self.generator)].flatten().tolist())
 
 
 def _logits_alone(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:

@@ -2,15 +2,17 @@
 
 import datetime
 from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import polars as pl
 import pyarrow as pa
 
-from llambert_etl.corpus.documents import in_shard
 from llambert_etl.errors import DataError
+from llambert_etl.exports.index import LabelIndex
 from llambert_etl.facts import Labelled
-from llambert_etl.lake import Lake, collect, stream
+from llambert_etl.lake import Lake, count
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import DocumentStatus
 
@@ -32,12 +34,6 @@ SCHEMA = pa.schema(
         pa.field("text_hash", pa.string()),
     ]
 )
-
-_KEY = ["id", "text_hash"]
-# Rows of a row group.
-_CHUNK_ROWS = 8192
-# Labels held in memory. Of a day with more, both tables are read once for every so many.
-_AT_ONCE = 100_000
 
 
 class Published(NamedTuple):
@@ -68,23 +64,23 @@ def find_published(lake: Lake, task: str, partition: Partition) -> Published | N
     )
 
 
-def published_rows(lake: Lake, published: Published, at_once: int = _AT_ONCE) -> Iterator[pa.RecordBatch]:
-    """Yield the rows, in no order; memory is about `at_once` labels and the texts that polars reads ahead.
+def published_rows(lake: Lake, published: Published, scratch: Path) -> Iterator[pa.RecordBatch]:
+    """Yield the rows, in no order: each table is read once, and labels wait for their texts in `scratch`.
 
     Raise DataError where they are not as many as were published: nothing half is exported.
     """
     task, partition = published.task, published.partition
     tables = lake.snapshot("documents", at={"labels": published.table_version})
-    labels = tables.scan("labels", task, partition).select(*_KEY, "label", "confidence", "model_name", "model_version")
-    documents = tables.scan("documents", task, partition).filter(pl.col("status") == DocumentStatus.ACCEPTED)
-    read, shards = 0, 1 + published.rows // at_once
-    parts = [in_shard(shard, shards) for shard in range(shards)]
-    sizes = collect(labels.select(part.sum().alias(str(number)) for number, part in enumerate(parts))).row(0)
-    for part, size in zip(parts, sizes, strict=True):
-        mine, texts = labels.filter(part), documents.filter(part).select(*_KEY, "text")
-        # The join holds labels, and texts stream past them.
-        rows = mine.join(texts, on=_KEY, how="left", build_side="force_left")
-        for frame in stream(rows, size, _CHUNK_ROWS):
+    labels = tables.scan("labels", task, partition).select(
+        "id", "text_hash", "label", "confidence", "model_name", "model_version"
+    )
+    rows = tables.scan("documents", task, partition).filter(pl.col("status") == DocumentStatus.ACCEPTED)
+    documents = rows.select("id", "text", "text_hash")
+    read = count(labels)
+    if read:
+        scratch.mkdir(parents=True, exist_ok=True)
+        index, read = LabelIndex(labels, read, scratch), 0
+        for frame in chain(index.labelled(documents, count(documents)), index.others()):
             read += frame.height
             yield from _batches(frame, published)
     if read != published.rows:
@@ -98,5 +94,5 @@ def _batches(frame: pl.DataFrame, published: Published) -> list[pa.RecordBatch]:
     day = datetime.date.fromisoformat(published.partition)
     named = frame.with_columns(pl.lit(published.task).alias("task"), pl.lit(day).alias("partition"))
     # In one piece: each becomes a row group of a file.
-    table = named.select(SCHEMA.names).to_arrow().cast(SCHEMA).combine_chunks()
+    table = named.select(SCHEMA.names).to_arrow(compat_level=pl.CompatLevel.newest()).cast(SCHEMA).combine_chunks()
     return list(table.to_batches())

@@ -2,9 +2,9 @@
 
 import datetime
 import hashlib
-import tempfile
+import io
 import uuid
-from pathlib import Path
+from collections.abc import Iterator
 
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
@@ -16,11 +16,16 @@ from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
 from llambert_etl.store.atomic import edit_file
 from llambert_etl.store.folders import Folder, drop_old_folders
-from llambert_etl.store.space import room_in
 
 _ROOT = "exports"
 _LATEST = "latest.json"
 _FILE = "labels.parquet"
+# What is new in nearly every row repays no dictionary, and long text no statistics.
+_FORMAT = {
+    "compression": "zstd",
+    "use_dictionary": ["task", "partition", "label", "model_name", "model_version"],
+    "write_statistics": ["partition", "id", "label", "confidence", "model_version"],
+}
 
 
 class File(BaseModel):
@@ -75,7 +80,7 @@ def write_snapshot(
         return "newer"
     if held is not None and held.labels_version == published.version and _folder(lake, task, held).holds(_hashes(held)):
         return "held"
-    new = _write(lake, published, batches, settings)
+    new = _write(lake, published, batches)
 
     def name(found: bytes | None) -> bytes:
         latest = _parse(task, found)
@@ -100,27 +105,42 @@ def drop_old_snapshots(lake: Lake, before: datetime.datetime) -> int:
     return dropped
 
 
-def _write(lake: Lake, published: Published, batches: Batches, settings: Settings) -> File:
-    settings.state.mkdir(parents=True, exist_ok=True)
-    with room_in(settings.state), tempfile.TemporaryDirectory(dir=settings.state) as scratch:
-        local = Path(scratch, _FILE)
-        with pq.ParquetWriter(local, SCHEMA, compression="zstd") as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-        with local.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
-        file = File(
-            # New each time: a second writer, or a second try, must never write over a file that readers may have open.
-            path=f"{published.partition}/{published.version}-{uuid.uuid4().hex[:8]}/{_FILE}",
-            partition=published.partition,
-            rows=published.rows,
-            bytes=local.stat().st_size,
-            sha256=digest,
-            labels_version=published.version,
-            model_version=published.model_version,
-        )
-        _folder(lake, published.task, file).put(Path(scratch), _hashes(file))
+def _write(lake: Lake, published: Published, batches: Batches) -> File:
+    # New each time: a second writer, or a second try, must never write over a file that readers may have open.
+    place, size, digest = f"{published.version}-{uuid.uuid4().hex[:8]}", 0, hashlib.sha256()
+
+    def counted() -> Iterator[bytes]:
+        nonlocal size
+        for piece in _encoded(batches):
+            size += len(piece)
+            digest.update(piece)
+            yield piece
+
+    folder = Folder(lake.storage, _ROOT, published.task, published.partition, place)
+    folder.write(_FILE, counted())
+    file = File(
+        path=f"{published.partition}/{place}/{_FILE}",
+        partition=published.partition,
+        rows=published.rows,
+        bytes=size,
+        sha256=digest.hexdigest(),
+        labels_version=published.version,
+        model_version=published.model_version,
+    )
+    folder.seal(_hashes(file), {_FILE: size})
     return file
+
+
+def _encoded(batches: Batches) -> Iterator[bytes]:
+    """Yield a Parquet file piece by piece, each batch a row group."""
+    written = io.BytesIO()
+    with pq.ParquetWriter(written, SCHEMA, **_FORMAT) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            yield written.getvalue()
+            written.seek(0)
+            written.truncate()
+    yield written.getvalue()
 
 
 def _folder(lake: Lake, task: str, file: File) -> Folder:

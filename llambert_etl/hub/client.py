@@ -156,10 +156,9 @@ def _hub_faults(what: str) -> Iterator[None]:
         ) from error
     except RepositoryNotFoundError as error:
         raise ConfigError(f"{what}: the hub has none such, or LLAMBERT_HUB_TOKEN may not read it") from error
-    except RevisionNotFoundError as error:
-        raise _Absent(f"{what}: the hub has no such revision") from error
-    except EntryNotFoundError as error:
-        raise _Absent(f"{what}: the hub has no such file") from error
+    except (RevisionNotFoundError, EntryNotFoundError) as error:
+        kind = "file" if isinstance(error, EntryNotFoundError) else "revision"
+        raise _Absent(f"{what}: the hub has no such {kind}") from error
     except HfHubHTTPError as error:
         status = error.response.status_code
         if status in (408, 429) or status >= 500:

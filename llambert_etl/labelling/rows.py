@@ -28,27 +28,36 @@ def no_answers(labels: Sequence[str]) -> pl.DataFrame:
     return pl.DataFrame(schema={"text_hash": pl.String, "label": pl.String, "probabilities": kind})
 
 
-def label_columns(plan: Plan, task: LabellingTask) -> list[pl.Expr]:
-    """Return what makes label rows of documents with their answers: id, text_hash, label, probabilities."""
-    by_label = [
-        pl.struct(pl.lit(name).alias("label"), pl.col("probabilities").arr.get(index).alias("probability"))
-        for index, name in enumerate(task.label_names)
-    ]
-    columns = {
-        "task": pl.lit(task.name),
-        "partition": pl.lit(str(plan.partition)),
-        "confidence": pl.col("probabilities").arr.max(),
-        "probabilities": pl.concat_list(by_label),
-        "model_name": pl.lit(plan.model.name),
-        "model_version": pl.lit(plan.model.version, pl.Int64),
-        "config_hash": pl.lit(task.config_hash),
-        "run": pl.lit(plan.run),
+def common_columns(plan: Plan, task: LabellingTask) -> list[pl.Expr]:
+    """Return what all rows of a run have in common."""
+    same = {
+        "task": task.name,
+        "partition": str(plan.partition),
+        "model_name": plan.model.name,
+        "model_version": plan.model.version,
+        "config_hash": task.config_hash,
+        "run": plan.run,
     }
-    return [columns.get(name, pl.col(name)).alias(name) for name in TABLES["labels"].schema.names]
+    return [
+        pl.lit(value, pl.Int64 if isinstance(value, int) else pl.String).alias(name) for name, value in same.items()
+    ]
 
 
-def label_rows(answered: pl.DataFrame, columns: Sequence[pl.Expr]) -> pa.Table:
-    return answered.select(columns).to_arrow().cast(TABLES["labels"].schema)
+def label_rows(answered: pl.DataFrame, same: Sequence[pl.Expr], labels: Sequence[str]) -> pa.Table:
+    """Return label rows of documents with their answers: id, text_hash, label, probabilities."""
+    schema, probabilities = TABLES["labels"].schema, answered["probabilities"].to_numpy()
+    confidence = pl.Series("confidence", probabilities.max(axis=1, initial=0.0))
+    rows = answered.select("id", "text_hash", "label", confidence, *same).to_arrow()
+    return rows.append_column("probabilities", _by_label(probabilities, labels)).select(schema.names).cast(schema)
+
+
+def _by_label(probabilities: Probabilities, labels: Sequence[str]) -> pa.Array:
+    # By way of polars: pyarrow imports all of pandas to look what an array of numpy is.
+    rows, width = probabilities.shape
+    names = pl.Series(labels, dtype=pl.String).gather(np.tile(np.arange(width), rows))
+    offsets = pl.Series(np.arange(rows + 1, dtype=np.int32) * width)
+    entries = pl.DataFrame({"label": names, "probability": probabilities.ravel()}).to_struct()
+    return pa.ListArray.from_arrays(offsets.to_arrow(), entries.to_arrow())
 
 
 def _rounded(probabilities: Probabilities) -> Probabilities:

@@ -1,6 +1,7 @@
 """Tables opened and read: as they are now, at an older version, or as staged files would make them."""
 
 import io
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Self
@@ -37,6 +38,8 @@ class Opened(Notes):
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
+        # Of each file polars reads the end first, by itself 256 KiB: a day of thousands of rows is as large.
+        os.environ.setdefault("POLARS_CLOUD_FOOTER_READ_SIZE", str(16 << 10))
         return cls(settings.lake, settings.storage_options)
 
     def table_uri(self, table: TableName) -> str:

@@ -9,6 +9,7 @@ from deltalake import DeltaTable
 from polars.exceptions import PanicException, PolarsError
 
 from llambert_etl.errors import DataError
+from llambert_etl.lake.commits import fence_of
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TableName
 from llambert_etl.store.faults import store_faults
@@ -45,6 +46,10 @@ class Snapshot:
         """Return the partitions in which the task has rows, oldest first."""
         found = self._opened[table].partitions()
         return sorted(Partition(entry["partition"]) for entry in found if entry["task"] == task)
+
+    def was_replaced(self, table: TableName, task: str, partition: Partition) -> bool:
+        """Tell whether the partition was ever written whole, if only with no rows."""
+        return self._opened[table].transaction_version(fence_of(task, partition)) is not None
 
     def files(self, table: TableName, task: str) -> pl.DataFrame:
         """Return the files that hold a task's rows, with what Delta's log says of each: `path`, `num_records`, `min.*`.

@@ -23,18 +23,24 @@ _BEGINNING = pl.col("text_hash").str.slice(0, _DIGITS).str.to_integer(base=16, s
 
 
 def scan_texts(lake: Opened, table: TableName, task: str, files: Sequence[str], texts: pl.Series) -> pl.LazyFrame:
-    """Return the rows of these files that are about texts with one of the hashes; no other file of them is read."""
+    """Return the rows of these files that are about texts with one of the hashes; files that have none are not read."""
     indexed = _indexed(lake, table, task, files)
     wanted = pl.DataFrame({"text_hash": texts}).select("text_hash", _BEGINNING)
-    hits = pl.DataFrame({"index": [], "beginning": []}, schema={"index": pl.String, "beginning": pl.Int64})
-    if indexed and wanted.height:
-        found = scan_files(list(indexed), lake.polars_options, whose="index")
-        hits = collect(found.filter(pl.col("beginning").is_in(wanted["beginning"].implode())), engine="streaming")
-    named = [f"{lake.table_uri(table)}/{indexed[uri]}" for uri in sorted(hits["index"].unique())]
-    if not named:
+    if not indexed or wanted.is_empty():
         return pl.LazyFrame(pl.from_arrow(file_schema(table).empty_table()))
-    mine = wanted.filter(pl.col("beginning").is_in(hits["beginning"].implode()))["text_hash"]
-    return scan_files(named, lake.polars_options).filter(pl.col("text_hash").is_in(mine.implode()))
+    found = scan_files(list(indexed), lake.polars_options, whose="index")
+    hits = collect(found.filter(pl.col("beginning").is_in(wanted["beginning"].implode())), engine="streaming")
+    by_file = hits.join(wanted, on="beginning").group_by("index").agg(own=pl.col("text_hash").sort()).sort("index")
+    rows = [
+        scan_files([f"{lake.table_uri(table)}/{indexed[index]}"], lake.polars_options)
+        .filter(
+            pl.col("text_hash").is_between(pl.lit(own[0]), pl.lit(own[-1]))
+        )  # by a list of values polars skips no row group
+        .filter(pl.col("text_hash").is_in(own))
+        .select(file_schema(table).names)
+        for index, own in by_file.rows()
+    ]
+    return pl.concat([pl.LazyFrame(pl.from_arrow(file_schema(table).empty_table())), *rows])
 
 
 def _indexed(lake: Opened, table: TableName, task: str, files: Sequence[str]) -> dict[str, str]:

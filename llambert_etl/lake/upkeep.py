@@ -73,16 +73,16 @@ def delete_old_files(lake: Lake, table: TableName, before: datetime.datetime, na
 def drop_checkpoints(lake: Lake, table: TableName, before: datetime.datetime) -> int:
     """Delete checkpoints of the log that no reader needs; return how many. Delta keeps each for as long as its log.
 
-    The commits stay, so every version can still be read and Delta's own clean-up, which begins at a checkpoint, still
-    finds one. Whoever reads a version that was current since `before` reads from the checkpoint that it would have
-    read from; older versions have one no more than four times as far back, counted in commits.
+    The commits stay, so every version can still be read. Whoever reads one that was current since `before` begins at
+    the checkpoint that it would have begun at; of older ones the first of each month stays: Delta deletes commits of
+    more than a year only as far as to a checkpoint.
     """
     log = lake.storage.list(f"{table}/_delta_log")
     found = {int(name[1]): info for info in log if (name := _CHECKPOINT.fullmatch(info.base_name))}
     newest_first = sorted(found, reverse=True)
     old = [version for version in newest_first if found[version].mtime < before]
-    spaced = {(newest_first[0] - version).bit_length(): version for version in old}
-    kept = {*newest_first[:_NEWEST], *old[:1], *spaced.values()}
+    monthly = {f"{found[version].mtime:%Y-%m}": version for version in old}
+    kept = {*newest_first[:_NEWEST], *old[:1], *monthly.values()}
     return sum(lake.storage.delete(found[version]) for version in old if version not in kept)
 
 

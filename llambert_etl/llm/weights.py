@@ -22,6 +22,7 @@ from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.hub.mirrors import find_model
 from llambert_etl.llm.placement import described, spread
 from llambert_etl.settings import Settings
+from llambert_etl.store.copies import settle
 from llambert_etl.store.space import room_in
 
 logger = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ def unpack(file: Path, folder: Path) -> None:
         # safetensors lets the owner alone read what it writes; a worker's image has another user.
         for path in whole.glob("*.safetensors"):
             shutil.copymode(whole / "config.json", path)
-        whole.rename(folder)
+        settle(whole, folder)
 
 
 def _packed(quantization: str | None, path: Path, precision: torch.dtype) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Profiles: what a gate measures, in polars, over every row of a partition. Memory follows ids, never texts."""
+"""Profiles: what a gate measures, in polars, over every row of a partition. Memory follows neither."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ from typing import Literal
 import polars as pl
 
 from llambert_etl.lake import collect, count
+from llambert_etl.quality.keys import Found, differences, repeated
 from llambert_etl.schemas import TABLES, AnnotationStatus, DocumentStatus, TableName
 
 Kind = Literal["documents", "annotations", "labels"]
@@ -77,7 +78,7 @@ def profile_documents(documents: pl.LazyFrame, recent_volumes: Sequence[int] = (
         "rejected_with_text": rejected & pl.col("text").is_not_null(),
     }
     counts, examples = _count_faults(documents, faults)
-    _count_duplicates(documents.filter(accepted), "id", counts, examples)
+    _note("duplicate", repeated(documents.filter(accepted), "id"), counts, examples)
     outcomes = _tally(documents, "status")
     total = sum(outcomes.values())
     outcomes = {status.value: outcomes.get(status, 0) for status in DocumentStatus}
@@ -90,7 +91,8 @@ def profile_documents(documents: pl.LazyFrame, recent_volumes: Sequence[int] = (
     }
     if recent_volumes:
         measures["recent_accepted"] = sorted(recent_volumes)[len(recent_volumes) // 2]
-    rows = _sample(documents.filter(accepted), "id", "text_hash", pl.col("text").str.len_chars().alias("text_chars"))
+    text_chars = pl.col("text").str.len_chars().alias("text_chars")
+    rows = _sample(documents.filter(accepted), outcomes["accepted"], "id", "text_hash", text_chars)
     reasons = _tally(documents.filter(rejected), "reason")
     files = _refused_files(documents.filter(rejected))
     measures["refused_files"] = files.height
@@ -118,7 +120,7 @@ def profile_annotations(
         "wrong_probabilities": labelled & pl.col("probabilities").is_not_null() & ~_sound_probabilities(labels),
     }
     counts, examples = _count_faults(annotations, faults)
-    _count_duplicates(annotations, "text_hash", counts, examples)
+    _note("duplicate", repeated(annotations, "text_hash"), counts, examples)
     found = _tally(annotations, "status")
     answered = sum(found.values())
     outcomes = {status.value: found.get(status, 0) for status in AnnotationStatus}
@@ -136,7 +138,7 @@ def profile_annotations(
     label_counts = count_labels(annotations.filter(labelled), labels)
     _add_shares(measures, label_counts)
     reasons = _tally(annotations.filter(~labelled), "reason")
-    rows = _sample(annotations, "id", "text_hash", "tokens")
+    rows = _sample(annotations, answered, "id", "text_hash", "tokens")
     made_of = {"unusable_share": _by_count(reasons)}
     return Profile("annotations", columns, measures, label_counts, outcomes, reasons, examples, made_of, rows)
 
@@ -161,16 +163,16 @@ def profile_labels(
         "wrong_probabilities": ~_sound_probabilities(labels),
     }
     counts, examples = _count_faults(staged, faults)
-    _count_duplicates(staged, "id", counts, examples)
-    _compare_ids(staged.select("id", "text_hash"), accepted.select("id", "text_hash"), counts, examples)
-    versions = staged.select(pl.struct("model_name", "model_version").n_unique(), pl.len().alias("rows"))
-    number, total = collect(versions).row(0)
+    _note("duplicate", repeated(staged, "id"), counts, examples)
+    for name, found in differences(staged, accepted).items():
+        _note(name, found, counts, examples)
+    versions = collect(staged.group_by("model_name", "model_version").len(), engine="streaming")
+    number, total = versions.height, int(versions["len"].sum())
     label_counts = count_labels(staged, labels)
     measures = {**counts, "labelled": total, "model_versions": number, "arrived": count(accepted) + refused}
     _add_shares(measures, label_counts)
-    rows = _with_confidence_gap(
-        _sample(staged, "id", "text_hash", "model_name", "label", "confidence", "probabilities")
-    )
+    columns_of_rows = "id", "text_hash", "model_name", "label", "confidence", "probabilities"
+    rows = _with_confidence_gap(_sample(staged, total, *columns_of_rows))
     return Profile("labels", columns, measures, label_counts, {"labelled": total}, {}, examples, {}, rows, reference)
 
 
@@ -201,10 +203,10 @@ def _known(labels: Sequence[str]) -> pl.Expr:
 
 def _sound_probabilities(labels: Sequence[str]) -> pl.Expr:
     values = pl.col("probabilities").list.eval(pl.element().struct.field("probability"))
-    names = pl.col("probabilities").list.eval(pl.element().struct.field("label")).list.sort()
-    expected = pl.lit(pl.Series([sorted(labels)])).first()
+    names = pl.col("probabilities").list.eval(pl.element().struct.field("label"))
     return (
-        (names == expected)
+        (names.list.len() == len(labels))
+        & pl.all_horizontal(names.list.contains(label) for label in labels)
         & ((values.list.sum() - 1.0).abs() <= _PROBABILITY_TOLERANCE)
         & (values.list.min() >= 0.0)
         & (values.list.eval(pl.element().is_not_nan() & pl.element().is_not_null()).list.all())
@@ -231,36 +233,16 @@ def _with_confidence_gap(rows: pl.DataFrame) -> pl.DataFrame:
 def _count_faults(frame: pl.LazyFrame, faults: Mapping[str, pl.Expr]) -> tuple[dict[str, float], dict[str, list[str]]]:
     """Count each fault in one pass. A comparison with null is a fault too: nothing unknown may pass."""
     sure = {name: fault.fill_null(True) for name, fault in faults.items()}
-    counted = [fault.sum().alias(name) for name, fault in sure.items()]
-    ids = [
-        pl.col("id").filter(fault).sort().head(_EXAMPLES).implode().alias(f"ids of {name}")
-        for name, fault in sure.items()
-    ]
-    row = collect(frame.select(*counted, *ids), engine="streaming").row(0, named=True)
-    counts: dict[str, float] = {name: row[name] for name in faults}
-    return counts, {name: row[f"ids of {name}"] for name in faults if row[name]}
+    counted = collect(frame.select(fault.sum().alias(name) for name, fault in sure.items()), engine="streaming")
+    counts: dict[str, float] = counted.row(0, named=True)
+    ids = {name: frame.filter(sure[name]).select("id").bottom_k(_EXAMPLES, by="id") for name in faults if counts[name]}
+    return counts, {name: collect(found, engine="streaming")["id"].sort().to_list() for name, found in ids.items()}
 
 
-def _count_duplicates(frame: pl.LazyFrame, key: str, counts: dict[str, float], examples: dict[str, list[str]]) -> None:
-    repeated = collect(frame.group_by(key).len().filter(pl.col("len") > 1), engine="streaming")
-    counts["duplicate"] = int((repeated["len"] - 1).sum())
-    if repeated.height:
-        examples["duplicate"] = repeated[key].sort().head(_EXAMPLES).to_list()
-
-
-def _compare_ids(
-    staged: pl.LazyFrame, accepted: pl.LazyFrame, counts: dict[str, float], examples: dict[str, list[str]]
-) -> None:
-    differences = {
-        "missing": accepted.join(staged, on="id", how="anti"),
-        "extra": staged.join(accepted, on="id", how="anti"),
-        "other_text": staged.join(accepted, on="id").filter(pl.col("text_hash").ne_missing(pl.col("text_hash_right"))),
-    }
-    for name, rows in differences.items():
-        ids = collect(rows.select("id").unique(), engine="streaming")["id"]
-        counts[name] = ids.len()
-        if ids.len():
-            examples[name] = ids.sort().head(_EXAMPLES).to_list()
+def _note(name: str, found: Found, counts: dict[str, float], examples: dict[str, list[str]]) -> None:
+    counts[name], ids = found
+    if ids:
+        examples[name] = ids
 
 
 def _tally(frame: pl.LazyFrame, column: str) -> dict[str, int]:
@@ -292,7 +274,13 @@ def _add_shares(measures: dict[str, float], counts: Mapping[str, int]) -> None:
     measures.update({f"share_{label}": share for label, share in shares(counts).items()})
 
 
-def _sample(frame: pl.LazyFrame, *columns: str | pl.Expr) -> pl.DataFrame:
+def _sample(frame: pl.LazyFrame, total: int, *columns: str | pl.Expr) -> pl.DataFrame:
     """Return the rows with the smallest hash of their id: the same rows each time, in no order of arrival."""
-    ranked = frame.select(*columns, pl.col("id").hash(_SAMPLE_SEED).alias("_rank"))
-    return collect(ranked.bottom_k(SAMPLE_ROWS, by="_rank").drop("_rank"), engine="streaming")
+    rank = pl.col("id").hash(_SAMPLE_SEED).alias("_rank")
+    # Among twice as many as are wanted, nearly always: of more, all columns would be held.
+    likely = [frame.filter(rank < 2**65 * SAMPLE_ROWS // total)] if total > 2 * SAMPLE_ROWS else []
+    for few in (*likely, frame):
+        rows = collect(few.select(*columns, rank).bottom_k(SAMPLE_ROWS, by="_rank").drop("_rank"), engine="streaming")
+        if rows.height == SAMPLE_ROWS:
+            break
+    return rows

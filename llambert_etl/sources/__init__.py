@@ -1,1 +1,1 @@
-"""Where documents come from: allow-listed objects, read row by row in bounded memory, cleaned one at a time."""
+"""Where documents come from: allow-listed objects, read in columns and bounded memory, each row judged for itself."""

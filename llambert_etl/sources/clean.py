@@ -1,18 +1,25 @@
-"""Turns a record into a document, or says why not: one document at a time, so that none spoils its neighbours."""
+"""Turns a record into a document, or says why not; one of many never spoils its neighbours."""
 
-import hashlib
 import itertools
 import unicodedata
 from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
-from llambert_etl.sources.records import Missing, Reason, Record
+import polars as pl
+
+from llambert_etl.sources.columns import Columns
+from llambert_etl.sources.records import Missing, Reason, Record, is_unicode
 
 # Part of the identity of what was ingested: a new version ingests unchanged files again.
 CLEANER_VERSION = "1"
 MAX_ID_CHARS = 1_024
 MAX_MARK_RUN = 10_000
+# What is seen in most texts of most scripts: to look for the categories of all characters takes longer.
+SEEN = (
+    "[!-~\u00a1-\u00ac\u00ae-\u02af\u0391-\u03a1\u03a3-\u03ce\u0400-\u0481\u048a-\u052f\u05d0-\u05ea\u0620-\u063f"
+    "\u0641-\u064a\u0904-\u0939\u0e01-\u0e30\u10d0-\u10fa\u3041-\u3096\u30a1-\u30fa\u3400-\u4db5\u4e00-\u9fef\uac00-\ud7a3]"
+)
 
 
 class Cleaned(NamedTuple):
@@ -29,6 +36,33 @@ def clean(record: Record, max_chars: int) -> Cleaned:
     return Cleaned(key, text, id_fault or text_fault)
 
 
+def clean_columns(columns: Columns, max_chars: int) -> pl.DataFrame:
+    """Return `place`, `id`, `text` and `sound`: where that is false, `clean` has to look at the row.
+
+    What is sound here is what `clean` accepts, with the same id and text.
+    """
+    key, text, chars = pl.col("id"), pl.col("text"), pl.col("text").str.len_chars()
+    ascii_only = chars == text.str.len_bytes()
+    sound = (
+        (key.str.len_chars() <= MAX_ID_CHARS)
+        & key.str.contains(SEEN)
+        & ~key.str.contains("\0", literal=True)
+        & (chars <= pl.when(ascii_only).then(max_chars).otherwise(min(max_chars, MAX_MARK_RUN)))
+        & text.str.contains(SEEN)
+        & ~text.str.contains("\0", literal=True)
+    )
+    found = pl.DataFrame({"place": columns.places, "id": columns.ids, "text": columns.texts}).with_columns(
+        sound.fill_null(False).alias("sound"), ascii_only.alias("ascii_only")
+    )
+    if not (found["ascii_only"] | ~found["sound"]).all():
+        texts = found.select(pl.when("sound").then("text")).to_series().to_list()
+        normal = [text if text is None or text.isascii() else unicodedata.normalize("NFC", text) for text in texts]
+        found = found.with_columns(pl.Series("text", normal, dtype=pl.String)).with_columns(
+            pl.col("sound") & (chars <= max_chars)  # a few characters have no composed form and grow
+        )
+    return found.drop("ascii_only")
+
+
 def _clean_id(value: object) -> tuple[str | None, Reason | None]:
     """Accept strings as they are, integers by their decimal digits and uuids: 7 and "7" are one id."""
     if isinstance(value, Missing):
@@ -41,7 +75,7 @@ def _clean_id(value: object) -> tuple[str | None, Reason | None]:
         fault = Reason.ID_BLANK
     elif len(key) > MAX_ID_CHARS:
         fault = Reason.ID_TOO_LONG
-    elif not _is_unicode(key):
+    elif not is_unicode(key):
         fault = Reason.ID_NOT_UNICODE
     elif "\0" in key:
         fault = Reason.ID_NUL
@@ -62,7 +96,7 @@ def _clean_text(value: object, max_chars: int) -> tuple[str | None, Reason | Non
         return None, Reason.TEXT_NOT_TEXT
     if len(value) > max_chars:
         return None, Reason.TEXT_TOO_LONG
-    if not _is_unicode(value):
+    if not is_unicode(value):
         return None, Reason.TEXT_NOT_UNICODE
     if "\0" in value:
         return None, Reason.TEXT_NUL
@@ -73,14 +107,6 @@ def _clean_text(value: object, max_chars: int) -> tuple[str | None, Reason | Non
     text = unicodedata.normalize("NFC", value)
     # A few characters have no composed form and grow.
     return (text, None) if len(text) <= max_chars else (None, Reason.TEXT_TOO_LONG)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _is_blank(text: str) -> bool:
@@ -94,23 +120,3 @@ def _has_mark_run(text: str) -> bool:
         return False
     runs = itertools.groupby(text, key=lambda character: unicodedata.combining(character) > 0)
     return any(marks and sum(1 for _ in run) > MAX_MARK_RUN for marks, run in runs)
-
-
-class SeenIds:
-    """The ids of one drop: the first document with an id wins.
-
-    Holds 16 bytes of each id's hash and 8 of its text's, about 160 bytes of memory a document, whatever its length.
-    """
-
-    def __init__(self) -> None:
-        self._texts: dict[bytes, int] = {}
-
-    def claim(self, key: str, text_hash: str) -> Reason | None:
-        """Take the id, or say what it is to the document that has it."""
-        digest = hashlib.blake2b(key.encode(), digest_size=16).digest()
-        text = int(text_hash[:15], 16)
-        first = self._texts.get(digest)
-        if first is None:
-            self._texts[digest] = text
-            return None
-        return Reason.DUPLICATE if first == text else Reason.ID_CONFLICT

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from llambert_etl.sources.records import Record, Refusal
+from llambert_etl.sources.columns import Columns, Row
 
-Rows = Iterator[Record | Refusal]
+Rows = Iterator[Row | Columns]
 
 
 class Piece(NamedTuple):
@@ -25,7 +25,7 @@ class Drop:
     location: object
 
     def rows(self) -> Rows:
-        """Yield the rows, in the same order each time; memory is a batch of them."""
+        """Yield the rows, one by one or many in columns, in the same order each time; memory is a batch of them."""
         raise NotImplementedError
 
     @property

@@ -18,7 +18,6 @@ from llambert_etl.sources.folder import LandingFolder
 from llambert_etl.sources.location import Location, allowed_location, is_safe_key
 from llambert_etl.sources.readers import read_rows
 from llambert_etl.sources.records import Limits, Reason, Refusal, SourceObject, printable
-from llambert_etl.sources.s3 import Bucket
 
 
 class FileStore(Protocol):
@@ -71,6 +70,8 @@ class Listing:
             from llambert_etl.sources.dataset import Dataset
 
             return Dataset(self.location, self._settings)
+        from llambert_etl.sources.s3 import Bucket
+
         return Bucket(self.location.bucket, self._settings)
 
 

@@ -1,10 +1,11 @@
 """Reads the id and text columns of Parquet files: whole row groups, in batches that a crafted file cannot swell."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -12,13 +13,20 @@ import pyarrow.parquet as pq
 from llambert_etl.config import Source
 from llambert_etl.errors import DataError
 from llambert_etl.sources.clean import MAX_ID_CHARS
+from llambert_etl.sources.columns import Columns, Row, strings
 from llambert_etl.sources.drop import Rows
 from llambert_etl.sources.records import Limits, Reason, Record, Refusal, UnreadableError
 from llambert_etl.wording import listed
 
-_BATCH_ROWS = 2_048
-# Of values that may repeat each other in a few bits, and that Arrow does not read as a dictionary.
-_SPARE_ROWS = 8
+# Read at once: a crafted file's rows repeat a page of a megabyte, in a few bits each.
+_READ_ROWS = 32
+# Of columns that are dictionaries to Arrow, which hold such a value once, and are copied for each batch.
+_DICTIONARY_ROWS = 16_384
+# Looked at together.
+_ROWS = 8_192
+_BYTES = 4 << 20
+# Of a row group, what is kept while the rest of it is looked at; a larger one is read twice.
+_HELD_BYTES = 32 << 20
 # As many may be null and take no room at all; beyond, no honest row takes less than a byte.
 _FREE_ROWS = 1_000_000
 _BUFFER_BYTES = 1 << 20
@@ -27,15 +35,17 @@ _MAGIC = b"PAR1"
 _DAMAGED = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 
-class _Way(NamedTuple):
-    """A way to read the two columns of a file."""
+class _File(NamedTuple):
+    """A file's two columns."""
 
     file: pq.ParquetFile
     columns: list[str]
     batch_rows: int
+    groups: list[int]
 
-    def batches(self, group: int) -> Iterator[pa.RecordBatch]:
-        yield from self.file.iter_batches(self.batch_rows, row_groups=[group], columns=self.columns, use_threads=False)
+    def batches(self, group: int, rows: int | None = None) -> Iterator[pa.RecordBatch]:
+        size = rows or self.batch_rows
+        yield from self.file.iter_batches(size, row_groups=[group], columns=self.columns, use_threads=False)
 
 
 def read_parquet(raw: io.RawIOBase, name: str, size: int, source: Source, limits: Limits) -> Rows:
@@ -44,59 +54,37 @@ def read_parquet(raw: io.RawIOBase, name: str, size: int, source: Source, limits
     Raise DataError when a column is missing or of a kind that is no id or no text.
     """
     try:
-        ways = _ways(raw, name, source)
+        file = _opened(raw, name, source)
     except _DAMAGED:
         yield Refusal("row 1", _unopened(raw, size))
         return
-    sound, fault = _sound_groups(ways, size, limits)
-    row = 0
-    for group, way in enumerate(sound):
-        for batch in way.batches(group):
-            ids = _values(batch.column(source.id), MAX_ID_CHARS)
-            texts = _values(batch.column(source.text), source.max_chars)
-            for key, text in zip(ids, texts, strict=True):
-                row += 1
-                yield _record(f"row {row}", key, text)
-    if fault is not None:
-        footer = ways[0].file.metadata
-        lost = max(footer.num_rows, sum(_group_rows(footer))) - row
+    row, unpacked = 1, 0
+    try:
+        _check_rows(file, size)
+        for group in range(len(file.groups)):
+            batches, unpacked = _whole_group(file, group, size, limits, unpacked)
+            for batch in batches:
+                yield from _rows(batch, row, source)
+                row += batch.num_rows
+    except UnreadableError as error:
+        left = max(file.file.metadata.num_rows, sum(file.groups)) - row + 1
         # As many as an honest file of this size could hold, whatever its footer claims.
-        for number in range(row + 1, row + 1 + max(min(lost, size), 1)):
-            yield Refusal(f"row {number}", fault)
+        for number in range(row, row + max(min(left, size), 1)):
+            yield Refusal(f"row {number}", error.reason)
 
 
-def _ways(raw: io.RawIOBase, name: str, source: Source) -> list[_Way]:
-    """Open the file for the fast way to read it, and for the one that reads every encoding."""
-    file = _file(raw)
-    kinds = {column: _kind_of(file.schema_arrow, column, name) for column in (source.id, source.text)}
-    _check_kind(kinds[source.id], source.id, name, id_too=True)
-    _check_kind(kinds[source.text], source.text, name, id_too=False)
-    # In the order of the file, so that a store reads forward.
-    columns = [column for column in file.schema_arrow.names if column in kinds]
-    spare = _Way(file, columns, _SPARE_ROWS)
-    if any(isinstance(kind, pa.JsonType) for kind in kinds.values()):
-        return [spare]
-    # As dictionaries, a value that is repeated a million times is held once: 1 MB cannot become 1 TB in a batch. But
-    # so Arrow reads no column that has delta encodings (DuckDB's `PARQUET_VERSION v2`, say).
-    strings = [column for column, kind in kinds.items() if _is_string(kind)]
-    return [_Way(_file(raw, file.metadata, strings), columns, _BATCH_ROWS), spare]
-
-
-def _group_rows(footer: pq.FileMetaData) -> list[int]:
-    return [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
-
-
-def _file(
-    raw: io.RawIOBase, footer: pq.FileMetaData | None = None, read_dictionary: list[str] | None = None
-) -> pq.ParquetFile:
-    return pq.ParquetFile(
-        pa.PythonFile(raw, mode="r"),
-        metadata=footer,
-        buffer_size=_BUFFER_BYTES,
-        pre_buffer=False,
-        read_dictionary=read_dictionary,
-        page_checksum_verification=True,
+def _opened(raw: io.RawIOBase, name: str, source: Source) -> _File:
+    file = pq.ParquetFile(
+        pa.PythonFile(raw, mode="r"), buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
     )
+    schema, footer = file.schema_arrow, file.metadata
+    _check_kind(_kind_of(schema, source.id, name), source.id, name, id_too=True)
+    _check_kind(_kind_of(schema, source.text, name), source.text, name, id_too=False)
+    # In the order of the file, so that a store reads forward.
+    columns = [column for column in schema.names if column in (source.id, source.text)]
+    dictionaries = all(pa.types.is_dictionary(schema.field(column).type) for column in columns)
+    groups = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
+    return _File(file, columns, _DICTIONARY_ROWS if dictionaries else _READ_ROWS, groups)
 
 
 def _kind_of(schema: pa.Schema, column: str, name: str) -> pa.DataType:
@@ -143,98 +131,141 @@ def _cast_of(kind: pa.DataType, column: str) -> str:
     return f"CAST({column} AS VARCHAR)"
 
 
-def _sound_groups(ways: list[_Way], size: int, limits: Limits) -> tuple[list[_Way], Reason | None]:
-    """Return the way to read each row group, from the first, and what is wrong with the one behind them.
+def _check_rows(file: _File, size: int) -> None:
+    rows = file.file.metadata.num_rows
+    if sum(file.groups) != rows:
+        raise UnreadableError(Reason.FILE_CORRUPT)
+    if rows > max(size, _FREE_ROWS):
+        raise UnreadableError(Reason.FILE_BOMB)
+
+
+def _whole_group(
+    file: _File, group: int, size: int, limits: Limits, unpacked: int
+) -> tuple[Iterable[pa.RecordBatch], int]:
+    """Return a row group that can be read to its end, and `unpacked` with its bytes; else raise UnreadableError.
 
     A page whose header is damaged can yield fewer values than it holds: each text behind it then stands beside another
     document's id, and only the end of the group tells. So no row of a group counts before all of it was read.
     """
-    footer, unpacked = ways[0].file.metadata, 0
-    groups, sound = _group_rows(footer), list[_Way]()
-    if sum(groups) != footer.num_rows:
-        return [], Reason.FILE_CORRUPT
-    if footer.num_rows > max(size, _FREE_ROWS):
-        return [], Reason.FILE_BOMB
-    for group, rows in enumerate(groups):
-        try:
-            way, unpacked = _way_through(ways, group, rows, size, limits, unpacked)
-        except UnreadableError as error:
-            return sound, error.reason
-        sound.append(way)
-    return sound, None
+    left, held, begun = file.groups[group], list[pa.RecordBatch](), unpacked
+    try:
+        _check_claimed_size(file, group, size, limits)
+        for batch in _gathered(file.batches(group)):
+            left -= batch.num_rows
+            unpacked += _bytes_of(batch)
+            limits.check_unpacked(size, unpacked)
+            if unpacked - begun <= _HELD_BYTES:
+                held.append(batch)
+    except _DAMAGED as error:
+        raise UnreadableError(Reason.FILE_CORRUPT) from error
+    if left:
+        raise UnreadableError(Reason.FILE_CORRUPT)
+    return held if unpacked - begun <= _HELD_BYTES else _gathered(file.batches(group)), unpacked
 
 
-def _way_through(ways: list[_Way], group: int, rows: int, size: int, limits: Limits, unpacked: int) -> tuple[_Way, int]:
-    """Return the first way that reads all rows of a group, and `unpacked` with the bytes of its strings."""
-    for way in ways:
-        left, held = rows, unpacked
-        with suppress(*_DAMAGED):
-            _check_claimed_size(way, group, size, limits)
-            for batch in way.batches(group):
-                left -= batch.num_rows
-                held += sum(map(_bytes_of, batch.columns))
-                limits.check_unpacked(size, held)
-            if not left:
-                return way, held
-    raise UnreadableError(Reason.FILE_CORRUPT)
-
-
-def _check_claimed_size(way: _Way, group: int, size: int, limits: Limits) -> None:
+def _check_claimed_size(file: _File, group: int, size: int, limits: Limits) -> None:
     """Raise UnreadableError where the group would unpack to more than an honest file's."""
-    claimed = way.file.metadata.row_group(group)
+    claimed = file.file.metadata.row_group(group)
     if limits.allow(size, claimed.total_byte_size):
         return
     # Other columns may be large and honest. Looked at in Python before Arrow itself has seen them, damaged chunks of
     # the footer end the process (an exception that its binding lets through).
-    next(_Way(way.file, way.columns, 1).batches(group), None)
-    schema = way.file.schema
-    ours = [index for index in range(claimed.num_columns) if schema.column(index).path in way.columns]
+    next(file.batches(group, rows=1), None)
+    schema = file.file.schema
+    ours = [index for index in range(claimed.num_columns) if schema.column(index).path in file.columns]
     limits.check_unpacked(size, sum(claimed.column(index).total_uncompressed_size for index in ours))
 
 
-def _bytes_of(column: pa.Array) -> int:
-    """Count the bytes of the strings. Raise an Arrow error where an index leads out of its dictionary."""
+def _bytes_of(batch: pa.RecordBatch) -> int:
+    """Count the bytes of all values. Raise an Arrow error where an index leads out of its dictionary."""
+    return sum(
+        int(pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0)
+        if pa.types.is_dictionary(column.type) and _is_string(column.type.value_type)
+        else int(column.nbytes)
+        for column in batch.columns
+    )
+
+
+def _gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    held, rows, size = list[pa.RecordBatch](), 0, 0
+    for batch in batches:
+        held.append(batch)
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+        if rows >= _ROWS or size >= _BYTES:
+            yield _joined(held)
+            held, rows, size = [], 0, 0
+    if held:
+        yield _joined(held)
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return pa.concat_batches(batches) if len(batches) > 1 else batches[0]
+
+
+def _rows(batch: pa.RecordBatch, first: int, source: Source) -> Rows:
+    """Yield a batch in columns; the parts of it that hold bytes of no text, or endless ones, row by row."""
+    parts = [(first, batch)]
+    while parts:
+        number, part = parts.pop()
+        row = _reader(part, number, source)
+        if (columns := _columns(part, number, source, row)) is not None:
+            yield columns
+        elif part.num_rows <= _READ_ROWS:
+            yield from map(row, range(part.num_rows))
+        else:
+            half = part.num_rows // 2
+            parts += [(number + half, part.slice(half)), (number, part.slice(0, half))]
+
+
+def _columns(batch: pa.RecordBatch, first: int, source: Source, row: Callable[[int], Row]) -> Columns | None:
+    if _bytes_of(batch) > 2 * _BYTES:
+        return None
+    with suppress(pa.ArrowInvalid):
+        return strings("row", first, _strings(batch.column(source.id)), _strings(batch.column(source.text)), row)
+    return None
+
+
+def _strings(column: pa.Array) -> pa.Array:
+    if isinstance(column.type, pa.UuidType):
+        digits = pl.Series(column.storage).bin.encode("hex")
+        groups = [digits.str.slice(start, length) for start, length in ((0, 8), (8, 4), (12, 4), (16, 4), (20, 12))]
+        return pl.select(pl.concat_str(groups, separator="-")).to_series().to_arrow()
+    if isinstance(column.type, pa.JsonType):
+        return column.storage
     if pa.types.is_dictionary(column.type):
-        lengths = pc.binary_length(column.dictionary).take(column.indices)
-        return int(pc.sum(lengths).as_py() or 0)
-    return int(column.nbytes)
+        return column.dictionary_decode()
+    return column if _is_string(column.type) else column.cast(pa.string())
 
 
-def _values(column: pa.Array, max_chars: int) -> Iterator[object]:
-    """Yield values as Python has them; Reason in place of one that cannot be had.
+def _reader(batch: pa.RecordBatch, first: int, source: Source) -> Callable[[int], Row]:
+    ids, texts = batch.column(source.id), batch.column(source.text)
+
+    def row(index: int) -> Row:
+        key, text = _value(ids[index], MAX_ID_CHARS), _value(texts[index], source.max_chars)
+        for value in (key, text):
+            if isinstance(value, Reason):
+                return Refusal(f"row {first + index}", value)
+        return Record(f"row {first + index}", key, text)
+
+    return row
+
+
+def _value(scalar: pa.Scalar, max_chars: int) -> object:
+    """Return a value as Python has it; Reason in place of one that cannot be had.
 
     A string of more than `max_chars` in any encoding is cut, to more than so many still: it will be refused for that.
     """
-    if isinstance(column.type, pa.JsonType):
-        column = column.storage
-    if pa.types.is_dictionary(column.type):
-        strings, places = column.dictionary, column.indices.to_pylist()
-    elif _is_string(column.type):
-        # There is no length of a string_view.
-        strings = column.cast(pa.large_string()) if pa.types.is_string_view(column.type) else column
-        places = range(len(column))
-    else:
-        yield from column.to_pylist()
-        return
-    lengths = pc.binary_length(strings).to_pylist()
-    most = 4 * max_chars  # bytes of a character of UTF-8
-    for index in places:
-        if index is None:
-            yield None
-        elif (lengths[index] or 0) > most:
-            yield strings[index].as_buffer().slice(0, most + 4).to_pybytes().decode(errors="replace")
-        else:
-            try:
-                yield strings[index].as_py()
-            except UnicodeDecodeError:
-                yield Reason.LINE_NOT_UTF8
-
-
-def _record(place: str, key: object, text: object) -> Record | Refusal:
-    for value in (key, text):
-        if isinstance(value, Reason):
-            return Refusal(place, value)
-    return Record(place, key, text)
+    while scalar.is_valid and isinstance(scalar, pa.DictionaryScalar | pa.JsonScalar):
+        scalar = scalar.value
+    if not scalar.is_valid or not _is_string(scalar.type):
+        return scalar.as_py()
+    held, most = scalar.as_buffer(), 4 * max_chars  # bytes of a character of UTF-8
+    if held.size > most:
+        return held.slice(0, most + 4).to_pybytes().decode(errors="replace")
+    try:
+        return held.to_pybytes().decode()
+    except UnicodeDecodeError:
+        return Reason.LINE_NOT_UTF8
 
 
 def _unopened(raw: io.RawIOBase, size: int) -> Reason:

@@ -1,28 +1,27 @@
-"""Reads JSON lines and CSV row by row, and finds the reader of a file by its name."""
+"""Finds the reader of a file by its name, and reads CSV row by row."""
 
 import csv
 import io
-import json
 from collections import deque
 from collections.abc import Iterator
 
 from llambert_etl.config import Source
 from llambert_etl.errors import DataError
 from llambert_etl.sources.drop import Rows
+from llambert_etl.sources.jsonl import read_jsonl
 from llambert_etl.sources.parquet import read_parquet
-from llambert_etl.sources.records import Limits, Missing, Reason, Record, Refusal, UnreadableError
-from llambert_etl.sources.streams import Line, split_lines, text_pieces
+from llambert_etl.sources.records import Limits, Reason, Record, Refusal, UnreadableError
+from llambert_etl.sources.streams import Lines, decoded, text_pieces, whole_lines
 from llambert_etl.wording import heading
 
 SUFFIXES = (*(kind + packed for kind in (".jsonl", ".ndjson", ".csv") for packed in ("", ".gz", ".zst")), ".parquet")
 
-_BOM = "\ufeff"
 # Lines are held until their quotes match, and each costs more than its bytes.
 _MAX_RECORD_LINES = 100_000
 
 
 def read_rows(raw: io.RawIOBase, name: str, size: int, source: Source, limits: Limits) -> Rows:
-    """Yield each row of a file as a record or a refusal, in bounded memory.
+    """Yield each row of a file as a record or a refusal, or many in columns, in bounded memory.
 
     Raise DataError when a file that declares its columns (CSV, Parquet) lacks one: the producer's schema has changed.
     """
@@ -36,49 +35,14 @@ def read_rows(raw: io.RawIOBase, name: str, size: int, source: Source, limits: L
         return
     # A text of `max_chars` may be written as twelve bytes a character (an escaped surrogate pair).
     limit = max(limits.line_bytes, 12 * source.max_chars)
-    lines = split_lines(text_pieces(raw, lower, limits), limit)
-    yield from read_csv(lines, name, source, limit) if ".csv" in lower[-8:] else read_jsonl(lines, source)
+    blocks = whole_lines(text_pieces(raw, lower, limits), limit)
+    if ".csv" in lower[-8:]:
+        yield from read_csv((line for block in blocks for line in block.each(limit)), name, source, limit)
+    else:
+        yield from read_jsonl(blocks, source, limit)
 
 
-def read_jsonl(lines: Iterator[Line], source: Source) -> Rows:
-    number = 0
-    try:
-        for line in lines:
-            number = line.number
-            if line.data is None or line.data.strip():
-                yield _parse_json(line, source)
-    except UnreadableError as error:
-        yield Refusal(f"line {number + 1}", error.reason)
-
-
-def _parse_json(line: Line, source: Source) -> Record | Refusal:
-    place = f"line {line.number}"
-    text = _decode(line)
-    if isinstance(text, Refusal):
-        return text
-    try:
-        value = json.loads(text)
-    except RecursionError:
-        return Refusal(place, Reason.LINE_TOO_DEEP)
-    except ValueError:
-        return Refusal(place, Reason.LINE_NOT_JSON)
-    if not isinstance(value, dict):
-        return Refusal(place, Reason.LINE_NOT_OBJECT)
-    absent = None if source.id in value and source.text in value else Missing(tuple(value))
-    return Record(place, value.get(source.id, absent), value.get(source.text, absent))
-
-
-def _decode(line: Line) -> str | Refusal:
-    if line.data is None:
-        return Refusal(f"line {line.number}", Reason.LINE_TOO_LONG)
-    try:
-        text = line.data.decode()
-    except UnicodeDecodeError as error:
-        return Refusal(f"byte {line.offset + error.start}", Reason.LINE_NOT_UTF8)
-    return text.removeprefix(_BOM) if line.number == 1 else text
-
-
-def read_csv(lines: Iterator[Line], name: str, source: Source, limit: int) -> Rows:
+def read_csv(lines: Iterator[Lines], name: str, source: Source, limit: int) -> Rows:
     """Read comma-separated values as RFC 4180 has them; the first record names the columns."""
     # The csv module's limit is the process's; ours is on the whole record, and has already been applied.
     csv.field_size_limit(limit)
@@ -104,11 +68,11 @@ class _CsvRecords:
     refused without looking further, or a file of stray quotes would be read as often as it has lines.
     """
 
-    def __init__(self, lines: Iterator[Line], limit: int) -> None:
+    def __init__(self, lines: Iterator[Lines], limit: int) -> None:
         self.number = 0
         self._lines, self._limit = lines, limit
-        self._again: deque[Line] = deque()
-        self._held: list[Line] = []
+        self._again: deque[Lines] = deque()
+        self._held: list[Lines] = []
         self._fault: Refusal | None = None
         # The last of the lines that a bad record took with it.
         self._taken = 0
@@ -122,7 +86,7 @@ class _CsvRecords:
         if self._broken is not None:
             raise self._broken
 
-    def _record(self, first: Line) -> Iterator[tuple[str, list[str] | Refusal]]:
+    def _record(self, first: Lines) -> Iterator[tuple[str, list[str] | Refusal]]:
         self._held, self._fault = [first], None
         try:
             fields = next(csv.reader(self._texts(), strict=True))
@@ -141,12 +105,12 @@ class _CsvRecords:
     def _texts(self) -> Iterator[str]:
         """Yield the lines of one record as the csv module asks for them, which is while a quote is open."""
         size = 0
-        line: Line | None = self._held[0]
+        line: Lines | None = self._held[0]
         while line is not None and line.data is not None:
             size += len(line.data) + 1
             if size > self._limit or len(self._held) > _MAX_RECORD_LINES:
                 return
-            text = _decode(line)
+            text = decoded(line)
             if isinstance(text, Refusal):
                 self._fault = self._fault or text
                 # Its commas and quotes still say where the record ends.
@@ -158,18 +122,18 @@ class _CsvRecords:
             if line is not None:
                 self._held.append(line)
 
-    def _refused(self, first: Line) -> Refusal:
+    def _refused(self, first: Lines) -> Refusal:
         """Refuse the first line of what is held, and let the others be read again."""
         self._taken = max(self._taken, self._held[-1].number)
         self._again.extendleft(reversed(self._held[1:]))
         size = sum(self._limit if line.data is None else len(line.data) + 1 for line in self._held)
-        text = _decode(first)
+        text = decoded(first)
         if isinstance(text, Refusal):
             return text
         reason = Reason.LINE_TOO_LONG if size > self._limit else Reason.LINE_NOT_CSV
         return Refusal(f"line {first.number}", reason)
 
-    def _next(self) -> Line | None:
+    def _next(self) -> Lines | None:
         if self._again:
             return self._again.popleft()
         try:

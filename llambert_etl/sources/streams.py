@@ -7,9 +7,12 @@ from typing import NamedTuple
 
 import zstandard
 
-from llambert_etl.sources.records import Limits, Reason, UnreadableError
+from llambert_etl.sources.records import Limits, Reason, Refusal, UnreadableError
 
 PIECE = 256 * 1024
+BOM = b"\xef\xbb\xbf"
+# Lines that are parsed together: many, so that each costs little, and few, so that all of them cost little memory.
+_TOGETHER = 4 << 20
 # One zstd block of 4 bytes may unpack to 128 KiB, and its object interface has no bound on output: 512 bytes in
 # give at most 16 MiB out.
 _ZSTD_INPUT = 512
@@ -22,12 +25,37 @@ _BINARY = (_GZIP, _ZSTD, b"\x89PNG", b"\xff\xd8\xff", b"PK\x03\x04", b"%PDF-", b
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
-class Line(NamedTuple):
-    """One line without its end. `data` is None when it was longer than the limit and thrown away unread."""
+class Lines(NamedTuple):
+    """Lines in a row, each with its end. `data` is None where it is one that was too long, and thrown away unread."""
 
     number: int
     offset: int
     data: bytes | None
+
+    def each(self, limit: int) -> "Iterator[Lines]":
+        """Yield the lines one by one, without their ends; one that is longer than `limit` bytes without its data."""
+        if self.data is None:
+            yield self
+            return
+        offset = self.offset
+        for number, line in enumerate(self.data.removesuffix(b"\n").split(b"\n"), self.number):
+            yield Lines(number, offset, line if len(line) <= limit else None)
+            offset += len(line) + 1
+
+    def behind(self) -> "Lines":
+        """Return where those begin that come behind them."""
+        data = self.data or b""
+        return Lines(self.number + data.count(b"\n"), self.offset + len(data), None)
+
+    def halves(self) -> "tuple[Lines, Lines] | None":
+        """Return two parts of about the same size; None where this is one line."""
+        data = self.data or b""
+        middle = len(data) // 2
+        cut = data.find(b"\n", middle) + 1
+        if cut in (0, len(data)):
+            cut = data.rfind(b"\n", 0, middle) + 1
+        first = self._replace(data=data[:cut])
+        return (first, first.behind()._replace(data=data[cut:])) if cut else None
 
 
 def text_pieces(raw: io.RawIOBase, name: str, limits: Limits) -> Iterator[bytes]:
@@ -57,24 +85,56 @@ def text_pieces(raw: io.RawIOBase, name: str, limits: Limits) -> Iterator[bytes]
         yield piece
 
 
-def split_lines(pieces: Iterable[bytes], limit: int) -> Iterator[Line]:
-    """Cut at newlines. A line longer than `limit` bytes costs no more memory than `limit`."""
-    number, offset, size = 1, 0, 0
-    held: list[bytes] = []
-    for piece in pieces:
-        *complete, rest = piece.split(b"\n")
-        for part in complete:
-            size += len(part)
-            yield Line(number, offset, b"".join((*held, part)) if size <= limit else None)
-            number, offset, size = number + 1, offset + size + 1, 0
-            held.clear()
-        size += len(rest)
-        if size > limit:
-            held.clear()
-        else:
-            held.append(rest)
-    if size:
-        yield Line(number, offset, b"".join(held) if size <= limit else None)
+def whole_lines(pieces: Iterable[bytes], limit: int) -> Iterator[Lines]:
+    """Yield lines, many at a time. One that is longer than `limit` bytes costs no more memory than `limit`.
+
+    Where a piece cannot be read, the lines before it come before the error.
+    """
+    start, whole, rest, lost = Lines(1, 0, None), list[bytes](), list[bytes](), 0
+    try:
+        for piece in pieces:
+            end = piece.rfind(b"\n") + 1
+            if lost and end:
+                first = piece.find(b"\n") + 1
+                yield start
+                start, lost = Lines(start.number + 1, start.offset + lost + first, None), 0
+                whole, rest = [piece[first:end]], [piece[end:]]
+            elif lost:
+                lost += len(piece)
+            elif end:
+                whole, rest = [*whole, *rest, piece[:end]], [piece[end:]]
+            else:
+                rest.append(piece)
+            too_long = _size(rest) > limit
+            if too_long or _size(whole) >= _TOGETHER:
+                lines = start._replace(data=b"".join(whole))
+                yield from _any(lines)
+                start, whole = lines.behind(), []
+            if too_long:
+                lost, rest = _size(rest), []
+    except UnreadableError:
+        yield from _any(start._replace(data=b"".join(whole)))
+        raise
+    yield from [start] if lost else _any(start._replace(data=b"".join([*whole, *rest])))
+
+
+def _size(parts: list[bytes]) -> int:
+    return sum(map(len, parts))
+
+
+def _any(lines: Lines) -> list[Lines]:
+    return [lines] if lines.data else []
+
+
+def decoded(line: Lines) -> str | Refusal:
+    """Return the text of one line; a byte order mark is none of it."""
+    if line.data is None:
+        return Refusal(f"line {line.number}", Reason.LINE_TOO_LONG)
+    try:
+        text = line.data.decode()
+    except UnicodeDecodeError as error:
+        return Refusal(f"byte {line.offset + error.start}", Reason.LINE_NOT_UTF8)
+    return text.removeprefix(BOM.decode()) if line.number == 1 else text
 
 
 def _check_text(head: bytes) -> None:

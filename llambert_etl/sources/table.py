@@ -1,13 +1,16 @@
 """The rows that a database's table or view holds for one partition, read by one statement that can change nothing."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+
+import pyarrow as pa
 
 from llambert_etl.config.sources import TableSource
 from llambert_etl.errors import DataError
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
-from llambert_etl.sources.drop import Drop
+from llambert_etl.sources.columns import strings
+from llambert_etl.sources.drop import Drop, Rows
 from llambert_etl.sources.location import allowed_table
 from llambert_etl.sources.records import Record
 from llambert_etl.store.postgres import Column, Session, connect, quoted, quoted_table
@@ -27,7 +30,7 @@ class TableDrop(Drop):
         self.location = allowed_table(source, settings.sources)
         self._source, self._partition, self._settings = source, partition, settings
 
-    def rows(self) -> Iterator[Record]:
+    def rows(self) -> Rows:
         """Yield the rows of the day, in the order of their ids and texts; memory is a batch of them.
 
         Raise DataError where the table or a column is not there, or is of a kind that is no id, text or day.
@@ -35,11 +38,15 @@ class TableDrop(Drop):
         with connect(self._source.connection, self._settings) as session:
             session.begin(*_READ_ONLY)
             self._check(session)
-            number = 0
+            number = 1
             for batch in session.stream(self._statement()):
-                for key, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    number += 1
-                    yield Record(f"row {number}", key, text)
+                ids, texts = batch.columns
+
+                def row(index: int, ids: pa.Array = ids, texts: pa.Array = texts, first: int = number) -> Record:
+                    return Record(f"row {first + index}", ids[index].as_py(), texts[index].as_py())
+
+                yield strings("row", number, ids, texts, row)
+                number += batch.num_rows
 
     def _statement(self) -> str:
         source = self._source

@@ -5,25 +5,29 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+import numpy as np
+import polars as pl
 import pyarrow as pa
 
 from llambert_etl.config import fingerprint
-from llambert_etl.corpus.documents import hash_text
+from llambert_etl.corpus.documents import hash_texts
 from llambert_etl.corpus.forgotten import Forgotten
 from llambert_etl.facts import Ingested
 from llambert_etl.manifest import Manifest
 from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES, DocumentStatus
-from llambert_etl.sources.clean import CLEANER_VERSION, SeenIds, clean
+from llambert_etl.sources.clean import CLEANER_VERSION, clean, clean_columns
+from llambert_etl.sources.columns import Columns, Row, gathered
 from llambert_etl.sources.drop import Drop
 from llambert_etl.sources.records import Missing, Reason, Record, Refusal, printable
+from llambert_etl.sources.seen import SeenIds
 from llambert_etl.wording import MAX_NAME_CHARS
 
-_CHUNK_ROWS = 20_000
+_CHUNK_ROWS = 32_768
 _CHUNK_BYTES = 32 << 20
 _MAX_FIELDS = 50
-
-Row = dict[str, str | None]
+_REASONS = {str(reason): reason for reason in Reason}
+_CLEANED = {"place": pl.String, "id": pl.String, "text": pl.String, "reason": pl.String}
 
 
 class Tally:
@@ -31,7 +35,7 @@ class Tally:
 
     def __init__(self, run: Run, forgotten: Forgotten) -> None:
         self._source = run.task.source
-        self._fixed: Row = {"task": run.task.name, "partition": str(run.partition), "run": run.name}
+        self._fixed = {"task": run.task.name, "partition": str(run.partition), "run": run.name}
         self._seen, self._forgotten = SeenIds(), forgotten
         self._content = 0
         self._rows_hash = hashlib.blake2b()
@@ -76,59 +80,85 @@ class Tally:
 
     def chunks(self, drop: Drop) -> Iterator[pa.Table]:
         """Yield tables bounded in rows and bytes."""
-        schema = TABLES["documents"].schema
-        held: list[Row] = []
-        size = 0
-        for row in self._rows(drop):
-            held.append(row)
-            size += len((row.get("text") or "").encode())
-            if len(held) >= _CHUNK_ROWS or size >= _CHUNK_BYTES:
-                yield pa.Table.from_pylist(held, schema=schema)
-                held, size = [], 0
+        held: list[pl.DataFrame] = []
+        rows, size = 0, 0
+        for frame in self._read(drop):
+            more = int(frame["text"].str.len_bytes().sum())
+            if held and (rows + frame.height > _CHUNK_ROWS or size + more > _CHUNK_BYTES):
+                yield self._documents(pl.concat(held), keyed=drop.key is not None)
+                held, rows, size = [], 0, 0
+            held.append(frame)
+            rows, size = rows + frame.height, size + more
         if held:
-            yield pa.Table.from_pylist(held, schema=schema)
+            yield self._documents(pl.concat(held), keyed=drop.key is not None)
 
-    def _rows(self, drop: Drop) -> Iterator[Row]:
-        for source, found in self._read(drop):
-            row = self._row(source, found)
-            self._rows_hash.update(repr((row["id"], row["text_hash"], row.get("reason"))).encode())
-            yield {**self._fixed, "source": source, **row}
-
-    def _read(self, drop: Drop) -> Iterator[tuple[str, Record | Refusal]]:
-        """Yield what the drop holds, each with the file or the table that holds it."""
+    def _read(self, drop: Drop) -> Iterator[pl.DataFrame]:
+        """Yield what the drop holds, cleaned, each row with the file or the table that holds it."""
         for piece in drop.pieces:
             self.sources.add(piece.name)
             if piece.size is not None:
                 self.files += 1
                 self._bytes += piece.size
-            for found in piece.rows():
-                yield piece.name, found
+            for columns in gathered(piece.rows()):
+                yield self._cleaned(columns, piece.name).with_columns(pl.lit(piece.name).alias("source"))
 
-    def _row(self, source: str, found: Record | Refusal) -> Row:
+    def _cleaned(self, columns: Columns, source: str) -> pl.DataFrame:
+        cleaned = clean_columns(columns, self._source.max_chars).with_columns(
+            pl.lit(None, pl.String).alias("reason"), pl.int_range(pl.len()).alias("at")
+        )
+        sound, others = cleaned.filter("sound"), cleaned.filter(~pl.col("sound"))["at"].to_list()
+        if sound.height:
+            self._absent.see_all()
+        if not others:
+            return cleaned.select(*_CLEANED)
+        looked_at = pl.DataFrame([self._row(columns.row(at), source) for at in others], _CLEANED, orient="row")
+        both = [sound.select(*_CLEANED, "at"), looked_at.with_columns(pl.Series("at", others, dtype=pl.Int64))]
+        return pl.concat(both).sort("at").drop("at")
+
+    def _row(self, found: Row, source: str) -> tuple[str, str | None, str | None, str | None]:
         if isinstance(found, Refusal):
             if found.reason.startswith("file_"):
                 self._files_refused.add(source)
-            return self._rejected(found.place, found.reason, None, None)
+            return found.place, None, None, found.reason
         self._absent.see(found)
-        key, text, reason = clean(found, self._source.max_chars)
-        if key in self._forgotten:
-            return self._rejected(found.place, Reason.FORGOTTEN, None, None)
-        text_hash = None if text is None else hash_text(text)
-        if reason is None and key is not None and text_hash is not None:
-            reason = self._seen.claim(key, text_hash)
-        if reason is not None:
-            return self._rejected(found.place, reason, key, text_hash)
-        self._accepted += 1
-        # A sum, so that the order of files does not matter.
-        row_hash = hashlib.blake2b(f"{text_hash}{key}".encode(), digest_size=8).digest()
-        self._content = (self._content + int.from_bytes(row_hash)) % 2**64
-        status = DocumentStatus.ACCEPTED
-        return {"id": key, "status": status, "place": found.place, "text": text, "text_hash": text_hash}
+        return (found.place, *clean(found, self._source.max_chars))
 
-    def _rejected(self, place: str, reason: Reason, key: str | None, text_hash: str | None) -> Row:
-        self.reasons[reason] += 1
-        status = DocumentStatus.REJECTED
-        return {"id": key, "status": status, "reason": reason, "place": place, "text_hash": text_hash}
+    def _documents(self, rows: pl.DataFrame, *, keyed: bool) -> pa.Table:
+        """Hash texts and claim ids."""
+        gone = pl.col("id").is_in(self._forgotten.among(rows["id"])).fill_null(False)
+        rows = rows.with_columns(
+            pl.when(gone).then(pl.lit(Reason.FORGOTTEN.value)).otherwise("reason").alias("reason"),
+            *(pl.when(~gone).then(name).alias(name) for name in ("id", "text")),
+        )
+        rows = rows.with_columns(hash_texts(rows["text"]).alias("text_hash"), pl.int_range(pl.len()).alias("at"))
+        sound = rows.filter(pl.col("reason").is_null())
+        claimed = sound.select("at", self._seen.claim(sound["id"], sound["text_hash"]).alias("claimed"))
+        rows = rows.join(claimed, on="at", how="left", maintain_order="left").with_columns(
+            pl.coalesce("reason", "claimed").alias("reason")
+        )
+        accepted = pl.col("reason").is_null()
+        self._count(rows.filter(accepted), rows["reason"].drop_nulls(), None if keyed else rows)
+        statuses = (
+            pl.when(accepted)
+            .then(pl.lit(DocumentStatus.ACCEPTED.value))
+            .otherwise(pl.lit(DocumentStatus.REJECTED.value))
+        )
+        fixed = [pl.lit(value).alias(name) for name, value in self._fixed.items()]
+        schema = TABLES["documents"].schema
+        full = rows.with_columns(statuses.alias("status"), pl.when(accepted).then("text").alias("text"), *fixed)
+        return full.select(schema.names).to_arrow().cast(schema)
+
+    def _count(self, accepted: pl.DataFrame, reasons: pl.Series, hashed: pl.DataFrame | None) -> None:
+        self._accepted += accepted.height
+        self.reasons.update(reasons.to_list())
+        # A sum, so that the order of files does not matter. (Another version of polars may hash otherwise: to that, a
+        # day that is read again has changed.)
+        hashes = accepted.select((pl.col("text_hash") + pl.col("id")).hash()).to_series().to_numpy()
+        self._content = (self._content + int(hashes.sum(dtype=np.uint64))) % 2**64
+        if hashed is not None:
+            for key, text_hash, reason in hashed.select("id", "text_hash", "reason").iter_rows():
+                said = (key, text_hash, _REASONS.get(reason))
+                self._rows_hash.update(repr(said).encode())
 
 
 class _AbsentFields:
@@ -152,6 +182,11 @@ class _AbsentFields:
     def _seen_fields(self, fields: Iterable[str]) -> None:
         """Keep names short: a field that is none can be a document's text."""
         self._seen.update(dict.fromkeys(printable(name[:MAX_NAME_CHARS]) for name in islice(fields, _MAX_FIELDS)))
+
+    def see_all(self) -> None:
+        """Count rows that have both."""
+        self._left.clear()
+        self._any = True
 
     def found(self) -> dict[str, list[str]]:
         names = sorted(self._seen)[:_MAX_FIELDS]

@@ -28,7 +28,7 @@ def export(run: Run, *, lake: Lake, settings: Settings) -> Manifest:
         return run.manifest("export", facts={"skip": NO_LABELS})
     arrivals = dict[str, Arrival]()
     for place in task.export:
-        rows, write = published_rows(lake, published), WRITERS[type(place)]
+        rows, write = published_rows(lake, published, settings.state), WRITERS[type(place)]
         arrivals[place.name] = write(place, published, rows, run=run.name, lake=lake, settings=settings)
     exported = published.rows if "exported" in arrivals.values() else 0
     return run.manifest(

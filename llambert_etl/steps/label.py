@@ -11,7 +11,7 @@ from llambert_etl.errors import ConfigError
 from llambert_etl.facts import Labelled
 from llambert_etl.labelling.known import known
 from llambert_etl.labelling.plan import Plan, ShardNote, find_shard, read_plan, write_shard
-from llambert_etl.labelling.rows import Probabilities, answers, label_columns, label_rows, no_answers
+from llambert_etl.labelling.rows import Probabilities, answers, common_columns, label_rows, no_answers
 from llambert_etl.labelling.turns import PATIENCE_SECONDS, turn
 from llambert_etl.lake import Lake, collect, count, stream
 from llambert_etl.manifest import Manifest
@@ -99,12 +99,12 @@ class _Shard:
         total = self.plan.sizes[self.number] if self.plan.sizes else count(self._documents)
         several = self._documents.group_by("text_hash").len().filter(pl.col("len") > 1)
         again = collect(several, engine="streaming")["text_hash"].implode()
-        said, columns = known(self.plan, self.number, self.task, self.lake), label_columns(self.plan, self.task)
+        said, same = known(self.plan, self.number, self.task, self.lake), common_columns(self.plan, self.task)
         rows = self._documents.select("id", "text", "text_hash").join(
             said, on="text_hash", how="left", maintain_order="left"
         )
         for chunk in stream(rows, total, CHUNK_ROWS):
-            yield label_rows(self._answered(verified(chunk, "documents")), columns)
+            yield label_rows(self._answered(verified(chunk, "documents")), same, self.task.label_names)
             self._inferred = self._inferred.filter(pl.col("text_hash").is_in(again))
             self.read += chunk.height
             self._progress(self.read, total)

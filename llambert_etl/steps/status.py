@@ -13,7 +13,7 @@ from llambert_etl.config.exports import Parquet
 from llambert_etl.corpus.answers import outcomes
 from llambert_etl.errors import ConfigError, TransientError
 from llambert_etl.exports.snapshots import File, read_latest
-from llambert_etl.lake import Commit, Lake, collect
+from llambert_etl.lake import Commit, Lake, Snapshot, collect
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry
@@ -62,20 +62,22 @@ def status(task: LabellingTask, *, lake: Lake, registry: Registry | None, today:
         now = standing(task.name, lake, registry) if registry else now
     except (TransientError, ConfigError) as error:
         outage = str(error)
-    documents = lake.scan("documents", task.name)
+    tables = lake.snapshot(*TABLES)
     commits = {table: list(islice(lake.commits(table, task.name), _RECENT_RUNS)) for table in TABLES}
+    documents, labels = _documents(tables, task.name), _labels(tables, task.name)
+    # An id in a later partition is a newer revision.
+    gold = tables.scan("gold", task.name).sort("partition").unique("id", keep="last")
     return Status(
         task=task,
         documents=_counts(documents, "status"),
         refusals=_counts(documents.filter(pl.col("status") == DocumentStatus.REJECTED), "reason"),
-        annotations=outcomes(task.name, lake),
-        # An id in a later partition is a newer revision.
-        gold=_counts(lake.scan("gold", task.name).sort("partition").unique("id", keep="last"), "split"),
-        labels=_counts(lake.scan("labels", task.name), "label"),
-        snapshots=_snapshots(task, lake, commits["labels"]) if Parquet() in task.export else None,
-        behind=_behind(task, lake, now.version),
-        never_ingested=_never_ingested(task, lake),
-        ahead=_ahead(task, lake, today),
+        annotations=outcomes(task.name, tables),
+        gold=_counts(collect(gold.group_by("split").len()), "split"),
+        labels=_counts(labels, "label"),
+        snapshots=_snapshots(task, lake, tables, commits["labels"]) if Parquet() in task.export else None,
+        behind=_behind(tables.partitions("documents", task.name), labels, now.version),
+        never_ingested=_never_ingested(task, tables),
+        ahead=_ahead(task, tables, today),
         champion=now.version,
         doubt=now.doubt,
         outage=outage,
@@ -83,44 +85,50 @@ def status(task: LabellingTask, *, lake: Lake, registry: Registry | None, today:
     )
 
 
-def _counts(rows: pl.LazyFrame, column: str) -> dict[str, int]:
-    counted = collect(rows.group_by(column).len().sort("len", descending=True))
+def _documents(tables: Snapshot, task: str) -> pl.DataFrame:
+    return collect(tables.scan("documents", task).group_by("status", "reason").len(), engine="streaming")
+
+
+def _labels(tables: Snapshot, task: str) -> pl.DataFrame:
+    rows = tables.scan("labels", task).group_by("partition", "label")
+    return collect(rows.agg(pl.len(), pl.col("model_version").max()), engine="streaming")
+
+
+def _counts(rows: pl.DataFrame, column: str) -> dict[str, int]:
+    counted = rows.group_by(column).agg(pl.col("len").sum()).sort("len", column, descending=[True, False])
     return {str(value): count for value, count in counted.iter_rows()}
 
 
-def _snapshots(task: LabellingTask, lake: Lake, publishes: list[Commit]) -> Snapshots:
+def _snapshots(task: LabellingTask, lake: Lake, tables: Snapshot, publishes: list[Commit]) -> Snapshots:
     files = read_latest(lake, task.name).files
     held = {file.partition for file in files}
     return Snapshots(
         newest=max(files, key=lambda file: file.labels_version, default=None),
         published=next(iter(publishes), None),
-        absent=[day for day in lake.partitions("labels", task.name) if day not in held],
+        absent=[day for day in tables.partitions("labels", task.name) if day not in held],
     )
 
 
-def _behind(task: LabellingTask, lake: Lake, champion: ModelVersion | None) -> list[Partition]:
-    versions = collect(
-        lake.scan("labels", task.name).group_by("partition").agg(pl.col("model_version").max())
-    ).iter_rows()
-    labelled = {Partition(partition): version for partition, version in versions}
+def _behind(days: list[Partition], labels: pl.DataFrame, champion: ModelVersion | None) -> list[Partition]:
+    versions = labels.group_by("partition").agg(pl.col("model_version").max())
+    labelled = {Partition(partition): version for partition, version in versions.iter_rows()}
     wanted = None if champion is None else champion.version
-    return [day for day in lake.partitions("documents", task.name) if labelled.get(day) != wanted or wanted is None]
+    return [day for day in days if labelled.get(day) != wanted or wanted is None]
 
 
-def _ahead(task: LabellingTask, lake: Lake, today: Partition) -> dict[TableName, list[Partition]]:
-    found = {table: [day for day in lake.partitions(table, task.name) if day > today] for table in TABLES}
+def _ahead(task: LabellingTask, tables: Snapshot, today: Partition) -> dict[TableName, list[Partition]]:
+    found = {table: [day for day in tables.partitions(table, task.name) if day > today] for table in TABLES}
     return {table: days for table, days in found.items() if days}
 
 
-def _never_ingested(task: LabellingTask, lake: Lake) -> list[Partition]:
+def _never_ingested(task: LabellingTask, tables: Snapshot) -> list[Partition]:
     """A day of which nothing is known is not one on which nothing came."""
-    days = lake.partitions("documents", task.name)
+    days = tables.partitions("documents", task.name)
     if not days:
         return []
     newest = datetime.date.fromisoformat(days[-1])
     week = [Partition(str(newest - datetime.timedelta(days=back))) for back in range(1, min(8, newest.toordinal()))]
-    absent = [day for day in week if day > days[0] and lake.commit_key("documents", task.name, day) is None]
-    return sorted(absent)
+    return sorted(day for day in week if day > days[0] and not tables.was_replaced("documents", task.name, day))
 
 
 def _recent(commits: dict[TableName, list[Commit]]) -> list[Manifest]:

@@ -25,11 +25,12 @@ from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.run import Run
 from llambert_etl.settings import Settings
+from llambert_etl.store.copies import settle
 from llambert_etl.store.folders import Folder
 from llambert_etl.store.space import room_in
 
 if TYPE_CHECKING:
-    from llambert_etl.encoder.measurement import Measurement
+    from llambert_etl.encoder.metrics import Measurement
 
 logger = logging.getLogger(__name__)
 
@@ -186,7 +187,7 @@ def _candidate(
     """Return the trained folder of this run key: complete, or not there at all."""
     from llambert_etl.encoder.inference import Encoder
     from llambert_etl.encoder.labelled import labelled
-    from llambert_etl.encoder.measurement import measure
+    from llambert_etl.encoder.metrics import measure
     from llambert_etl.encoder.training import fine_tune
 
     target = settings.candidates / task.name / run_key
@@ -207,7 +208,7 @@ def _candidate(
         calibration = labelled(data.gold_train.join(seen, on="text_hash", how="anti"), task.label_names)
         fine_tune(task.encoder, task.label_names, rows, calibration, settings, folder, after_stage, keep_in)
         (folder / _BEFORE).write_text(json.dumps(before), encoding="utf-8")
-        folder.rename(target)
+        settle(folder, target)  # of two runs at once the first to end gives the candidate: both come to the same
     return target
 
 
@@ -216,7 +217,7 @@ def _register(
 ) -> ModelVersion:
     from llambert_etl.encoder.card import RECIPE
     from llambert_etl.encoder.inference import Encoder
-    from llambert_etl.encoder.measurement import measure
+    from llambert_etl.encoder.metrics import measure
     from llambert_etl.encoder.plots import confusion_plot, reliability_plot
 
     task = run.task

@@ -19,14 +19,36 @@ def training_due(run: Run, *, lake: Lake, trained: Partition | None, force: bool
     `trained` is the last partition at which a retrain came to a decision; one that failed on the way does not count.
     """
     task, partition = run.task, run.partition
-    accepted, weekly = pl.col("status") == DocumentStatus.ACCEPTED, _latest(task, partition)
-    new = pl.col("partition") > (trained or "")
-    in_time = new & (pl.col("partition") <= weekly)
-    documents = lake.scan("documents", task.name, upto=partition).filter(accepted)
-    count, fresh, waiting = collect(documents.select(pl.len(), new=new.sum(), in_time=in_time.sum())).row(0)
-    due, reason = _decide(task, partition, trained, count - fresh, fresh, weekly if waiting else None, force)
+    documents, weekly = _Documents(task.name, lake), _latest(task, partition)
+    days = [day for day in documents.days if day <= partition]
+    older = [day for day in days if trained is not None and day <= trained]
+    new = documents.accepted(days[len(older) :])
+    fresh, waiting = sum(new.values()), sum(rows for day, rows in new.items() if day <= weekly)
+    known = documents.at_least(task.sample_size(), older)
+    due, reason = _decide(task, partition, trained, known, fresh, weekly if waiting else None, force)
     facts = Due(due=due, reason=reason, new_documents=fresh, trained_upto=trained)
     return run.manifest("training-due", facts=facts)
+
+
+class _Documents:
+    """Accepted documents, counted of no more days than a question needs."""
+
+    def __init__(self, task: str, lake: Lake) -> None:
+        self._task, self._tables = task, lake.snapshot("documents")
+        self.days = self._tables.partitions("documents", task)
+
+    def accepted(self, days: list[Partition]) -> dict[Partition, int]:
+        among = pl.col("partition").is_in([str(day) for day in days])
+        rows = self._tables.scan("documents", self._task).filter(among, pl.col("status") == DocumentStatus.ACCEPTED)
+        return {Partition(day): count for day, count in collect(rows.group_by("partition").len()).iter_rows()}
+
+    def at_least(self, wanted: int, days: list[Partition]) -> int:
+        """Return how many the days have, or a number from `wanted` on where they have as many."""
+        known, size = 0, 1
+        while days and known < wanted:
+            known += sum(self.accepted(days[-size:]).values())
+            days, size = days[:-size], 2 * size
+        return known
 
 
 def _decide(

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import errno
 import glob
 import hashlib
 import math
@@ -30,7 +31,9 @@ def cached(target: Path, hashes: Mapping[str, str], fetch: Callable[[Path], None
         fetch(folder)
         if wrong := mismatch(folder, hashes):
             raise DataError(f"{what}: {wrong} is not the file that was registered (sha256 differs); {mend}")
-        _move(folder, target, hashes)
+        if not settle(folder, target) and mismatch(target, hashes):
+            shutil.rmtree(target, ignore_errors=True)
+            settle(folder, target)
     return target
 
 
@@ -65,12 +68,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _move(folder: Path, target: Path, hashes: Mapping[str, str]) -> None:
-    """Rename a verified folder to its place, where another process may have put the same one meanwhile."""
+def settle(folder: Path, target: Path) -> bool:
+    """Rename a whole folder to its place; tell whether it is there now, or another process had put its own there."""
     try:
         folder.rename(target)
-    except OSError:
-        if mismatch(target, hashes) is None:
-            return
-        shutil.rmtree(target, ignore_errors=True)
-        folder.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True

@@ -3,14 +3,17 @@
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import adbc_driver_postgresql.dbapi as adbc
+import adbc_driver_manager as adbc
 import pyarrow as pa
 from adbc_driver_postgresql import StatementOptions
 
 from llambert_etl.errors import ConfigError, DataError, LlambertError, TransientError
 from llambert_etl.settings import Settings
+
+if TYPE_CHECKING:
+    from adbc_driver_postgresql.dbapi import Connection, Cursor
 
 # A database that hangs fails the step within minutes. A URI that says otherwise wins.
 _OPTIONS = {
@@ -53,7 +56,7 @@ class Column(NamedTuple):
 class Session:
     """One connection in one transaction at a time: what is not committed when the session ends has not happened."""
 
-    def __init__(self, name: str, connection: adbc.Connection) -> None:
+    def __init__(self, name: str, connection: "Connection") -> None:
         self._name, self._connection = name, connection
 
     def begin(self, *settings: str) -> None:
@@ -109,7 +112,7 @@ class Session:
             self._connection.commit()
 
     @contextmanager
-    def _cursor(self) -> Iterator[adbc.Cursor]:
+    def _cursor(self) -> "Iterator[Cursor]":
         with _faults(self._name), self._connection.cursor() as cursor:
             yield cursor
 
@@ -120,11 +123,13 @@ def connect(name: str, settings: Settings) -> Iterator[Session]:
 
     Raise TransientError where the server is down or does not answer, ConfigError where it refuses.
     """
+    from adbc_driver_postgresql import dbapi  # which imports pandas
+
     uri = settings.connection(name).get_secret_value()
     given = uri.partition("?")[2]
     options = "&".join(f"{option}={value}" for option, value in _OPTIONS.items() if f"{option}=" not in given)
     try:
-        connection = adbc.connect(f"{uri}{'&' if given else '?'}{options}")
+        connection = dbapi.connect(f"{uri}{'&' if given else '?'}{options}")
     except adbc.Error as error:
         raise _unconnected(name, str(error)) from None  # its text may quote a part of the URI
     try:

@@ -2,22 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-import boto3
-from botocore.config import Config
-
 from llambert_etl.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-# A hung store fails the step within minutes; the scheduler's retries do the long waiting.
-_BOUNDED = Config(
-    connect_timeout=10,
-    read_timeout=60,
-    retries={"mode": "standard", "total_max_attempts": 4},
-    response_checksum_validation="when_required",
-)
-
 
 # What stores answer to a conditional put when another writer was first.
 LOST = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409"})
@@ -25,8 +13,18 @@ LOST = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey
 
 def s3_client(settings: Settings) -> "S3Client":
     """Return a client with the settings' credentials, or AWS's own chain where they hold none."""
-    # A bucket is a host name on AWS only; elsewhere it is the first part of the path.
-    style = Config(s3={"addressing_style": "path" if settings.s3_endpoint else "auto"})
+    import boto3
+    from botocore.config import Config
+
+    # A hung store fails the step within minutes; the scheduler's retries do the long waiting.
+    bounded = Config(
+        connect_timeout=10,
+        read_timeout=60,
+        retries={"mode": "standard", "total_max_attempts": 4},
+        response_checksum_validation="when_required",
+        # A bucket is a host name on AWS only; elsewhere it is the first part of the path.
+        s3={"addressing_style": "path" if settings.s3_endpoint else "auto"},
+    )
     key, secret = settings.s3_access_key_id, settings.s3_secret_access_key
     return boto3.client(
         "s3",
@@ -34,5 +32,5 @@ def s3_client(settings: Settings) -> "S3Client":
         region_name=settings.s3_region,
         aws_access_key_id=key.get_secret_value() if key else None,
         aws_secret_access_key=secret.get_secret_value() if secret else None,
-        config=_BOUNDED.merge(style),
+        config=bounded,
     )

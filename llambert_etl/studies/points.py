@@ -84,7 +84,7 @@ class Points:
         return measured
 
     def _evaluate(self, encoder: "Encoder", started: float) -> Measured:
-        from llambert_etl.encoder.measurement import measure
+        from llambert_etl.encoder.metrics import measure
 
         seconds = time.monotonic() - started
         found = measure(encoder, self._test, self._task.label_names).evaluation

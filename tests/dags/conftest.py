@@ -3,15 +3,23 @@
 import itertools
 import json
 import os
+import signal
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.fakes.cluster import FakeCluster, done, running
 from tests.processes.forks import Fork, preload
+
+if TYPE_CHECKING:
+    from llambert_etl.orchestration.local import LocalStep
+    from tests.dags.pods import Task
 
 ROOT = Path(__file__).parents[2]
 
@@ -153,3 +161,108 @@ def run_dag(tmp_path: Path) -> Callable[..., Run]:
             return Run(fork.manifest, said)
 
     return run
+
+
+@pytest.fixture
+def api(tmp_path: Path, include: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
+    """A cluster of this test's own, to which the deployment's steps go."""
+    import tenacity
+    from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+
+    from tests.dags.pods import MANIFEST, TOKEN
+
+    with FakeCluster() as cluster:
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": {"server": cluster.address}}],
+            "users": [{"name": "u", "user": {"token": TOKEN}}],
+        }
+        connection = {"conn_type": "kubernetes", "extra": {"kube_config": json.dumps(config)}}
+        monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps(connection))
+        monkeypatch.setenv("LLAMBERT_COMPUTE", "kubernetes")
+        monkeypatch.setenv("LLAMBERT_KUBERNETES__IMAGE", "registry.example/llambert@sha256:" + "0" * 64)
+        # The provider's own pauses before it asks for a log again.
+        monkeypatch.setattr(KubernetesPodOperator._write_logs.retry, "wait", tenacity.wait_none())
+        cluster.life = [running(), done(message=json.dumps(MANIFEST))]
+        yield cluster
+
+
+@pytest.fixture
+def task(api: FakeCluster) -> "Task":
+    from tests.dags.pods import Task
+
+    return Task()
+
+
+@pytest.fixture
+def killer() -> Iterator[Callable[[], None]]:
+    """Kills the try in the main thread, from the thread of a server."""
+
+    from tests.dags.pods import Killed
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    before = signal.signal(signal.SIGUSR1, die)
+    yield lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.fixture
+def step(tmp_path: Path) -> "Callable[..., LocalStep]":
+    from llambert_etl.orchestration.local import LocalStep
+
+    def make(*arguments: str, **options: Any) -> LocalStep:
+        argv = list(arguments) or ["ingest", "--task", "films", "--partition", "2026-11-10"]
+        return LocalStep(task_id="ingest", arguments=argv, state=str(tmp_path / "state"), task_name="films", **options)
+
+    return make
+
+
+@pytest.fixture
+def slow_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A `llambert` that notes its start, waits for the file `go` and prints a manifest."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    executable = folder / "llambert"
+    executable.write_text(
+        "#!/bin/sh\n"
+        f'echo started >> "{folder}/starts"; echo "reading documents" >&2\n'
+        f'while [ ! -e "{folder}/go" ]; do sleep 0.05; done\n'
+        """echo '{"step": "ingest", "facts": {"late_partitions": []}}'\n"""
+    )
+    executable.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from llambert_etl.orchestration.process import StepProcess
+process = StepProcess(Path(sys.argv[1]))
+process.start(["llambert", "ingest"], __import__("os").environ)
+print("started", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def killed_worker(slow_cli: Path, tmp_path: Path) -> Path:
+    """The folder of a step whose worker got `kill -9` while the step ran."""
+    from tests.dags.stores import wait_for
+
+    folder = tmp_path / "state" / "steps" / "killed"
+    folder.mkdir(parents=True)
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert worker.stdout
+    worker.stdout.readline()
+    wait_for((slow_cli / "starts").exists)
+    worker.kill()
+    worker.wait()
+    return folder

@@ -2,99 +2,21 @@
 
 import os
 import signal
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from airflow.sdk.exceptions import AirflowRuntimeError, AirflowTaskTimeout
-from airflow.sdk.execution_time.comms import ErrorResponse
+from airflow.sdk.exceptions import AirflowTaskTimeout
 
-from llambert_etl.errors import ConfigError, DataError, TransientError
+from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.orchestration.local import STORE_KEY, LocalStep
 from llambert_etl.orchestration.process import StepProcess
 from llambert_etl.orchestration.retry import StepCrashedError
+from tests.dags.stores import Store, stored, wait_for
 
 ENVIRONMENT = dict(os.environ)
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.02)
-
-
-class Store(dict[str, Any]):
-    """Airflow's task state store: the only thing that a retry has from the try before."""
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = value
-
-    def delete(self, key: str) -> None:
-        self.pop(key, None)
-
-
-@pytest.fixture
-def step(tmp_path: Path) -> Callable[..., LocalStep]:
-    def make(*arguments: str, **options: Any) -> LocalStep:
-        argv = list(arguments) or ["ingest", "--task", "films", "--partition", "2026-11-10"]
-        return LocalStep(task_id="ingest", arguments=argv, state=str(tmp_path / "state"), task_name="films", **options)
-
-    return make
-
-
-@pytest.fixture
-def slow_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A `llambert` that notes its start, waits for the file `go` and prints a manifest."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    executable = folder / "llambert"
-    executable.write_text(
-        "#!/bin/sh\n"
-        f'echo started >> "{folder}/starts"; echo "reading documents" >&2\n'
-        f'while [ ! -e "{folder}/go" ]; do sleep 0.05; done\n'
-        """echo '{"step": "ingest", "facts": {"late_partitions": []}}'\n"""
-    )
-    executable.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    return folder
-
-
-WORKER = """
-import sys
-from pathlib import Path
-from llambert_etl.orchestration.process import StepProcess
-process = StepProcess(Path(sys.argv[1]))
-process.start(["llambert", "ingest"], __import__("os").environ)
-print("started", flush=True)
-sys.stdin.read()
-"""
-
-
-@pytest.fixture
-def killed_worker(slow_cli: Path, tmp_path: Path) -> Path:
-    """The folder of a step whose worker got `kill -9` while the step ran."""
-    folder = tmp_path / "state" / "steps" / "killed"
-    folder.mkdir(parents=True)
-    worker = subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert worker.stdout
-    worker.stdout.readline()
-    wait_for((slow_cli / "starts").exists)
-    worker.kill()
-    worker.wait()
-    return folder
-
-
-def stored(folder: Path, host: str | None = None) -> Store:
-    return Store({STORE_KEY: {"host": host or os.uname().nodename, "folder": str(folder)}})
 
 
 def test_retry_goes_on_with_the_step_that_its_killed_worker_left_running(
@@ -174,103 +96,6 @@ def test_stopped_task_stops_the_whole_group(slow_cli: Path, step: Callable[..., 
     assert process.running
     operator.on_kill()
     assert not process.running
-
-
-class GivenUp(Store):
-    """What a try finds whose scheduler has died: to Airflow the task has another id by now."""
-
-    def get(self, key: str, default: Any = None) -> Any:
-        return default
-
-
-class Silent(Store):
-    """The store of an Airflow whose database is away."""
-
-    def get(self, key: str, default: Any = None) -> Any:
-        raise AirflowRuntimeError(ErrorResponse())
-
-
-@pytest.fixture
-def told_to_end(slow_cli: Path) -> Iterator[Callable[[LocalStep, Store], None]]:
-    """Execute a step, and tell it to end as Airflow does, by a signal while it is followed."""
-
-    def execute(operator: LocalStep, store: Store) -> None:
-        asked: list[str] = []  # nothing at first, as of a task that was never tried
-        store_get, store.get = store.get, lambda key, default=None: asked.append(key)  # type: ignore[method-assign]
-
-        def tell(*_: object) -> None:
-            store.get = store_get  # type: ignore[method-assign]
-            operator.on_kill()
-
-        def wait() -> None:
-            wait_for((slow_cli / "starts").exists)
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-
-        signal.signal(signal.SIGUSR1, tell)
-        waiter = threading.Thread(target=wait)
-        waiter.start()
-        try:
-            operator.execute({"task_state_store": store})
-        finally:
-            waiter.join()
-
-    before = signal.getsignal(signal.SIGUSR1)
-    yield execute
-    signal.signal(signal.SIGUSR1, before)
-
-
-@pytest.mark.parametrize("store", [GivenUp(), Silent()], ids=["given up", "no answer"])
-def test_a_try_that_airflow_has_given_up_leaves_its_step_to_the_next_try(
-    store: Store, told_to_end: Callable[[LocalStep, Store], None], slow_cli: Path, step: Callable[..., LocalStep]
-) -> None:
-    with pytest.raises(TransientError, match="runs on for the next one"):
-        told_to_end(step(), store)
-    (slow_cli / "go").touch()
-    kept = Store(store)
-    assert step().execute({"task_state_store": kept})["step"] == "ingest"
-    assert (slow_cli / "starts").read_text() == "started\n"
-    assert not kept
-
-
-def left(killed_worker: Path, patience: int) -> psutil.Process:
-    """Leave a step that its worker has started, and return what watches over it."""
-    process = StepProcess(killed_worker)
-    process.take()
-    before = set(psutil.Process().children())
-    process.leave(patience, grace=1)
-    (watch,) = set(psutil.Process().children()) - before
-    return watch
-
-
-@pytest.mark.parametrize("deaf", [False, True], ids=["ends when asked", "is deaf"])
-def test_a_step_that_was_left_and_that_nobody_takes_is_ended(killed_worker: Path, slow_cli: Path, deaf: bool) -> None:
-    if deaf:
-        os.killpg(int((killed_worker / "pid").read_text()), signal.SIGKILL)
-        wait_for(lambda: not StepProcess(killed_worker).running)
-        StepProcess(killed_worker).start(["/bin/sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"], ENVIRONMENT)
-    left(killed_worker, patience=1)
-    wait_for(lambda: not StepProcess(killed_worker).running)
-
-
-def test_a_step_that_was_left_is_not_ended_when_the_next_try_has_taken_it(
-    killed_worker: Path, slow_cli: Path, step: Callable[..., LocalStep]
-) -> None:
-    watch, done = left(killed_worker, patience=5), []
-    again = threading.Thread(target=lambda: done.append(step().execute({"task_state_store": stored(killed_worker)})))
-    again.start()
-    wait_for(lambda: watch.status() == psutil.STATUS_ZOMBIE)
-    assert StepProcess(killed_worker).running
-    (slow_cli / "go").touch()
-    again.join()
-    assert done[0]["step"] == "ingest"
-    assert (slow_cli / "starts").read_text() == "started\n"
-
-
-def test_a_try_that_a_person_ends_takes_its_step_along(
-    told_to_end: Callable[[LocalStep, Store], None], step: Callable[..., LocalStep]
-) -> None:
-    with pytest.raises(StepCrashedError):
-        told_to_end(step(), Store())
 
 
 def test_group_that_ignores_the_request_to_end_is_killed(tmp_path: Path) -> None:

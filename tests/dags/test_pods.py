@@ -1,99 +1,22 @@
-"""What becomes of a step that runs as a pod, whatever befalls the pod, its cluster or the process that waits for it."""
+"""What becomes of a step that runs as a pod, whatever befalls the pod or its cluster."""
 
 import datetime
 import json
-import signal
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-import tenacity
 import yaml
-from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk.exceptions import TaskDeferred
 
 from laptop.stack import REPOSITORY
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.orchestration import commands
-from llambert_etl.orchestration.kubernetes import STORE_KEY, PodStep
 from llambert_etl.orchestration.retry import StepCrashedError
-from tests.dags.deployed import build, films
-from tests.dags.test_local import Store
-from tests.fakes.cluster import NOW, FakeCluster, done, pending, running
-from tests.fakes.server import Request
-
-DAY = "2026-11-10"
-MANIFEST = {"step": "train", "facts": {"model_version": 3}}
-METRICS = ("f1", "precision", "recall", "support", "share", "predicted_share", "brier", "ece")
-# What a manifest has of twelve labels is more than a termination message can be.
-SCORES = {f"gold.{name}.label number {number}": 0.123456789 for name in METRICS for number in range(12)}
-TOKEN = "canary-in-the-kubeconfig"  # noqa: S105
-
-
-@pytest.fixture
-def api(tmp_path: Path, include: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
-    with FakeCluster() as cluster:
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "clusters": [{"name": "c", "cluster": {"server": cluster.address}}],
-            "users": [{"name": "u", "user": {"token": TOKEN}}],
-        }
-        connection = {"conn_type": "kubernetes", "extra": {"kube_config": json.dumps(config)}}
-        monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps(connection))
-        monkeypatch.setenv("LLAMBERT_COMPUTE", "kubernetes")
-        monkeypatch.setenv("LLAMBERT_KUBERNETES__IMAGE", "registry.example/llambert@sha256:" + "0" * 64)
-        # The provider's own pauses before it asks for a log again.
-        monkeypatch.setattr(KubernetesPodOperator._write_logs.retry, "wait", tenacity.wait_none())
-        cluster.life = [running(), done(message=json.dumps(MANIFEST))]
-        yield cluster
-
-
-class Task:
-    """One task instance: what lasts between its tries."""
-
-    def __init__(self) -> None:
-        self.store, self.pushed = Store(), dict[str, Any]()
-        self.max_tries, self.tries = 2, 0
-        self.started = datetime.datetime.now(datetime.UTC)
-
-    def step(self, *, deferrable: bool = False) -> PodStep:
-        step = build("retrain").get_task("train")
-        assert isinstance(step, PodStep)
-        step.arguments = ["train", "--partition", DAY]
-        step.deferrable, step.hold_seconds = deferrable, 0
-        step.startup_check_interval_seconds = 0
-        step.schedule_timeout_seconds = step.startup_timeout_seconds = 1
-        return step
-
-    def context(self, step: PodStep) -> Any:
-        instance = SimpleNamespace(
-            dag_id="films__retrain",
-            task_id="train",
-            map_index=-1,
-            try_number=self.tries,
-            max_tries=self.max_tries,
-            start_date=self.started,
-            xcom_push=lambda key, value: self.pushed.update({key: value}),
-        )
-        return {"ti": instance, "run_id": "r", "dag": step.dag, "task_state_store": self.store}
-
-    def attempt(self, step: PodStep | None = None) -> None:
-        """Run the next try to its end."""
-        self.tries += 1
-        step = step or self.step()
-        step.execute(self.context(step))
-
-
-@pytest.fixture
-def task(api: FakeCluster) -> Task:
-    return Task()
+from tests.dags.deployed import films
+from tests.dags.pods import DAY, MANIFEST, SCORES, TOKEN, Task
+from tests.fakes.cluster import FakeCluster, done, pending, running
 
 
 def test_manifest_comes_back_and_nothing_is_left(api: FakeCluster, task: Task) -> None:
@@ -191,181 +114,6 @@ def test_volume_that_cannot_be_mounted_is_told_by_the_events(api: FakeCluster, t
     api.life, api.warnings = [pending()], ['secret "llambert-secrets" not found']
     with pytest.raises(TransientError, match='did not start on its node: secret "llambert-secrets" not found'):
         task.attempt()
-
-
-# What may happen to the process at each of its requests.
-
-
-class Killed(BaseException):
-    """As SIGKILL ends a process: nothing of it runs any more."""
-
-
-@pytest.fixture
-def killer() -> Iterator[Callable[[], None]]:
-    """Kills the try in the main thread, from the thread of a server."""
-
-    def die(*_: object) -> None:
-        raise Killed
-
-    before = signal.signal(signal.SIGUSR1, die)
-    yield lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-    signal.signal(signal.SIGUSR1, before)
-
-
-def at_each_request(api: FakeCluster, act: Callable[[Request], object]) -> Iterator[None]:
-    """Yield once for each request that a try makes: `act` is called when it has come."""
-    at = 0
-    while True:
-        count = iter(range(1_000_000))
-        happened = []
-
-        def before(request: Request, at: int = at, count: Any = count, happened: list[Any] = happened) -> None:
-            if next(count) == at:
-                happened.append(request)
-                api.before = lambda request: None
-                act(request)
-
-        api.before = before
-        api.created.clear()
-        yield
-        if not happened:
-            assert at > 5, "a try makes more requests than that"
-            return
-        at += 1
-
-
-def test_a_try_whose_process_is_killed_at_any_request_is_gone_on_with(
-    api: FakeCluster, killer: Callable[[], None]
-) -> None:
-    for _ in at_each_request(api, lambda request: killer()):
-        task = Task()
-        try:
-            task.attempt()
-        except Killed:
-            deleted = any(request.method == "DELETE" for request in api.requests[-1:])
-            task.attempt()
-            assert len(api.created) == 1 or deleted
-        assert task.pushed["return_value"] == MANIFEST
-        assert not api.pods
-
-
-def test_a_try_that_is_asked_to_stop_at_any_request_is_no_success_without_a_manifest(api: FakeCluster) -> None:
-    step: list[PodStep] = []
-
-    def stop(request: Request) -> None:
-        asked.append(request)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
-
-    asked: list[Request] = []
-    before = signal.signal(signal.SIGUSR2, lambda *_: step[0].on_kill())
-    try:
-        for _ in at_each_request(api, stop):
-            task = Task()
-            step[:] = [task.step()]
-            try:
-                task.attempt(step[0])
-            except TransientError:
-                assert not task.pushed
-                assert not api.pods, "an orphan"
-                task.attempt()
-            assert task.pushed["return_value"] == MANIFEST
-            assert not api.pods
-    finally:
-        signal.signal(signal.SIGUSR2, before)
-
-
-def test_a_try_that_is_asked_to_stop_while_its_pod_is_made_leaves_none(api: FakeCluster, task: Task) -> None:
-    step = task.step(deferrable=True)
-
-    def stop(request: Request) -> None:
-        api.before = lambda request: None
-        step.on_kill()
-
-    api.before = stop
-    with pytest.raises(TransientError, match="its task was asked to stop"):
-        task.attempt(step)
-    assert len(api.created) == 1
-    assert not api.pods
-
-
-def test_a_try_that_airflow_has_given_up_leaves_its_pod_to_the_next(api: FakeCluster, task: Task) -> None:
-    api.life, step = [running(), running(), done(0, json.dumps(MANIFEST))], task.step()
-    kept = Store(task.store)
-
-    def give_up(request: Request) -> None:
-        if request.method == "GET" and step._store is not None:
-            api.before = lambda request: None
-            kept.update(task.store)
-            task.store.clear()  # by its old id a try finds nothing in the store
-            step.on_kill()
-
-    api.before = give_up
-    with pytest.raises(TransientError, match="the pod runs on for the next one"):
-        task.attempt(step)
-    assert len(api.pods) == 1
-    task.store.update(kept)
-    task.attempt()
-    assert task.pushed["return_value"] == MANIFEST
-    assert len(api.created) == 1
-    assert not api.pods
-
-
-def left_by_a_killed_try(api: FakeCluster, task: Task, killer: Callable[[], None]) -> str:
-    """Return the name of the pod that a try has started before its process was killed."""
-
-    def kill(request: Request) -> None:
-        if request.method == "GET":
-            api.before = lambda request: None
-            killer()
-
-    api.before = kill
-    with pytest.raises(Killed):
-        task.attempt()
-    (name,) = api.pods
-    return str(name)
-
-
-def test_pod_that_has_ended_while_nobody_watched_gives_its_result(
-    api: FakeCluster, task: Task, killer: Callable[[], None]
-) -> None:
-    api.life = [done(message=json.dumps(MANIFEST))]
-    left_by_a_killed_try(api, task, killer)
-    task.attempt()
-    assert task.pushed["return_value"] == MANIFEST
-    assert len(api.created) == 1
-
-
-@pytest.mark.parametrize("another", [{"uid": "another"}, {"labels": {}}])
-def test_foreign_pod_of_the_same_name_is_left_alone(
-    api: FakeCluster, task: Task, killer: Callable[[], None], another: dict[str, Any]
-) -> None:
-    name = left_by_a_killed_try(api, task, killer)
-    if "labels" in another:  # as where the process died before it heard of the uid
-        del task.store[STORE_KEY]["uid"]
-    api.pods[name]["metadata"] |= another
-    task.attempt()
-    assert list(api.pods) == [name]
-    assert len(api.created) == 2
-
-
-def test_cleared_task_starts_again_and_deletes_the_pod_of_before(
-    api: FakeCluster, task: Task, killer: Callable[[], None]
-) -> None:
-    left_by_a_killed_try(api, task, killer)
-    task.max_tries += 1  # as Airflow does
-    task.attempt()
-    assert len(api.created) == 2
-    assert not api.pods
-
-
-def test_pod_that_is_being_deleted_is_not_gone_on_with(
-    api: FakeCluster, task: Task, killer: Callable[[], None]
-) -> None:
-    ended, api.life = api.life, [running(), running(), running(), *api.life]
-    name = left_by_a_killed_try(api, task, killer)
-    api.pods[name]["metadata"]["deletionTimestamp"], api.life = NOW, ended
-    task.attempt()
-    assert len(api.created) == 2
 
 
 def test_trigger_that_waits_holds_no_secret_of_the_connection(api: FakeCluster, task: Task) -> None:

@@ -2,13 +2,21 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
+from llambert_etl.annotation.backlog import Backlog
+from llambert_etl.annotation.side_by_side import SideBySide
 from llambert_etl.errors import DataError, TransientError
 from llambert_etl.lake import Lake
+from llambert_etl.llm import Reply
+from llambert_etl.llm.spending import Spending
+from llambert_etl.run import Run
 from tests.given.annotating import DAY, RuleAnnotator, annotations, even, ingest, run_annotate
 from tests.given.tasks import make_task
 
@@ -88,3 +96,49 @@ def test_progress_is_told_after_each_batch(lake: Lake) -> None:
     seen: list[tuple[int, int]] = []
     run_annotate(lake, RuleAnnotator(even), progress=lambda done, total: seen.append((done, total)))
     assert seen == [(4, 10), (8, 10), (10, 10)]
+
+
+class ByHand:
+    """A server that answers the oldest question each time that it is told to, and the first one at once."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake, self._open = lake, list[tuple[Future[Reply | None], str]]()
+        self.asked = self.most = 0
+
+    def batch(self) -> SimpleNamespace:
+        return SimpleNamespace(withdrawn=False, in_doubt=False)
+
+    def ask(self, batch: object, text: str) -> "Future[Reply | None]":
+        self._open.append((Future(), text))
+        self.asked += 1
+        self.most = max(self.most, self.asked - len(annotations(self._lake)))
+        asked = self._open[-1][0]
+        if self.asked == 1:
+            self.answer()
+        return asked
+
+    def answer(self) -> None:
+        if self._open:
+            asked, text = self._open.pop(0)
+            asked.set_result(RuleAnnotator(even).annotate([text])[0])
+
+    def judge(self, batch: object, replies: list[Reply], others: int) -> list[Reply]:
+        return replies
+
+    def annotate(self, texts: Sequence[str]) -> list[Reply]:
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """Nothing is left to be ended."""
+
+
+def test_what_is_asked_and_not_committed_is_never_more_than_a_batch(lake: Lake) -> None:
+    ingest(lake, make_task(), DAY, range(30))
+    annotator, server = RuleAnnotator(even, batch_size=8), ByHand(lake)
+    annotator.is_understood = True  # type: ignore[attr-defined]
+    run, spending = Run(make_task(), DAY, "r1"), Spending(make_task().annotator)
+    work = Backlog(run, lake=lake, annotator=annotator, prompt_hash="p1", spending=spending)
+    asking = SideBySide(work, annotator, server, lambda: 0.0)  # type: ignore[arg-type]
+    asking.run(threading.Event(), lambda done, total: server.answer())
+    assert (server.asked, len(annotations(lake))) == (30, 30)
+    assert server.most == annotator.batch_size

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from llambert_etl.errors import ConfigError
 from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
-from tests.fakes.llm import FakeLlm
+from tests.fakes.llm import FakeLlm, error
+from tests.fakes.server import Answer
 from tests.given.exporting import wait_until
 from tests.given.served import served_task
 from tests.given.served_corpus import ASKED_ONCE, BATCH, DOCUMENTS, corpus_of, rows, run_annotate, settings, start
@@ -56,19 +58,6 @@ def test_a_slow_answer_keeps_none_of_the_other_slots_empty(corpus: Lake, here: S
     assert (llm.most_at_once, llm.asked) == (SLOTS, ASKED_ONCE)
 
 
-def test_what_is_asked_and_not_committed_is_never_more_than_a_batch(corpus: Lake, here: Settings, llm: FakeLlm) -> None:
-    most = 0
-
-    def look(text: str, nth: int) -> None:
-        nonlocal most
-        with llm.lock:
-            most = max(most, llm.asked.total() - len(rows(corpus)))
-
-    llm.fault = look
-    run_annotate(corpus, here, served_task())
-    assert SLOTS < most <= BATCH
-
-
 def test_a_kill_beside_a_slow_answer_repeats_no_more_than_a_batch(corpus: Lake, here: Settings, llm: FakeLlm) -> None:
     SlowOnce(llm, until=DOCUMENTS)
     with start(here) as killed:
@@ -104,3 +93,23 @@ def test_a_stop_commits_what_is_there_and_waits_for_what_is_sent_alone(
         said = stopped.communicate(timeout=20)[1]
     assert stopped.returncode == 75, said
     assert len(rows(corpus)) == llm.asked.total() == 1 + SLOTS
+
+
+def test_an_answer_that_is_under_way_when_the_server_refuses_us_is_kept(
+    corpus: Lake, here: Settings, llm: FakeLlm
+) -> None:
+    came = list[str]()
+
+    def refuse(text: str, nth: int) -> Answer | None:
+        with llm.lock:
+            came.append(text)
+        if text == came[0]:
+            wait_until(lambda: any(row["status"] == "failed" for row in rows(corpus)))
+            return None
+        return error(401, "invalid_api_key") if llm.answered.total() >= BATCH + 2 else None
+
+    llm.fault = refuse
+    with pytest.raises(ConfigError, match="refuses the key"):
+        run_annotate(corpus, here, served_task())
+    answered = {row["id"] for row in rows(corpus) if row["status"] == "labelled"}
+    assert len(answered) == llm.answered.total() == BATCH + 3

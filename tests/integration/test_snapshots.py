@@ -2,19 +2,24 @@
 
 import datetime
 import hashlib
+import re
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pytest
 
 from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.exports import index
 from llambert_etl.exports.published import find_published, published_rows
 from llambert_etl.exports.snapshots import drop_old_snapshots
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, stream
+from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
+from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
 from llambert_etl.steps.export import NO_LABELS
 from tests.fakes.proxy import Fault, Proxy
@@ -58,14 +63,48 @@ def test_each_label_is_exported_once_with_its_text_and_its_model(anywhere: Offic
     assert [one.labels_version, two.labels_version] == [m.versions_read["labels"] for m in (first, second)]
 
 
-def test_a_day_that_is_read_in_parts_is_exported_whole(office: Office) -> None:
-    office.label(*(f"text {number}" for number in range(40)))
-    office.drop(*(f"text {number}" for number in range(39)), "other")
-    published = find_published(office.lake, office.task.name, DAY)
-    assert published is not None
-    office.bring(published, published_rows(office.lake, published, at_once=10))
+@pytest.mark.parametrize("rows", [1, 10, 1000])
+def test_a_day_of_several_chunks_is_exported_whole(office: Office, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    monkeypatch.setattr(index, "CHUNK_ROWS", rows)
+    office.label(*(f"text {number % 30}" for number in range(40)))
+    office.drop(*(f"text {number % 30}" for number in range(39)), "other")
+    assert office.outcome() == "exported"
     assert office.snapshot() == office.published()
     assert [text for text, _, _ in office.snapshot().values()].count(None) == 1
+
+
+def test_both_tables_are_read_once(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "CHUNK_ROWS", 10)
+    office.label(*(f"text {number}" for number in range(40)))
+    read = list[set[str]]()
+
+    def noting(frame: pl.LazyFrame, rows: int, chunk_rows: int) -> Iterator[pl.DataFrame]:
+        read.append(set(re.findall(r"/lake/(\w+)", frame.explain())))
+        return stream(frame, rows, chunk_rows)
+
+    monkeypatch.setattr(index, "stream", noting)
+    office.export()
+    assert read == [{"labels"}, {"documents"}]
+    assert office.snapshot() == office.published()
+
+
+def test_two_labels_of_one_id_are_not_exported(office: Office) -> None:
+    office.label(*TEXTS)
+    rows = office.lake.scan("labels", office.task.name, DAY).collect()
+    twice = pl.concat([rows, rows.head(1)]).to_arrow().cast(TABLES["labels"].schema)
+    staged = office.lake.stage("labels", office.task.name, DAY, [twice], name="twice")
+    manifest = Manifest(
+        step="publish",
+        task=office.task.name,
+        partition=DAY,
+        run="r",
+        rows={"read": 4, "inferred": 4},
+        facts={"model_version": 1},
+    )
+    office.lake.replace_partition("labels", office.task.name, DAY, staged, commit_key="twice", manifest=manifest)
+    with pytest.raises(DataError, match="an id has more than one label; see the runbook, `restore a table`"):
+        office.export()
+    assert office.latest.files == ()
 
 
 def test_the_sha256_of_a_file_is_that_of_its_bytes(office: Office) -> None:
@@ -138,7 +177,7 @@ def test_older_labels_never_take_the_place_of_newer_ones(office: Office) -> None
     office.label(*TEXTS)
     older = find_published(office.lake, office.task.name, DAY)
     assert older is not None
-    rows = list(published_rows(office.lake, older))
+    rows = list(published_rows(office.lake, older, office.settings.state))
     office.label()
     newer = find_published(office.lake, office.task.name, DAY)
     assert newer is not None
@@ -171,7 +210,7 @@ def test_labels_that_are_not_all_there_are_not_exported(office: Office) -> None:
     assert published is not None
     more = published._replace(rows=4, version=published.version + 1)
     with pytest.raises(DataError, match="3 rows read, 4 were published"):
-        office.bring(more, published_rows(office.lake, more))
+        office.bring(more, published_rows(office.lake, more, office.settings.state))
     assert office.latest == before
 
 

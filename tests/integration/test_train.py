@@ -132,10 +132,15 @@ class Death(logging.Handler):
 
 
 def training_to_death(settings: Settings, task: LabellingTask) -> None:
-    """Train until the second epoch is over. Runs in a fork."""
+    """Train until the second epoch is over."""
     logger = logging.getLogger("llambert_etl.encoder.watch")
     logger.setLevel(logging.INFO)
     logger.addHandler(Death())
+    training(settings, task)
+
+
+def training(settings: Settings, task: LabellingTask) -> None:
+    """Train as the command does. Runs in a fork."""
     lake, registry = Lake(str(settings.state / "lake")), Registry.from_settings(settings)
     train(Run(task, DAY, "r"), lake=lake, registry=registry, settings=settings, prompt_hash="p", strategy="llm")
 
@@ -162,6 +167,30 @@ def test_a_training_killed_between_epochs_leaves_no_candidate_and_the_next_one_c
     assert len(weights) == 1
     assert ("going on after epoch 1" in caplog.text) is goes_on
     assert not killed.lake.storage.list(f"_checkpoints/{killed.task.name}"), "nothing needs it any more"
+
+
+class Twin(logging.Handler):
+    """Lets another run of a training go through from beginning to end when this one tells of its first epoch."""
+
+    def __init__(self, settings: Settings, task: LabellingTask, log: Path) -> None:
+        super().__init__()
+        self._training, self._log = (settings, task), log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logging.getLogger("llambert_etl.encoder.watch").removeHandler(self)
+        with Fork(training, *self._training, log=self._log) as fork:
+            assert fork.wait() == 0, fork.last_words
+
+
+def test_of_two_runs_of_one_training_at_once_both_end_with_the_version_of_the_first(
+    usable: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    usable = usable.model_copy(update={"checkpoint_seconds": 0})
+    school = School(usable, make_task(encoder={"epochs": 3}))
+    caplog.set_level("INFO", "llambert_etl.encoder")
+    logging.getLogger("llambert_etl.encoder.watch").addHandler(Twin(usable, school.task, tmp_path / "twin.log"))
+    assert school.train("llm")["model_version"] == 1
+    assert len(school.registry.versions(school.task.name)) == 1
 
 
 def test_a_smaller_sample_is_trained_on_as_it_was_annotated(usable: Settings) -> None:

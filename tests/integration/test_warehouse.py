@@ -96,7 +96,7 @@ def test_what_fails_where_rows_come_from_is_not_told_of_the_database(office: Off
     assert published is not None
 
     def rows() -> Iterator[pa.RecordBatch]:
-        yield from itertools.islice(published_rows(office.lake, published), 1)
+        yield from itertools.islice(published_rows(office.lake, published, office.settings.state), 1)
         raise LookupError("a bug of ours")
 
     with pytest.raises(LookupError, match="a bug of ours"):
@@ -108,11 +108,11 @@ def test_of_two_exports_of_a_day_at_once_the_newer_labels_stay(office: Office, d
     office.label(*TEXTS)
     older = find_published(office.lake, "reviews", DAY)
     assert older is not None
-    rows = list(published_rows(office.lake, older))
+    rows = list(published_rows(office.lake, older, office.settings.state))
     office.label()
     newer = find_published(office.lake, "reviews", DAY)
     assert newer is not None
-    fresh = list(published_rows(office.lake, newer))
+    fresh = list(published_rows(office.lake, newer, office.settings.state))
     (place,) = office.task.export
     for _ in range(5):
         with ThreadPoolExecutor(4) as pool:

@@ -3,9 +3,10 @@
 from collections.abc import Generator
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 
-from llambert_etl.corpus.documents import among, as_of, hash_text
+from llambert_etl.corpus.documents import among, as_of, hash_text, hash_texts
 from llambert_etl.corpus.sampling import sample
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
@@ -50,3 +51,8 @@ def test_texts_are_read_of_the_chosen_documents_only(tmp_path: Path) -> None:
         lake.replace_partition("documents", TASK, day, staged, commit_key="1", manifest=manifest)
     with Child(growing, lake.uri) as reader:
         assert race([reader])[0] < 200  # of more than 400
+
+
+def test_texts_are_hashed_together_as_each_is_alone() -> None:
+    texts = pl.Series(["a", None, "", "é" * 2_000] * 700)
+    assert hash_texts(texts).to_list() == [None if text is None else hash_text(text) for text in texts]

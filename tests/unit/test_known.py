@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from llambert_etl.config import LabellingTask
@@ -20,6 +21,7 @@ from llambert_etl.partition import Partition
 from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
+from llambert_etl.steps import label
 from llambert_etl.steps.plan import plan
 from tests.given.documents import DAY as OTHER_DAY
 from tests.given.documents import TASK as OTHER_TASK
@@ -59,6 +61,7 @@ def planned(lake: Lake, settings: Settings, day: Partition, run: str) -> Plan:
 # Shards
 
 
+@examples(deadline=None, derandomize=True)
 @given(texts=st.lists(st.text(max_size=3)), shards=st.integers(1, 70))
 def test_every_text_is_in_one_shard(texts: list[str], shards: int) -> None:
     hashes = pl.DataFrame({"text_hash": [hash_text(text) for text in texts]}, schema={"text_hash": pl.String})
@@ -155,6 +158,7 @@ def nearest(value: float) -> float:
     return float(np.floor(value * scale + 0.5) / scale)
 
 
+@examples(deadline=None, derandomize=True)
 @given(value=st.floats(0.0, 1.0))
 def test_probabilities_are_kept_to_five_digits(value: float) -> None:
     from llambert_etl.labelling.rows import answers
@@ -175,6 +179,15 @@ def test_a_shard_takes_the_fingerprint_of_its_task_for_its_rows_and_its_manifest
     taken.clear()
     run_shards(lake, Told.model_validate(TASK.model_dump()), one, DAY, "r1", Parity(2))
     assert len(taken) == 2, "of a shard of two chunks"
+
+
+def test_a_text_that_comes_again_in_a_later_chunk_is_inferred_once(
+    lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(label, "CHUNK_ROWS", 2)
+    drop(lake, TASK, ["same"] * 9 + ["other"] * 3 + [f"text {number}" for number in range(5)])
+    _, classifier = label_run(lake, TASK, Shelf(TASK, 1), settings, run="r1")
+    assert sorted(classifier.asked) == ["other", "same", *(f"text {number}" for number in range(5))]
 
 
 # What was said before

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from llambert_etl.corpus.documents import hash_text, in_shard
-from llambert_etl.lake import Lake, collect
+from llambert_etl.lake import Lake, collect, scan_texts
 from llambert_etl.lake.upkeep import merge_small_files
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
@@ -116,6 +116,16 @@ def test_a_shard_reads_the_row_groups_of_its_own_texts(lake: Lake) -> None:
     part, own = bytes_read(rows.filter(in_shard(0, 16)))
     assert (everything, 0.8 < own * 16 / ROWS < 1.2) == (ROWS, True)
     assert part < 0.35 * whole, "one of five groups"
+
+
+def test_a_text_that_comes_again_costs_one_row_group_of_its_file(lake: Lake) -> None:
+    (file,) = fill(lake, "labels", labels())
+    named = [str(file.relative_to(lake.table_uri("labels")))]
+    found = scan_texts(lake, "labels", TASK, named, pl.Series([hash_text("17"), "no text"]))
+    whole, _ = bytes_read(lake.scan("labels", TASK, DAY).select(pl.exclude("task", "partition")))
+    own, rows = bytes_read(found)
+    assert rows == 1
+    assert own < 0.35 * whole, "of five"
 
 
 def bytes_read(frame: pl.LazyFrame) -> tuple[int, int]:

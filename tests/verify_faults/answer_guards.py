@@ -56,16 +56,23 @@ ANSWER_GUARDS = (
     Guard(
         "a slow answer keeps no slot of the others empty",
         "llambert_etl/annotation/side_by_side.py",
-        "if not first and (not self._annotator.is_understood or work.may_use_up(self._under_way)):",
+        "if not first and (not self._annotator.is_understood or work.may_use_up(len(self._asked))):",
         "if not first:",
         _SIDE + "a_slow_answer_keeps_none_of_the_other_slots_empty",
     ),
     Guard(
         "no more is asked and not committed than a batch",
         "llambert_etl/annotation/side_by_side.py",
-        "while self._under_way + self._work.pending < self._annotator.batch_size:",
-        "while self._under_way < self._annotator.batch_size:",
-        _SIDE + "what_is_asked_and_not_committed_is_never_more_than_a_batch",
+        "while len(self._asked) + self._work.pending < self._annotator.batch_size:",
+        "while len(self._asked) < self._annotator.batch_size:",
+        "tests/integration/test_annotate_stops.py::test_what_is_asked_and_not_committed_is_never_more_than_a_batch",
+    ),
+    Guard(
+        "an answer that is under way at a fault is kept",
+        "llambert_etl/annotation/side_by_side.py",
+        "        while self._asked:\n",
+        "        while False:\n",
+        _SIDE + "an_answer_that_is_under_way_when_the_server_refuses_us_is_kept",
     ),
     Guard(
         "what is under way counts against the budget",

@@ -45,8 +45,8 @@ GUARDS = (
     Guard(
         "a shard is found by every run that would make the same labels",
         "llambert_etl/labelling/plan.py",
-        "fingerprint([self.commit_key, self.shards, *forgotten])",
-        "fingerprint([self.commit_key, self.shards, self.run, *forgotten])",
+        "fingerprint([self.commit_key, self.shards, *forgotten, *cut])",
+        "fingerprint([self.commit_key, self.shards, self.run, *forgotten, *cut])",
         _TWICE + "a_finished_shard_is_left_alone_by_every_run_of_the_same_labels",
     ),
     Guard(
@@ -73,8 +73,8 @@ GUARDS = (
     Guard(
         "a shard counts while its files are there",
         "llambert_etl/labelling/plan.py",
-        'None if note is None or lake.missing("labels", note.staged) else note',
-        "note",
+        "[note if found else None for note, found in zip(notes, whole, strict=True)]",
+        "notes",
         _TWICE + "a_shard_whose_files_are_gone_is_made_again",
     ),
 )

@@ -27,4 +27,12 @@ GUARDS = (
         "found = None",
         _CHECKPOINTS + "a_training_that_was_over_is_not_done_again",
     ),
+    Guard(
+        "of two runs of one training the first to end gives the candidate",
+        "llambert_etl/steps/train.py",
+        "settle(folder, target)",
+        "folder.rename(target)",
+        "tests/integration/test_train.py::"
+        "test_of_two_runs_of_one_training_at_once_both_end_with_the_version_of_the_first",
+    ),
 )

@@ -5,6 +5,7 @@ from tests.verify_faults.guards import Guard
 _OPERATOR = "llambert_etl/orchestration/kubernetes.py"
 _END = "llambert_etl/orchestration/pod_end.py"
 _PODS = "tests/dags/test_pods.py::test_"
+_TRIES = "tests/dags/test_pod_tries.py::test_"
 
 GUARDS = (
     Guard(
@@ -12,7 +13,7 @@ GUARDS = (
         _OPERATOR,
         "if self._killed and self.pod:",
         "if False:",
-        _PODS + "a_try_that_is_asked_to_stop_while_its_pod_is_made_leaves_none",
+        _TRIES + "a_try_that_is_asked_to_stop_while_its_pod_is_made_leaves_none",
     ),
     Guard(
         "a pod counts as done by its container's exit code",
@@ -26,28 +27,28 @@ GUARDS = (
         _OPERATOR,
         "        store.set(STORE_KEY, stored)\n",
         "",
-        _PODS + "a_try_whose_process_is_killed_at_any_request_is_gone_on_with",
+        _TRIES + "a_try_whose_process_is_killed_at_any_request_is_gone_on_with",
     ),
     Guard(
         "a foreign pod of the same name is left alone",
         _OPERATOR,
         'if stored.get("uid", pod.metadata.uid) != pod.metadata.uid or',
         "if",
-        _PODS + "foreign_pod_of_the_same_name_is_left_alone",
+        _TRIES + "foreign_pod_of_the_same_name_is_left_alone",
     ),
     Guard(
         "a cleared task starts again",
         _OPERATOR,
         'if stored["max_tries"] != self._stored(pod, context)["max_tries"]:',
         "if False:",
-        _PODS + "cleared_task_starts_again_and_deletes_the_pod_of_before",
+        _TRIES + "cleared_task_starts_again_and_deletes_the_pod_of_before",
     ),
     Guard(
         "a pod that is being deleted is not gone on with",
         _OPERATOR,
         "if pod.metadata.deletion_timestamp and not (ended(pod) and failure_of(pod) is None):",
         "if False:",
-        _PODS + "pod_that_is_being_deleted_is_not_gone_on_with",
+        _TRIES + "pod_that_is_being_deleted_is_not_gone_on_with",
     ),
     Guard(
         "a trigger's row holds no secret of the connection",

@@ -18,8 +18,7 @@ from llambert_etl.encoder.checkpoints import Checkpoints, Progress
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.labelled import Stage, read_stage, unseen
 from llambert_etl.encoder.pretrained import load_pretrained
-from llambert_etl.encoder.sampling import FullBatches
-from llambert_etl.encoder.stages import epochs, learning_rate, run_stages
+from llambert_etl.encoder.stages import FullBatches, epochs, learning_rate, run_stages
 from llambert_etl.encoder.training import Labelled, fine_tune
 from llambert_etl.encoder.watch import Watch
 from llambert_etl.errors import ConfigError, DataError, TransientError

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from llambert_etl.sources.clean import Cleaned, SeenIds, clean
+from llambert_etl.sources.clean import Cleaned, clean
 from llambert_etl.sources.records import Reason, Record
 
 
@@ -67,13 +67,3 @@ def test_marks_without_end_cost_no_seconds() -> None:
     started = time.process_time()
     assert clean(Record("line 1", "a", "a" + "\u0301\u0316" * 49_999), 100_000).reason == Reason.TEXT_MARK_RUN
     assert time.process_time() - started < 0.5
-
-
-def test_the_first_document_with_an_id_wins() -> None:
-    seen, one, other = SeenIds(), "1" * 64, "2" * 64
-    assert [seen.claim("a", one), seen.claim("a", one), seen.claim("a", other), seen.claim("b", one)] == [
-        None,
-        Reason.DUPLICATE,
-        Reason.ID_CONFLICT,
-        None,
-    ]

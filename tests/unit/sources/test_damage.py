@@ -16,6 +16,7 @@ from llambert_etl.sources.clean import clean
 from llambert_etl.sources.readers import SUFFIXES, read_rows
 from llambert_etl.sources.records import Limits, Record, Refusal
 from tests.given.poison import jsonl, reviews
+from tests.given.rows import one_by_one
 
 SOURCE = FileSource(uri="s3://landing/{partition}/*", id="id", text="text")
 ROWS = reviews(60)
@@ -48,7 +49,7 @@ def parquet_of(**options: object) -> bytes:
 def read(name: str, content: bytes) -> list[Record | Refusal] | None:
     """Return the rows; None where the columns that the file declares are what was damaged."""
     try:
-        rows = list(read_rows(io.BytesIO(content), name, len(content), SOURCE, Limits()))  # type: ignore[arg-type]
+        rows = one_by_one(read_rows(io.BytesIO(content), name, len(content), SOURCE, Limits()))  # type: ignore[arg-type]
     except DataError:
         return None
     for row in rows:

@@ -19,6 +19,7 @@ from llambert_etl.sources.clean import Cleaned, clean
 from llambert_etl.sources.readers import read_rows
 from llambert_etl.sources.records import Limits, Reason, Record, Refusal
 from tests.given.poison import gzip_bomb, jsonl, long_line, parquet, reviews, zstd_bomb
+from tests.given.rows import one_by_one
 
 SOURCE = FileSource(uri="s3://landing/{partition}/*", id="id", text="text")
 MIB = 1 << 20
@@ -27,7 +28,7 @@ MIB = 1 << 20
 def read(
     name: str, content: bytes, limits: Limits | None = None, source: FileSource = SOURCE
 ) -> list[Record | Refusal]:
-    return list(read_rows(io.BytesIO(content), name, len(content), source, limits or Limits()))  # type: ignore[arg-type]
+    return one_by_one(read_rows(io.BytesIO(content), name, len(content), source, limits or Limits()))  # type: ignore[arg-type]
 
 
 def ids(rows: list[Record | Refusal]) -> list[object]:
@@ -249,7 +250,7 @@ def test_a_line_of_200_mb_is_refused_without_memory_growing() -> None:
         yield jsonl(*reviews(1, start=1))
 
     stream, before = Stream(content()), psutil.Process().memory_info().rss
-    rows = list(read_rows(stream, "a.jsonl", 200 * MIB, SOURCE, Limits()))
+    rows = one_by_one(read_rows(stream, "a.jsonl", 200 * MIB, SOURCE, Limits()))
     assert ids(rows) == ["r0", "r1"]
     assert rows[1] == Refusal("line 2", Reason.LINE_TOO_LONG)
     assert stream.peak - before < 60 * MIB
@@ -268,4 +269,4 @@ def test_a_store_that_fails_midway_is_no_corrupt_file() -> None:
 
     for name in ("a.jsonl", "a.parquet"):
         with pytest.raises(TransientError):
-            list(read_rows(Failing(parquet(id=["a"], text=["x"])), name, 400, SOURCE, Limits()))  # type: ignore[arg-type]
+            one_by_one(read_rows(Failing(parquet(id=["a"], text=["x"])), name, 400, SOURCE, Limits()))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The commands of an error review: `llambert review export` and `llambert review import`."""
+"""The commands of what people give: `llambert gold import`, `llambert review export` and `llambert review import`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,16 +7,36 @@ import typer
 
 from llambert_etl.cli.clients import Opened, step_command
 from llambert_etl.cli.options import EXAMPLE
+from llambert_etl.errors import ConfigError
 from llambert_etl.facts import Agreed
 from llambert_etl.manifest import Manifest
 from llambert_etl.reviews.reviewed import Stratum
 
 MAX_SIZE = 1_000
 
-app = typer.Typer(no_args_is_help=True, help="Documents that people look at again.")
+gold_app = typer.Typer(no_args_is_help=True, help="Labels given by people.")
+review_app = typer.Typer(no_args_is_help=True, help="Documents that people look at again.")
 
 
-@step_command(app, f"review export folder {EXAMPLE}", name="export")
+@step_command(gold_app, f"gold import gold.csv {EXAMPLE}", name="import")
+def import_gold(
+    opened: Opened,
+    file: Annotated[
+        str | None,
+        typer.Argument(help="parquet, csv or jsonl, a path or an address; the task file's `gold` where left out"),
+    ] = None,
+) -> Manifest:
+    """Read labels given by people into `gold`."""
+    from llambert_etl.steps.gold import import_gold
+
+    task, settings = opened.run.task, opened.clients.settings
+    if file is None and task.gold is None:
+        raise ConfigError(f"task {task.name!r}: names no gold file; give FILE, or set `gold:` in its task file")
+    path = file or settings.include / str(task.gold)
+    return import_gold(opened.run, path, lake=opened.clients.lake, settings=settings)
+
+
+@step_command(review_app, f"review export folder {EXAMPLE}", name="export")
 def export(
     opened: Opened,
     folder: Annotated[Path, typer.Argument(help="a new folder for the files that reviewers get")],
@@ -37,7 +57,7 @@ def export(
     return export_review(opened.run, folder, ask, lake=opened.clients.lake, prompt_hash=hashed)
 
 
-@step_command(app, f"review import answers.csv {EXAMPLE}", name="import")
+@step_command(review_app, f"review import answers.csv {EXAMPLE}", name="import")
 def import_answers(
     opened: Opened,
     files: Annotated[list[Path], typer.Argument(help="the CSV, filled in, or JSON exported by Label Studio")],

@@ -1,0 +1,113 @@
+"""What does ingest cost, against an earlier commit, DuckDB doing the least of it, and datatrove's reader and writer?"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from benchmarks.evidence import EVIDENCE, write
+from benchmarks.scale import (
+    DAY,
+    OURS,
+    TASK,
+    Cost,
+    Tree,
+    landing_file,
+    medians,
+    peer,
+    run_command,
+    run_program,
+    world,
+)
+
+_SEED = 1
+# The Python of an environment with `datatrove[io]`, which wants other versions than this project.
+_DATATROVE = os.environ.get("LLAMBERT_BENCH_DATATROVE", "")
+_KINDS = ("jsonl.gz", "parquet", "parquet of one row group")
+
+_DUCKDB = """
+import duckdb, sys
+read = "read_parquet" if sys.argv[1].endswith("parquet") else "read_json_auto"
+duckdb.sql(f"COPY (SELECT id, nfc_normalize(text) AS text, sha256(nfc_normalize(text)) AS text_hash "
+           f"FROM {read}('{sys.argv[1]}')) TO '{sys.argv[2]}' (FORMAT parquet, COMPRESSION zstd)")
+"""
+_DATATROVE_COPY = """
+import sys
+from pathlib import Path
+from datatrove.executor import LocalPipelineExecutor
+from datatrove.pipeline.readers import JsonlReader, ParquetReader
+from datatrove.pipeline.writers import ParquetWriter
+file, out = Path(sys.argv[1]), sys.argv[2]
+reader = ParquetReader if file.suffix == ".parquet" else JsonlReader
+steps = [reader(str(file.parent), glob_pattern=file.name), ParquetWriter(out, compression="zstd")]
+LocalPipelineExecutor(steps, logging_dir=out + "-log").run()
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ingest", description=__doc__)
+    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=EVIDENCE, help="folder of ingest.json")
+    arguments = parser.parse_args()
+    with peer() as tree:
+        results = {
+            f"{rows:,} rows, {kind}": _compare(tree, rows, kind, arguments.rounds)
+            for rows in arguments.rows
+            for kind in _KINDS
+        }
+    write("ingest", seeds=[_SEED], results=results, out=arguments.out)
+
+
+def _compare(before: Tree, rows: int, kind: str, rounds: int) -> dict[str, object]:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        file = _file(folder, rows, kind)
+        engines: dict[str, Callable[[Path, Path], Cost]] = {
+            OURS.name: partial(_ingest, OURS),
+            before.name: partial(_ingest, before),
+            "DuckDB: read, NFC, sha256, write": partial(_program, sys.executable, _DUCKDB),
+        }
+        if _DATATROVE:
+            engines["datatrove: read, write"] = partial(_program, _DATATROVE, _DATATROVE_COPY)
+        costs: dict[str, list[Cost]] = {name: [] for name in engines}
+        for number in range(rounds):
+            for name in list(engines) if number % 2 == 0 else reversed(list(engines)):
+                with tempfile.TemporaryDirectory(dir=folder) as own:
+                    costs[name].append(engines[name](file, Path(own)))
+                print(f"{rows} {kind}, round {number + 1}: {name} {costs[name][-1]}", flush=True)
+    found = medians(costs)
+    ours = found[OURS.name]["cpu_seconds"]
+    times = {name: round(each["cpu_seconds"] / ours, 2) for name, each in found.items() if name != OURS.name}
+    return {"costs": found, "times_the_cpu_of_ours": times}
+
+
+def _file(folder: Path, rows: int, kind: str) -> Path:
+    if not kind.startswith("parquet"):
+        return landing_file(folder, rows, "jsonl.gz")
+    file = landing_file(folder, rows, "parquet")
+    if kind != "parquet":  # as pandas and pyarrow write it unless told otherwise
+        pq.write_table(pq.read_table(file), file, row_group_size=rows)
+    return file
+
+
+def _ingest(tree: Tree, file: Path, folder: Path) -> Cost:
+    environment = world(folder)
+    landing = folder / "landing" / DAY
+    landing.mkdir()
+    shutil.copy(file, landing)
+    return run_command(tree, environment, "ingest", "--task", TASK, "--partition", DAY)
+
+
+def _program(python: str, code: str, file: Path, folder: Path) -> Cost:
+    return run_program(Path(python).name, {}, python, "-c", code, str(file), str(folder / "out.parquet"))
+
+
+if __name__ == "__main__":
+    main()
