@@ -136,6 +136,14 @@ def test_an_encoder_is_trained_by_who_may_write_checkpoints_alone_and_compared_a
         ingest(limited, task, NEXT, range(10))
 
 
+@pytest.mark.parametrize("name", ["annotate", "label", "study", "train"])
+def test_whoever_runs_a_step_may_see_that_every_table_is_there(
+    lake: Lake, given: Callable[[str], Settings], name: str
+) -> None:
+    """Each command makes the tables that are not there, so each looks."""
+    Lake.from_settings(given(name)).create_tables()
+
+
 def test_who_looks_at_airflows_pages_reads_reports_and_labels_and_no_texts(
     lake: Lake, policed: PolicedS3, given: Callable[[str], Settings]
 ) -> None:

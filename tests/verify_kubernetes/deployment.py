@@ -119,9 +119,8 @@ class Deployment(Cluster):
             self.api.create_namespaced_service_account(self.namespaces["airflow"], {"metadata": {"name": account}})
         for step in ("annotate", "train", "label", "study"):
             name = "llambert-secrets" if step == "study" else f"llambert-{step}"
-            told = {
-                name: value for name, value in self.secrets_of(step).items() if "MLFLOW" not in name or step == "train"
-            }
+            given = self.secrets_of(step).items()
+            told = {key: value for key, value in given if "MLFLOW" not in key or step in ("train", "study")}
             self.api.create_namespaced_secret(self.namespace, {"metadata": {"name": name}, "stringData": told})
 
     def __exit__(self, *_: object) -> None:
