@@ -55,9 +55,10 @@ class SideBySide:
         try:
             while not stop.is_set() and self._feed():
                 with suppress(Empty):
-                    self._take(self._replies.get(timeout=_LOOK_SECONDS), self._settle)
+                    self._take(self._replies.get(timeout=_LOOK_SECONDS))
                     while True:
-                        self._take(self._replies.get_nowait(), self._settle)
+                        self._take(self._replies.get_nowait())
+                self._settle()
                 progress(work.done, work.documents.height)
                 self._commit()
         except LlambertError:
@@ -68,6 +69,7 @@ class SideBySide:
 
     def _feed(self) -> bool:
         """Hand documents to the server as far as there is room; return whether any are under way."""
+        self._settle()  # once more: what a commit has withdrawn may have nothing under way
         while len(self._asked) + self._work.pending < self._annotator.batch_size:
             if not (self._batches and self._batches[-1].takes_more) and not self._begin_batch():
                 break
@@ -101,20 +103,22 @@ class SideBySide:
         self._left = self._left.slice(size)
         return True
 
-    def _take(self, asked: Future[Reply | None], settle: Callable[[_Batch], None]) -> None:
-        """Keep a reply that is an answer, and settle its batch where it is the last one."""
+    def _take(self, asked: Future[Reply | None]) -> None:
+        """Keep a reply that is an answer."""
         batch, number = self._asked.pop(asked)
         if not self._work.pending:
             self._since = self._clock()
         batch.replies[number] = reply = asked.result()
         if reply is not None and reply.is_answer:
             self._work.keep(batch.documents[number : number + 1], [reply])
-        if batch.is_over:
-            settle(batch)
 
-    def _settle(self, batch: _Batch) -> None:
-        """Judge the failures of a batch, and put back what was not asked."""
-        self._batches.remove(batch)
+    def _settle(self) -> None:
+        """Judge the failures of each batch that is over, and put back what was not asked."""
+        for batch in [each for each in self._batches if each.is_over]:
+            self._batches.remove(batch)
+            self._judge(batch)
+
+    def _judge(self, batch: _Batch) -> None:
         asked = {number: reply for number, reply in sorted(batch.replies.items()) if reply is not None}
         rest = [number for number in range(batch.documents.height) if number not in asked]
         self._left = pl.concat([batch.documents[rest], self._left])
@@ -140,5 +144,5 @@ class SideBySide:
         self._talk.end()
         self._work.commit()
         while self._asked:
-            self._take(self._replies.get(), lambda batch: None)
+            self._take(self._replies.get())
         self._work.commit()

@@ -2,12 +2,19 @@
 
 import os
 import signal
+from concurrent.futures import Future
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import pytest
 
+from llambert_etl.annotation import side_by_side
+from llambert_etl.annotation.backlog import Backlog
 from llambert_etl.errors import ConfigError
 from llambert_etl.lake import Lake
+from llambert_etl.llm import Reply
+from llambert_etl.llm.served import Talk
+from llambert_etl.llm.served_batch import Requests
 from llambert_etl.settings import Settings
 from tests.fakes.llm import FakeLlm, error
 from tests.fakes.server import Answer
@@ -93,6 +100,36 @@ def test_a_stop_commits_what_is_there_and_waits_for_what_is_sent_alone(
         said = stopped.communicate(timeout=20)[1]
     assert stopped.returncode == 75, said
     assert len(rows(corpus)) == llm.asked.total() == 1 + SLOTS
+
+
+def test_what_was_not_asked_when_another_run_was_first_is_asked_later(
+    corpus: Lake, here: Settings, llm: FakeLlm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, ask = list[object](), Talk.ask
+
+    def noted(self: Talk, requests: Requests, text: str) -> Future[Reply | None]:
+        asked.append(ask(self, requests, text))
+        return asked[-1]
+
+    class AllAtOnce(SimpleQueue[Future[Reply | None]]):
+        """Lets a commit find half a batch and, from then on, nothing under way."""
+
+        taken = 0
+
+        def get(self, block: bool = True, timeout: float | None = None) -> Future[Reply | None]:
+            self.taken += 1
+            return super().get()
+
+        def get_nowait(self) -> Future[Reply | None]:
+            if self.taken in (BATCH // 2, len(asked)):
+                raise Empty
+            return self.get()
+
+    monkeypatch.setattr(Talk, "ask", noted)
+    monkeypatch.setattr(side_by_side, "SimpleQueue", AllAtOnce)
+    monkeypatch.setattr(Backlog, "outrun", True)
+    assert run_annotate(corpus, here, served_task()).rows["labelled"] == DOCUMENTS
+    assert llm.asked == ASKED_ONCE
 
 
 def test_an_answer_that_is_under_way_when_the_server_refuses_us_is_kept(
