@@ -112,22 +112,22 @@ def test_what_was_not_asked_when_another_run_was_first_is_asked_later(
         return asked[-1]
 
     class AllAtOnce(SimpleQueue[Future[Reply | None]]):
-        """Lets a commit find half a batch and, from then on, nothing under way."""
+        """Lets commits find nothing under way, but for one in the middle of the last batch but one."""
 
         taken = 0
 
         def get(self, block: bool = True, timeout: float | None = None) -> Future[Reply | None]:
-            self.taken += 1
+            AllAtOnce.taken += 1
             return super().get()
 
         def get_nowait(self) -> Future[Reply | None]:
-            if self.taken in (BATCH // 2, len(asked)):
+            if self.taken in (DOCUMENTS - 2 * BATCH + BATCH // 2, len(asked)):
                 raise Empty
             return self.get()
 
     monkeypatch.setattr(Talk, "ask", noted)
     monkeypatch.setattr(side_by_side, "SimpleQueue", AllAtOnce)
-    monkeypatch.setattr(Backlog, "outrun", True)
+    monkeypatch.setattr(Backlog, "outrun", property(lambda _: AllAtOnce.taken == len(asked)))
     assert run_annotate(corpus, here, served_task()).rows["labelled"] == DOCUMENTS
     assert llm.asked == ASKED_ONCE
 
