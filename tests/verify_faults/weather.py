@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from llambert_etl.errors import TransientError
@@ -194,6 +195,7 @@ class Storm(Runner):
             fork.send(signal.SIGKILL)
             said = f"still ran after {DEADLINE:.0f} s"
         if code not in expected:
+            self._say(Path(fork.log).read_text(encoding="utf-8", errors="replace")[-3_000:])  # the folder is removed
             self.account.misjudged.append(f"{' '.join(argv)} in {weather}: {code}, {said} ({fork.log})")
 
 
