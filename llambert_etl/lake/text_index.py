@@ -26,21 +26,21 @@ def scan_texts(lake: Opened, table: TableName, task: str, files: Sequence[str], 
     """Return the rows of these files that are about texts with one of the hashes; files that have none are not read."""
     indexed = _indexed(lake, table, task, files)
     wanted = pl.DataFrame({"text_hash": texts}).select("text_hash", _BEGINNING)
+    nothing = pl.LazyFrame(pl.from_arrow(file_schema(table).empty_table()))
     if not indexed or wanted.is_empty():
-        return pl.LazyFrame(pl.from_arrow(file_schema(table).empty_table()))
+        return nothing
     found = scan_files(list(indexed), lake.polars_options, whose="index")
     hits = collect(found.filter(pl.col("beginning").is_in(wanted["beginning"].implode())), engine="streaming")
     by_file = hits.join(wanted, on="beginning").group_by("index").agg(own=pl.col("text_hash").sort()).sort("index")
     rows = [
         scan_files([f"{lake.table_uri(table)}/{indexed[index]}"], lake.polars_options)
-        .filter(
-            pl.col("text_hash").is_between(pl.lit(own[0]), pl.lit(own[-1]))
-        )  # by a list of values polars skips no row group
+        # By a list of values polars skips no row group, by a range it does.
+        .filter(pl.col("text_hash").is_between(pl.lit(own[0]), pl.lit(own[-1])))
         .filter(pl.col("text_hash").is_in(own))
         .select(file_schema(table).names)
         for index, own in by_file.rows()
     ]
-    return pl.concat([pl.LazyFrame(pl.from_arrow(file_schema(table).empty_table())), *rows])
+    return pl.concat([nothing, *rows])
 
 
 def _indexed(lake: Opened, table: TableName, task: str, files: Sequence[str]) -> dict[str, str]:
