@@ -82,12 +82,15 @@ def test_an_mlflow_artifact_lands_in_s3_though_the_client_holds_no_key(
         "with mlflow.start_run() as run:\n"
         "    mlflow.log_text('evidence', 'note.txt')\n"
         "assert mlflow.artifacts.load_text(f'runs:/{run.info.run_id}/note.txt') == 'evidence'\n"
+        "print(run.info.experiment_id, run.info.run_id)\n"
     )
     login = {"MLFLOW_TRACKING_USERNAME": mlflow_server.username, "MLFLOW_TRACKING_PASSWORD": mlflow_server.password}
     env = {**os.environ, **login, "MLFLOW_TRACKING_URI": mlflow_server.uri}
-    subprocess.run([sys.executable, "-c", code], env=env, cwd=tmp_path, check=True, timeout=120)
-    keys = [found["Key"] for found in s3.client().list_objects_v2(Bucket="mlflow")["Contents"]]
-    assert [key for key in keys if key.endswith("/artifacts/note.txt")]
+    program = [sys.executable, "-c", code]
+    client = subprocess.run(program, env=env, cwd=tmp_path, check=True, timeout=120, stdout=subprocess.PIPE, text=True)
+    experiment, run = client.stdout.splitlines()[-1].split()
+    note = s3.client().get_object(Bucket="mlflow", Key=f"artifacts/{experiment}/{run}/artifacts/note.txt")
+    assert note["Body"].read() == b"evidence"
 
 
 def test_every_server_listens_on_loopback_only(s3: SeaweedFS, mlflow_server: MlflowServer) -> None:
