@@ -17,6 +17,8 @@ from llambert_etl.store.faults import store_faults
 # Where the options name no limits: pyarrow's own wait far too long on a store that hangs.
 _CONNECT_TIMEOUT, _TIMEOUT = "10s", "60s"
 _CLOCK = "_clock"
+# So often a file is read that others replace meanwhile.
+READS = 10
 
 
 def safe_key(*parts: str) -> str:
@@ -93,13 +95,23 @@ class Storage:
             raise
 
     def read(self, key: str) -> bytes | None:
-        """Return the content, or None where there is no such file."""
-        with store_faults(f"{self.uri}/{key}"):
-            try:
-                with self._filesystem.open_input_stream(self.path(key)) as stream:
-                    return bytes(stream.readall())
-            except FileNotFoundError:
-                return None
+        """Return the content, or None where there is no such file.
+
+        Arrow asks S3 for a file's size, then for so many bytes. One that is replaced in between comes cut, or with
+        bytes after its end that nobody wrote: so it counts only where the same file is there afterwards.
+        """
+        where = f"{self.uri}/{key}"
+        with store_faults(where):
+            for _ in range(READS):
+                try:
+                    with self._filesystem.open_input_stream(self.path(key)) as stream:
+                        content, read = bytes(stream.readall()), stream.metadata()
+                    with self._filesystem.open_input_stream(self.path(key)) as stream:
+                        if stream.metadata() == read:
+                            return content
+                except FileNotFoundError:
+                    return None
+        raise TransientError(f"{where}: others write it again and again; run the step again")
 
     def open(self, key: str) -> pa.NativeFile:
         """Open a file, to be read within `store_faults`."""

@@ -14,8 +14,9 @@ import pytest
 from botocore.exceptions import ClientError, ParamValidationError
 
 from laptop.seaweed import SeaweedFS
-from llambert_etl.errors import ConfigError
-from llambert_etl.store.storage import safe_key
+from llambert_etl.errors import ConfigError, TransientError
+from llambert_etl.settings import Settings
+from llambert_etl.store.storage import READS, Storage, safe_key
 from tests.fakes.proxy import Proxy
 
 WRITERS = 8
@@ -59,6 +60,40 @@ def test_a_key_that_leaves_the_bucket_or_holds_a_nul_is_refused(client: Any, buc
     assert "Contents" not in client.list_objects_v2(Bucket=bucket)
     with pytest.raises(ConfigError):
         safe_key(key)
+
+
+# Arrow asks for a file's size first, and then for so many bytes.
+
+
+@pytest.mark.parametrize("new", [b"{}", b'{"longer": "than what lay there"}'], ids=["shorter", "longer"])
+def test_a_file_that_is_replaced_while_it_is_read_is_read_whole(
+    settings: Settings, proxied: dict[str, str], proxy: Proxy, new: bytes
+) -> None:
+    storage = Storage.from_settings(settings)
+    storage.write("note.json", [b'{"a": "note"}'])
+    late = proxy.rule("delay", "GET", "/note.json")
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(Storage(settings.lake, proxied).read, "note.json")
+        assert proxy.reached(late)
+        storage.write("note.json", [new])
+        proxy.release(late)
+        assert read.result() == new
+
+
+def test_a_file_that_others_never_cease_to_replace_is_no_answer(
+    settings: Settings, proxied: dict[str, str], proxy: Proxy
+) -> None:
+    storage = Storage.from_settings(settings)
+    storage.write("note.json", [b"0"])
+    with ThreadPoolExecutor(1) as pool:
+        late = [proxy.rule("delay", "GET", "/note.json") for _ in range(READS)]
+        read = pool.submit(Storage(settings.lake, proxied).read, "note.json")
+        for number, rule in enumerate(late, 1):
+            assert proxy.reached(rule)
+            storage.write("note.json", [b"1" * number])
+            proxy.release(rule)
+        with pytest.raises(TransientError, match="again and again"):
+            read.result()
 
 
 # M15: text
