@@ -45,6 +45,11 @@ class Lines(NamedTuple):
             yield Lines(number, offset, line if len(line) <= limit else None)
             offset += len(line) + 1
 
+    @property
+    def is_blank(self) -> bool:
+        """Tell whether this is a line of spaces; a byte order mark is none of it."""
+        return self.data is not None and not self.data.removeprefix(BOM if self.number == 1 else b"").strip()
+
     def behind(self) -> "Lines":
         """Return where those begin that come behind them."""
         data = self.data or b""

@@ -139,8 +139,10 @@ def test_a_csv_field_may_exceed_the_limit_of_the_csv_module() -> None:
     assert len(str(read("a.csv", b"id,text\n1," + b"x" * 200_000 + b"\n")[0].text)) == 200_000  # type: ignore[union-attr]
 
 
-def test_an_empty_text_file_has_no_rows() -> None:
-    assert read("a.jsonl", b"") == read("a.csv", b"") == read("a.jsonl.gz", gzip.compress(b"")) == []
+@pytest.mark.parametrize("content", [b"", b"\n \r\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n"])
+def test_an_empty_text_file_has_no_rows(content: bytes) -> None:
+    """Windows begins some with a byte order mark."""
+    assert read("a.jsonl", content) == read("a.csv", content) == read("a.jsonl.gz", gzip.compress(content)) == []
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.zst"])
