@@ -87,14 +87,14 @@ def _beside(costs: Mapping[Tree, Sequence[Mapping[str, Cost]]]) -> dict[str, obj
     }
 
 
-def _row_bytes(scratch: Path, trees: Sequence[Tree], rows: int) -> dict[str, float]:
+def _row_bytes(scratch: Path, trees: Sequence[Tree], rows: int) -> dict[str, dict[str, float]]:
     """Label with numbers as an encoder gives them, for their bytes depend on how many of them are alike."""
     found = {}
     for tree in trees:
         environment = _ingested(scratch / f"bytes-{_safe(tree)}", tree, rows)
         _labelled(tree, environment, 8, drawn=1)
-        files = Path(environment["LLAMBERT_LAKE"]).glob("labels/task=*/*/*.parquet")
-        found[tree.name] = round(sum(file.stat().st_size for file in files) / rows, 1)
+        folders = {each: Path(environment["LLAMBERT_LAKE"]) / each / f"task={TASK}" for each in ("documents", "labels")}
+        found[tree.name] = {table: round(_size(folder) / rows, 1) for table, folder in folders.items()}
     return found
 
 
