@@ -1,21 +1,20 @@
 """What do the steps of a label run cost around the model, as a day, its shards, the history and the log grow?"""
 
 import argparse
-import json
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.evidence import EVIDENCE, commit, write
+from benchmarks.evidence import EVIDENCE, write
 from benchmarks.scale import (
     DAY,
     OURS,
     TASK,
     Cost,
     Tree,
+    beside,
     fill,
     landing_file,
     medians,
@@ -32,35 +31,30 @@ _PARTITIONS = 1_000
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.nights", description=__doc__)
-    parser.add_argument("--rows", type=int, nargs="*", default=[100_000, 1_000_000], help="documents of a day")
+    parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000], help="documents of a day")
     parser.add_argument("--shards", type=int, nargs="*", default=[8, 64], help="default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--history", type=int, default=10_000_000, help="labels of a year (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--history", type=int, default=1_000_000, help="labels of a year (default: %(default)s)")
     parser.add_argument("--night", type=int, default=10_000, help="documents of a night (default: %(default)s)")
     parser.add_argument("--again", type=int, default=100, help="of them in the history (default: %(default)s)")
-    parser.add_argument("--commits", type=int, default=3_000, help="default: %(default)s")
+    parser.add_argument("--commits", type=int, default=500, help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=EVIDENCE, help="folder of nights.json")
-    parser.add_argument("--parts", nargs="*", help="only these of `night`, `log`, `bytes`, `day`; the others are kept")
     given = parser.parse_args()
-    kept = given.out / "nights.json"
-    results = json.loads(kept.read_text(encoding="utf-8"))["results"] if given.parts and kept.is_file() else {}
     with peer() as theirs, tempfile.TemporaryDirectory(prefix="llambert-nights-") as scratch:
         folder, trees = Path(scratch), (OURS, theirs)
-        parts: dict[str, Callable[[], object]] = {
-            "night": lambda: _night(folder, trees, given.history, given.night, given.again),
-            "log": lambda: _log(folder, trees, given.commits),
-            "bytes": lambda: _row_bytes(folder, trees, given.night * 5),
-            "day": lambda: [_day(folder, trees, rows, given.shards, given.rounds) for rows in given.rows],
+        results = {
+            "night": _night(folder, trees, given.history, given.night, given.again),
+            "bytes": _row_bytes(folder, trees, given.night * 5),
+            "log": _log(folder, trees, given.commits),
+            "day": {rows: _day(folder, trees, rows, given.shards, given.rounds) for rows in given.rows},
         }
-        for name in given.parts or parts:
-            results[name] = {"commit": commit(), "load_1_minute": round(os.getloadavg()[0], 1), "found": parts[name]()}
-            write("nights", seeds=[5], results=results, out=given.out)  # after each: all of them take an hour
+    write("nights", seeds=[5], results=results, out=given.out)
 
 
 def _day(scratch: Path, trees: Sequence[Tree], rows: int, shards: Sequence[int], rounds: int) -> dict[str, object]:
     """Label a day in so many shards, without inference; the trees take turns."""
     worlds = {tree: _ingested(scratch / f"{rows}-{_safe(tree)}", tree, rows) for tree in trees}
-    found: dict[str, object] = {"documents": rows}
+    found: dict[str, object] = {}
     for number in shards:
         costs: dict[Tree, list[dict[str, Cost]]] = {tree: [] for tree in trees}
         for turn in range(rounds):
@@ -74,17 +68,10 @@ def _day(scratch: Path, trees: Sequence[Tree], rows: int, shards: Sequence[int],
 
 
 def _beside(costs: Mapping[Tree, Sequence[Mapping[str, Cost]]]) -> dict[str, object]:
-    """Return the medians of each step and of all together, and how many times cheaper ours are."""
+    """Return the medians of each step and of all together, and how much more theirs take."""
     steps = {tree.name: {step: [each[step] for each in found] for step in _STEPS} for tree, found in costs.items()}
     totals = {name: [sum(each, Cost(0, 0, 0)) for each in zip(*by.values(), strict=True)] for name, by in steps.items()}
-    ours, theirs = totals.values()
-    return {
-        "steps": {name: medians(by) for name, by in steps.items()},
-        "all": medians(totals),
-        "times_cheaper": [
-            round(their.cpu_seconds / our.cpu_seconds, 2) for our, their in zip(ours, theirs, strict=True)
-        ],
-    }
+    return {"steps": {name: medians(by) for name, by in steps.items()}, "all": beside(medians(totals))}
 
 
 def _row_bytes(scratch: Path, trees: Sequence[Tree], rows: int) -> dict[str, float]:
