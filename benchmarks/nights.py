@@ -44,7 +44,6 @@ def main() -> None:
         folder, trees = Path(scratch), (OURS, theirs)
         results = {
             "night": _night(folder, trees, given.history, given.night, given.again),
-            "bytes": _row_bytes(folder, trees, given.night * 5),
             "log": _log(folder, trees, given.commits),
             "day": {rows: _day(folder, trees, rows, given.shards, given.rounds) for rows in given.rows},
         }
@@ -53,14 +52,14 @@ def main() -> None:
 
 def _day(scratch: Path, trees: Sequence[Tree], rows: int, shards: Sequence[int], rounds: int) -> dict[str, object]:
     """Label a day in so many shards, without inference; the trees take turns."""
-    worlds = {tree: _ingested(scratch / f"{rows}-{_safe(tree)}", tree, rows) for tree in trees}
+    worlds = {tree: ingested(scratch / f"{rows}-{safe(tree)}", tree, rows) for tree in trees}
     found: dict[str, object] = {}
     for number in shards:
         costs: dict[Tree, list[dict[str, Cost]]] = {tree: [] for tree in trees}
         for turn in range(rounds):
             for tree in trees if turn % 2 == 0 else reversed(trees):
                 with _copy(worlds[tree]) as environment:
-                    costs[tree].append(_labelled(tree, environment, number))
+                    costs[tree].append(labelled(tree, environment, number))
         found[f"{number} shards"] = _beside(costs)
     for environment in worlds.values():
         shutil.rmtree(Path(environment["LLAMBERT_LAKE"]).parent)
@@ -74,17 +73,6 @@ def _beside(costs: Mapping[Tree, Sequence[Mapping[str, Cost]]]) -> dict[str, obj
     return {"steps": {name: medians(by) for name, by in steps.items()}, "all": beside(medians(totals))}
 
 
-def _row_bytes(scratch: Path, trees: Sequence[Tree], rows: int) -> dict[str, float]:
-    """Label with numbers as an encoder gives them, for their bytes depend on how many of them are alike."""
-    found = {}
-    for tree in trees:
-        environment = _ingested(scratch / f"bytes-{_safe(tree)}", tree, rows)
-        _labelled(tree, environment, 8, drawn=1)
-        files = Path(environment["LLAMBERT_LAKE"]).glob("labels/task=*/*/*.parquet")
-        found[tree.name] = round(sum(file.stat().st_size for file in files) / rows, 1)
-    return found
-
-
 def _night(scratch: Path, trees: Sequence[Tree], history: int, night: int, again: int) -> dict[str, object]:
     """Label a night's documents on an empty lake, and on one with a year of labels that this tree has written."""
     found: dict[str, object] = {"documents": night, "of them labelled before": again, "labels of a year": history}
@@ -95,14 +83,13 @@ def _night(scratch: Path, trees: Sequence[Tree], history: int, night: int, again
     run_command(OURS, year, "ingest", "--task", TASK, "--partition", DAY, "--run", "benchmark")
     for tree in trees:
         found[f"{tree.name}, an empty lake"] = _told(
-            _labelled(tree, _ingested(scratch / f"night-{_safe(tree)}", tree, night), 1)
+            labelled(tree, ingested(scratch / f"night-{safe(tree)}", tree, night), 1)
         )
         with _copy(year) as full:
             if tree is OURS:
                 found[f"{tree.name}, the first night on it"] = _told({"plan": _plan(tree, full, "first")})
-                size = _size(Path(full["LLAMBERT_LAKE"]) / "_hashes")
-                found["bytes of the index of a row"] = round(size / history, 2)
-            found[f"{tree.name}, on it"] = _told(_labelled(tree, full, 1))
+                found["bytes of the index of a row"] = round(size(Path(full["LLAMBERT_LAKE"]) / "_hashes") / history, 2)
+            found[f"{tree.name}, on it"] = _told(labelled(tree, full, 1))
     shutil.rmtree(scratch / "year")
     return found
 
@@ -115,24 +102,24 @@ def _log(scratch: Path, trees: Sequence[Tree], commits: int) -> dict[str, object
     """Commit to one partition after the other, spread what was written over a year, and maintain the lake."""
     found: dict[str, object] = {"commits": commits, "partitions": _PARTITIONS}
     for tree in trees:
-        environment = world(scratch / f"log-{_safe(tree)}")
+        environment = world(scratch / f"log-{safe(tree)}")
         half = commits // 2
         costs = [
             fill(tree, environment, "commits", first=first, last=first + half, partitions=_PARTITIONS)
             for first in (0, half)
         ]
         log = Path(environment["LLAMBERT_LAKE"]) / "labels" / "_delta_log"
-        before = _size(log)
+        before = size(log)
         fill(tree, environment, "upkeep", days=360)
         found[tree.name] = {
             "cpu_ms_of_a_commit_in_each_half": [round(cost.cpu_seconds * 1000 / half, 1) for cost in costs],
             "mb_of_the_log": round(before / 1e6, 1),
-            "mb_of_the_log_after_maintain": round(_size(log) / 1e6, 1),
+            "mb_of_the_log_after_maintain": round(size(log) / 1e6, 1),
         }
     return found
 
 
-def _ingested(folder: Path, tree: Tree, rows: int) -> dict[str, str]:
+def ingested(folder: Path, tree: Tree, rows: int) -> dict[str, str]:
     environment = world(folder)
     landing_file(folder, rows)
     run_command(tree, environment, "init")
@@ -151,7 +138,7 @@ def _copy(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
         shutil.rmtree(copied)
 
 
-def _labelled(tree: Tree, environment: Mapping[str, str], shards: int, **more: object) -> dict[str, Cost]:
+def labelled(tree: Tree, environment: Mapping[str, str], shards: int, **more: object) -> dict[str, Cost]:
     costs = {"plan": _plan(tree, environment, "benchmark", shards)}
     costs["label"] = run_step(tree, environment, "label", day=DAY, shards=f"0-{shards - 1}", **more)
     costs |= {step: run_step(tree, environment, step, day=DAY) for step in ("check_labels", "publish")}
@@ -163,11 +150,11 @@ def _plan(tree: Tree, environment: Mapping[str, str], run: str, shards: int = 1)
     return run_step(tree, environment, "plan", day=DAY, run=run, shard_rows=1, max_shards=shards)
 
 
-def _safe(tree: Tree) -> str:
+def safe(tree: Tree) -> str:
     return tree.name.replace(" ", "-")
 
 
-def _size(folder: Path) -> int:
+def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
