@@ -72,6 +72,12 @@ package(folder / "encoder", folder / str(number))
 import yaml
 print(json.dumps(yaml.safe_load((folder / str(number) / "MLmodel").read_text())["signature"]))
 """
+_END = """
+import atexit, gc
+from llambert_etl.cli import main
+atexit.register(lambda: print(json.dumps(gc.get_freeze_count() > 0)))
+main(["--version"])
+"""
 
 
 def _said(code: str, *arguments: str) -> object:
@@ -102,3 +108,7 @@ def test_a_model_is_packaged_alike_whatever_was_asked_before(tmp_path: Path) -> 
     alone = _said(f"number = 1\n{_PACKAGE}", str(tmp_path))
     assert alone
     assert _said(f"number = 2\n{_QUESTION}{_PACKAGE}", str(tmp_path)) == alone
+
+
+def test_a_command_leaves_what_it_has_loaded_to_the_end_of_its_process() -> None:
+    assert _said(_END) is True
