@@ -13,7 +13,6 @@ from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import (
     PodLaunchFailedException,
 )
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLaunchTimeoutException
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException
@@ -28,6 +27,7 @@ from llambert_etl.orchestration.commands import partition_of, rendered
 from llambert_etl.orchestration.handover import patience
 from llambert_etl.orchestration.links import LINKS
 from llambert_etl.orchestration.pod_end import ended, failure_of, gone, message_of, not_ended, refused
+from llambert_etl.orchestration.pod_trigger import PodTrigger
 from llambert_etl.settings import load_settings
 
 STORE_KEY = "llambert_pod"
@@ -51,8 +51,7 @@ class PodStep(KubernetesPodOperator):
     """
 
     operator_extra_links = LINKS
-    # Airflow takes a deferred task for lost that is to go on before its scheduler has heard of the process's end.
-    hold_seconds = 15.0
+    hold_seconds = 15.0  # to wait elsewhere, and to go on in a second process, costs as much
 
     def __init__(self, *, task_name: str = "", report: str = "", mlflow_uri: str = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -136,7 +135,7 @@ class PodStep(KubernetesPodOperator):
     def _wait_elsewhere(self, context: Context, pod: k8s.V1Pod) -> NoReturn:
         """Have the triggerer wait. It looks up the connection by itself: the trigger's row gets no secret of it."""
         now, deadline = datetime.datetime.now(datetime.UTC), self._deadline(context)
-        trigger = KubernetesPodTrigger(
+        trigger = PodTrigger(
             pod_name=pod.metadata.name,
             pod_namespace=pod.metadata.namespace,
             trigger_start_time=now,

@@ -1,14 +1,19 @@
 """What becomes of a step that runs as a pod, whatever befalls the pod or its cluster."""
 
+import asyncio
 import datetime
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
+from airflow.sdk._shared.module_loading import import_string
 from airflow.sdk.exceptions import TaskDeferred
+from airflow.triggers.base import TriggerEvent
 
 from laptop.stack import REPOSITORY
 from llambert_etl.errors import ConfigError, DataError, TransientError
@@ -123,6 +128,28 @@ def test_trigger_that_waits_holds_no_secret_of_the_connection(api: FakeCluster, 
     row = repr(deferred.value.trigger.serialize())
     assert api.created[0]["metadata"]["name"] in row
     assert TOKEN not in row
+
+
+def test_a_task_does_not_go_on_before_airflow_has_heard_that_it_waits(
+    api: FakeCluster, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+
+    async def sleep(seconds: float) -> None:
+        seen.append(seconds)
+
+    async def looked(trigger: KubernetesPodTrigger) -> AsyncIterator[TriggerEvent]:
+        seen.append(trigger.pod_name)
+        yield TriggerEvent(None)
+
+    api.life = [running()]
+    with pytest.raises(TaskDeferred) as deferred:
+        task.attempt(task.step(deferrable=True))
+    path, arguments = deferred.value.trigger.serialize()
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr(KubernetesPodTrigger, "run", looked)
+    asyncio.run(anext(import_string(path)(**arguments).run()))
+    assert seen == [15.0, api.created[0]["metadata"]["name"]]
 
 
 def deferred(api: FakeCluster, task: Task, life: list[dict[str, Any] | None], status: str) -> None:

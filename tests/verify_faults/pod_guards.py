@@ -58,6 +58,13 @@ GUARDS = (
         _PODS + "trigger_that_waits_holds_no_secret_of_the_connection",
     ),
     Guard(
+        "no task goes on before the scheduler has heard that it waits",
+        "llambert_etl/orchestration/pod_trigger.py",
+        "        await asyncio.sleep(_HEARD_SECONDS)\n",
+        "",
+        _PODS + "a_task_does_not_go_on_before_airflow_has_heard_that_it_waits",
+    ),
+    Guard(
         "the cluster ends a pod that Airflow has forgotten",
         "llambert_etl/orchestration/pod_spec.py",
         '        "active_deadline_seconds": pod.deadline_seconds,\n',

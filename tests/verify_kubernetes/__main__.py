@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 
 
 def main() -> int:
-    """Play the parts asked for. Return 1 where something did not hold; write the record of each part that was whole."""
+    """Play the parts asked for. Return 1 where something did not hold; record what each part has found so far."""
     asked = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped
     clean_environment()
@@ -42,12 +42,12 @@ def main() -> int:
     for name, part in _PARTS.items():
         if asked.part not in (None, name):
             continue
-        begun = time.monotonic()
+        begun, found = time.monotonic(), {}
         with tempfile.TemporaryDirectory(prefix="llambert-verify-") as folder:
-            found = part(asked, Path(folder), say)
+            for found in part(asked, Path(folder), say):
+                if not asked.only:
+                    _record(name, {"seconds": round(time.monotonic() - begun), **found})
         problems += found["problems"]
-        if not asked.only:
-            _record(name, {"seconds": round(time.monotonic() - begun), **found})
     say(f"{len(problems)} problems" + "".join(f"\n  {text}" for text in problems))
     return 1 if problems else 0
 
@@ -62,7 +62,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _scenarios(asked: argparse.Namespace, folder: Path, say: Say) -> dict[str, Any]:
+def _scenarios(asked: argparse.Namespace, folder: Path, say: Say) -> Iterator[dict[str, Any]]:
     def told(scenario: Scenario) -> dict[str, Any]:
         found = play(here, scenario)
         say(f"{scenario.name}: {'; '.join(found['problems']) or 'as it must'} ({found})")
@@ -75,7 +75,7 @@ def _scenarios(asked: argparse.Namespace, folder: Path, say: Say) -> dict[str, A
             results = list(pool.map(told, together))
         results += [told(scenario) for scenario in alone]
         problems = [text for found in results for text in found["problems"]] + here.cluster.canary_in(folder)
-    return {"scenarios": {found.pop("name"): found for found in results}, "problems": problems}
+    yield {"scenarios": {found.pop("name"): found for found in results}, "problems": problems}
 
 
 def _asked(asked: argparse.Namespace, here: World) -> tuple[list[Scenario], list[Scenario]]:
@@ -89,7 +89,7 @@ def _asked(asked: argparse.Namespace, here: World) -> tuple[list[Scenario], list
     return list(filter(wanted, TOGETHER)), list(filter(wanted, ALONE))
 
 
-def _loop(asked: argparse.Namespace, folder: Path, say: Say) -> dict[str, Any]:
+def _loop(asked: argparse.Namespace, folder: Path, say: Say) -> Iterator[dict[str, Any]]:
     address = asked.address or reachable_address(asked.image)
     say(f"pods reach this machine at {address}; S3, MLflow, models, objects")
     with deployment(asked.image, folder, address) as made:
@@ -101,11 +101,13 @@ def _loop(asked: argparse.Namespace, folder: Path, say: Say) -> dict[str, Any]:
             with hand.beside():
                 nights = loop.run()
                 say(f"{json.dumps(nights)}; the same nights as processes ...")
-            equal = loop.compare(hand)
-            say(json.dumps(equal))
+            found = {"objects": made.objects, "nights": nights, "equal": loop.compare(hand), "problems": loop.problems}
+            say(json.dumps(found["equal"]))
+            yield found
             before = restore.history(client)
-            costs = measure(made, client, hand, say)
+            found["costs"] = measure(made, client, hand, say, loop.must)
             loop.secrets_in(made.folder / "airflow-state")
+            yield found
         say("a backup, everything lost, and put back ...")
         backup = restore.take(made)
         restore.lose(made)
@@ -116,12 +118,10 @@ def _loop(asked: argparse.Namespace, folder: Path, say: Say) -> dict[str, Any]:
         hand.night(RESTORED)
         restored = loop.compare(hand)
         say(json.dumps(restored))
-        problems = loop.problems + costs.pop("problems")
-        found = {"objects": made.objects, "nights": nights, "equal": equal, "costs": costs}
-        return {**found, "equal_after_a_restore_and_one_more_night": restored["rows"], "problems": problems}
+        yield {**found, "equal_after_a_restore_and_one_more_night": restored["rows"]}
 
 
-_PARTS: dict[str, Callable[[argparse.Namespace, Path, Say], dict[str, Any]]] = {
+_PARTS: dict[str, Callable[[argparse.Namespace, Path, Say], Iterator[dict[str, Any]]]] = {
     "loop": _loop,
     "scenarios": _scenarios,
 }
