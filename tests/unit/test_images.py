@@ -3,9 +3,11 @@
 import re
 import subprocess
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from laptop.host import executable
 from laptop.stack import REPOSITORY
@@ -45,3 +47,9 @@ def test_the_images_take_extras_that_the_package_has() -> None:
     asked += named(r'"\.\[([a-z]+)\]"', DOCKER / "worker.Dockerfile")
     assert {"airflow,logins,worker,registry", "airflow,logins", "worker"} == set(asked)
     assert {extra for each in asked for extra in each.split(",")} <= set(extras)
+
+
+def test_every_pin_is_for_each_python_that_the_package_takes() -> None:
+    """Debian 12, and what its images are made from, has 3.11.2."""
+    needed = {found.name: found.metadata.get("Requires-Python") or "" for found in distributions()}
+    assert [name for name, pythons in needed.items() if "3.11.0" not in SpecifierSet(pythons)] == []

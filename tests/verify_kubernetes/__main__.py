@@ -6,6 +6,7 @@ docs/evidence/kubernetes.json keeps what each part has seen, with its commit.
 import argparse
 import datetime
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -97,11 +98,9 @@ def _loop(asked: argparse.Namespace, folder: Path, say: Say) -> dict[str, Any]:
             say("Airflow is up")
             loop = Loop(made, client, say)
             loop.prepare()
-            with ThreadPoolExecutor(1) as beside:
-                by_hand = beside.submit(hand.run)
+            with hand.beside():
                 nights = loop.run()
                 say(f"{json.dumps(nights)}; the same nights as processes ...")
-                by_hand.result()
             equal = loop.compare(hand)
             say(json.dumps(equal))
             before = restore.history(client)
@@ -135,7 +134,7 @@ def _record(part: str, found: dict[str, Any]) -> None:
     before = json.loads((EVIDENCE / "kubernetes.json").read_text())["results"]
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     results = {name: before[name] for name in _PARTS if name in before}
-    results[part] = {"commit": commit(), "date": now, **found}
+    results[part] = {"commit": commit(), "date": now, "load_1_minute": round(os.getloadavg()[0], 2), **found}
     write("kubernetes", seeds=[], results=results, command="make verify-kubernetes")
 
 

@@ -74,9 +74,10 @@ class Deployment(Cluster):
     def _lay_out(self) -> None:
         """Make the folder that Airflow's image has: the Dags of one task, and that task."""
         (self.root / "plugins").mkdir(parents=True)
-        shutil.copytree(Path(__file__).parent / "loop_dags", self.root / "dags")
+        (self.root / "dags").mkdir()
         for name in DAGS:
             shutil.copy(REPOSITORY / "dags" / f"{name}.py", self.root / "dags")
+        shutil.copytree(Path(__file__).parent / "loop_dags", self.root / "dags", dirs_exist_ok=True)
         shutil.copytree(REPOSITORY / "include" / "prompts", self.root / "include" / "prompts")
         (self.root / "include" / "tasks").mkdir()
         shutil.copy(REPOSITORY / "include" / "tasks" / f"{TASK}.yaml", self.root / "include" / "tasks")

@@ -3,7 +3,9 @@
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -91,7 +93,7 @@ class Loop:
     def _until(self, what: str, reached: Callable[[], bool]) -> None:
         def settled() -> bool:
             failed = [run for run in self._runs() if run.state == "failed"]
-            assert not failed, f"{what}: {[(run.dag, run.partition) for run in failed]} failed"
+            assert not failed, f"{what}: " + "\n".join(map(self._why, failed))
             idle = all(run.state == "success" for run in self._runs())
             return idle and reached()
 
@@ -99,6 +101,15 @@ class Loop:
 
     def _runs(self) -> list[Run]:
         return [run for kind in DAGS for run in self._client.runs(f"{TASK}__{kind}")]
+
+    def _why(self, run: Run) -> str:
+        """Return the end of the log of each task that has failed."""
+        run_id, failed = quote(run.run_id, safe=""), []
+        for task in self._client.task_instances(run.dag, run_id):
+            if task.state == "failed":
+                log = self._client.log(run.dag, run_id, task.task, number=task.tries, map_index=task.map_index)
+                failed.append(f"{run.dag} of {run.partition}, {task.task}, try {task.tries}:\n{log[-3000:]}")
+        return "\n".join(failed)
 
     def _published(self, day: Partition) -> bool:
         """Tell whether the champion of this moment has published the day's labels."""
@@ -226,6 +237,7 @@ class ByHand:
         given = {name: getattr(self.settings, name) for name in {*deployment.settings.model_fields_set, *changes}}
         self.environment = variables(Settings(**{name: value for name, value in given.items() if value is not None}))
         self.manifest: dict[str, Any] = {}
+        self._over = threading.Event()
         self.gold = deployment.root / "include" / str(deployment.task.gold)
 
     @property
@@ -236,9 +248,17 @@ class ByHand:
     def registry(self) -> Registry:
         return Registry.from_settings(self.settings)
 
-    def run(self) -> None:
-        for day in DAYS:
-            self.night(day)
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Run all nights meanwhile, and wait for them; where that is in vain, for no more than a command's end."""
+        with ThreadPoolExecutor(1) as pool:
+            nights = pool.submit(lambda: [self.night(day) for day in DAYS])
+            try:
+                yield
+            except BaseException:
+                self._over.set()
+                raise
+            nights.result()
 
     def night(self, day: Partition) -> None:
         self("run", "ingest", day=day)
@@ -248,6 +268,7 @@ class ByHand:
 
     def __call__(self, *words: str, day: Partition, run: str = "by-hand") -> float:
         """Run a command on a day; return how many seconds it took, and keep its manifest."""
+        assert not self._over.is_set(), "nobody will look at it"
         started = time.monotonic()
         said = llambert(*words, "--task", TASK, "--partition", day, "--run", run, environment=self.environment)
         self.manifest = json.loads(said.splitlines()[-1])

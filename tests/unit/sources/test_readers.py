@@ -55,6 +55,8 @@ PARQUET = parquet(id=["r0", "r1", "r2"], text=[row["text"] for row in reviews(3)
         pytest.param("a.jsonl.gz", gzip.compress(PLAIN) + bytes(512), id="gzip padding"),
         pytest.param("a.jsonl.zst", zstandard.compress(PLAIN), id="zstd"),
         pytest.param("a.jsonl.zst", b"".join(zstandard.compress(jsonl(row)) for row in reviews(3)), id="zstd frames"),
+        # A skippable frame, with the size of the next one, stands before each: of `pzstd`.
+        pytest.param("a.jsonl.zst", b"P*M\x18\x04\0\0\0#\0\0\0" + zstandard.compress(PLAIN), id="parallel zstd"),
         pytest.param("a.ndjson.zst", zstandard.compress(PLAIN), id="the same by another name"),
         pytest.param("a.csv", CSV, id="csv"),
         pytest.param("a.csv", b"\xef\xbb\xbf" + CSV, id="csv byte order mark"),
