@@ -126,7 +126,10 @@ def draw(found: Mapping[str, Step], path: Path) -> None:
     figure = Figure(figsize=(11, 6.5), layout="constrained")
     shown = [title for title in (*_KINDS.values(), *_READ.values(), "the label run") if title in found]
     styles = {OURS.name: ("C0", "-"), PEER: ("C1", "-"), "DuckDB": ("C2", "--"), "datatrove": ("C3", "--")}
-    for axes, title in zip(figure.subplots(2, 3, sharex=True, sharey=True).flat, shown, strict=False):
+    panels = list(figure.subplots(2, 3, sharex=True, sharey=True).flat)
+    for empty in panels[len(shown) :]:
+        empty.set_axis_off()
+    for axes, title in zip(panels, shown, strict=False):
         for who, (colour, line) in styles.items():
             points = [(size, costs[who]["cpu_seconds"]) for size, costs in sorted(found[title].items()) if who in costs]
             if points:
