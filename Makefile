@@ -47,7 +47,7 @@ verify-kubernetes: setup ## play the loop as pods, and what may befall one, on t
 	@$(BIN)/python -m tests.verify_kubernetes --image '$(IMAGE)' --address '$(ADDRESS)' --api-restart '$(API_RESTART)'
 
 bench: setup ## measure quality and throughput on an idle machine; write docs/evidence
-	@for name in annotate served label quality rare ingest nights readers; do $(BIN)/python -m benchmarks.$$name || exit; done
+	@for name in annotate served label quality rare ingest nights readers rows costs; do $(BIN)/python -m benchmarks.$$name || exit; done
 
 demo: setup ## run the whole loop on real reviews, scheduled by a real Airflow
 	@$(BIN)/python -m laptop.demo

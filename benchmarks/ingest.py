@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from benchmarks.scale import (
     TASK,
     Cost,
     Tree,
+    beside,
     landing_file,
     medians,
     peer,
@@ -52,40 +53,41 @@ LocalPipelineExecutor(steps, logging_dir=out + "-log").run()
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ingest", description=__doc__)
-    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], help="default: %(default)s"
+    )
+    parser.add_argument("--alone", type=int, nargs="*", default=[], help="sizes at which only this commit is measured")
+    parser.add_argument("--kinds", nargs="+", choices=_KINDS, default=_KINDS[:2], help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=EVIDENCE, help="folder of ingest.json")
     arguments = parser.parse_args()
+    if not _DATATROVE:
+        print("without datatrove: LLAMBERT_BENCH_DATATROVE is not set")
     with peer() as tree:
         results = {
-            f"{rows:,} rows, {kind}": _compare(tree, rows, kind, arguments.rounds)
-            for rows in arguments.rows
-            for kind in _KINDS
+            kind: {rows: _compare([OURS, tree], rows, kind, arguments.rounds) for rows in arguments.rows}
+            | {rows: _compare([OURS], rows, kind, 1) for rows in arguments.alone}
+            for kind in arguments.kinds
         }
     write("ingest", seeds=[_SEED], results=results, out=arguments.out)
 
 
-def _compare(before: Tree, rows: int, kind: str, rounds: int) -> dict[str, object]:
+def _compare(trees: Sequence[Tree], rows: int, kind: str, rounds: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         file = _file(folder, rows, kind)
-        engines: dict[str, Callable[[Path, Path], Cost]] = {
-            OURS.name: partial(_ingest, OURS),
-            before.name: partial(_ingest, before),
-            "DuckDB: read, NFC, sha256, write": partial(_program, sys.executable, _DUCKDB),
-        }
-        if _DATATROVE:
-            engines["datatrove: read, write"] = partial(_program, _DATATROVE, _DATATROVE_COPY)
+        engines: dict[str, Callable[[Path, Path], Cost]] = {tree.name: partial(_ingest, tree) for tree in trees}
+        if len(trees) > 1:
+            engines["DuckDB"] = partial(_program, sys.executable, _DUCKDB)  # read, NFC, sha256, write
+        if len(trees) > 1 and _DATATROVE:
+            engines["datatrove"] = partial(_program, _DATATROVE, _DATATROVE_COPY)  # read, write
         costs: dict[str, list[Cost]] = {name: [] for name in engines}
         for number in range(rounds):
             for name in list(engines) if number % 2 == 0 else reversed(list(engines)):
                 with tempfile.TemporaryDirectory(dir=folder) as own:
                     costs[name].append(engines[name](file, Path(own)))
                 print(f"{rows} {kind}, round {number + 1}: {name} {costs[name][-1]}", flush=True)
-    found = medians(costs)
-    ours = found[OURS.name]["cpu_seconds"]
-    times = {name: round(each["cpu_seconds"] / ours, 2) for name, each in found.items() if name != OURS.name}
-    return {"costs": found, "times_the_cpu_of_ours": times}
+    return beside(medians(costs))
 
 
 def _file(folder: Path, rows: int, kind: str) -> Path:

@@ -1,21 +1,20 @@
 """What do the steps of a label run cost around the model, as a day, its shards, the history and the log grow?"""
 
 import argparse
-import json
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.evidence import EVIDENCE, commit, write
+from benchmarks.evidence import EVIDENCE, write
 from benchmarks.scale import (
     DAY,
     OURS,
     TASK,
     Cost,
     Tree,
+    beside,
     fill,
     landing_file,
     medians,
@@ -32,41 +31,35 @@ _PARTITIONS = 1_000
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.nights", description=__doc__)
-    parser.add_argument("--rows", type=int, nargs="*", default=[100_000, 1_000_000], help="documents of a day")
+    parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000], help="documents of a day")
     parser.add_argument("--shards", type=int, nargs="*", default=[8, 64], help="default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--history", type=int, default=10_000_000, help="labels of a year (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--history", type=int, default=1_000_000, help="labels of a year (default: %(default)s)")
     parser.add_argument("--night", type=int, default=10_000, help="documents of a night (default: %(default)s)")
     parser.add_argument("--again", type=int, default=100, help="of them in the history (default: %(default)s)")
-    parser.add_argument("--commits", type=int, default=3_000, help="default: %(default)s")
+    parser.add_argument("--commits", type=int, default=500, help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=EVIDENCE, help="folder of nights.json")
-    parser.add_argument("--parts", nargs="*", help="only these of `night`, `log`, `bytes`, `day`; the others are kept")
     given = parser.parse_args()
-    kept = given.out / "nights.json"
-    results = json.loads(kept.read_text(encoding="utf-8"))["results"] if given.parts and kept.is_file() else {}
     with peer() as theirs, tempfile.TemporaryDirectory(prefix="llambert-nights-") as scratch:
         folder, trees = Path(scratch), (OURS, theirs)
-        parts: dict[str, Callable[[], object]] = {
-            "night": lambda: _night(folder, trees, given.history, given.night, given.again),
-            "log": lambda: _log(folder, trees, given.commits),
-            "bytes": lambda: _row_bytes(folder, trees, given.night * 5),
-            "day": lambda: [_day(folder, trees, rows, given.shards, given.rounds) for rows in given.rows],
+        results = {
+            "night": _night(folder, trees, given.history, given.night, given.again),
+            "log": _log(folder, trees, given.commits),
+            "day": {rows: _day(folder, trees, rows, given.shards, given.rounds) for rows in given.rows},
         }
-        for name in given.parts or parts:
-            results[name] = {"commit": commit(), "load_1_minute": round(os.getloadavg()[0], 1), "found": parts[name]()}
-            write("nights", seeds=[5], results=results, out=given.out)  # after each: all of them take an hour
+    write("nights", seeds=[5], results=results, out=given.out)
 
 
 def _day(scratch: Path, trees: Sequence[Tree], rows: int, shards: Sequence[int], rounds: int) -> dict[str, object]:
     """Label a day in so many shards, without inference; the trees take turns."""
-    worlds = {tree: _ingested(scratch / f"{rows}-{_safe(tree)}", tree, rows) for tree in trees}
-    found: dict[str, object] = {"documents": rows}
+    worlds = {tree: ingested(scratch / f"{rows}-{safe(tree)}", tree, rows) for tree in trees}
+    found: dict[str, object] = {}
     for number in shards:
         costs: dict[Tree, list[dict[str, Cost]]] = {tree: [] for tree in trees}
         for turn in range(rounds):
             for tree in trees if turn % 2 == 0 else reversed(trees):
                 with _copy(worlds[tree]) as environment:
-                    costs[tree].append(_labelled(tree, environment, number))
+                    costs[tree].append(labelled(tree, environment, number))
         found[f"{number} shards"] = _beside(costs)
     for environment in worlds.values():
         shutil.rmtree(Path(environment["LLAMBERT_LAKE"]).parent)
@@ -74,28 +67,10 @@ def _day(scratch: Path, trees: Sequence[Tree], rows: int, shards: Sequence[int],
 
 
 def _beside(costs: Mapping[Tree, Sequence[Mapping[str, Cost]]]) -> dict[str, object]:
-    """Return the medians of each step and of all together, and how many times cheaper ours are."""
+    """Return the medians of each step and of all together, and how much more theirs take."""
     steps = {tree.name: {step: [each[step] for each in found] for step in _STEPS} for tree, found in costs.items()}
     totals = {name: [sum(each, Cost(0, 0, 0)) for each in zip(*by.values(), strict=True)] for name, by in steps.items()}
-    ours, theirs = totals.values()
-    return {
-        "steps": {name: medians(by) for name, by in steps.items()},
-        "all": medians(totals),
-        "times_cheaper": [
-            round(their.cpu_seconds / our.cpu_seconds, 2) for our, their in zip(ours, theirs, strict=True)
-        ],
-    }
-
-
-def _row_bytes(scratch: Path, trees: Sequence[Tree], rows: int) -> dict[str, dict[str, float]]:
-    """Label with numbers as an encoder gives them, for their bytes depend on how many of them are alike."""
-    found = {}
-    for tree in trees:
-        environment = _ingested(scratch / f"bytes-{_safe(tree)}", tree, rows)
-        _labelled(tree, environment, 8, drawn=1)
-        folders = {each: Path(environment["LLAMBERT_LAKE"]) / each / f"task={TASK}" for each in ("documents", "labels")}
-        found[tree.name] = {table: round(_size(folder) / rows, 1) for table, folder in folders.items()}
-    return found
+    return {"steps": {name: medians(by) for name, by in steps.items()}, "all": beside(medians(totals))}
 
 
 def _night(scratch: Path, trees: Sequence[Tree], history: int, night: int, again: int) -> dict[str, object]:
@@ -108,14 +83,13 @@ def _night(scratch: Path, trees: Sequence[Tree], history: int, night: int, again
     run_command(OURS, year, "ingest", "--task", TASK, "--partition", DAY, "--run", "benchmark")
     for tree in trees:
         found[f"{tree.name}, an empty lake"] = _told(
-            _labelled(tree, _ingested(scratch / f"night-{_safe(tree)}", tree, night), 1)
+            labelled(tree, ingested(scratch / f"night-{safe(tree)}", tree, night), 1)
         )
         with _copy(year) as full:
             if tree is OURS:
                 found[f"{tree.name}, the first night on it"] = _told({"plan": _plan(tree, full, "first")})
-                size = _size(Path(full["LLAMBERT_LAKE"]) / "_hashes")
-                found["bytes of the index of a row"] = round(size / history, 2)
-            found[f"{tree.name}, on it"] = _told(_labelled(tree, full, 1))
+                found["bytes of the index of a row"] = round(size(Path(full["LLAMBERT_LAKE"]) / "_hashes") / history, 2)
+            found[f"{tree.name}, on it"] = _told(labelled(tree, full, 1))
     shutil.rmtree(scratch / "year")
     return found
 
@@ -128,24 +102,24 @@ def _log(scratch: Path, trees: Sequence[Tree], commits: int) -> dict[str, object
     """Commit to one partition after the other, spread what was written over a year, and maintain the lake."""
     found: dict[str, object] = {"commits": commits, "partitions": _PARTITIONS}
     for tree in trees:
-        environment = world(scratch / f"log-{_safe(tree)}")
+        environment = world(scratch / f"log-{safe(tree)}")
         half = commits // 2
         costs = [
             fill(tree, environment, "commits", first=first, last=first + half, partitions=_PARTITIONS)
             for first in (0, half)
         ]
         log = Path(environment["LLAMBERT_LAKE"]) / "labels" / "_delta_log"
-        before = _size(log)
+        before = size(log)
         fill(tree, environment, "upkeep", days=360)
         found[tree.name] = {
             "cpu_ms_of_a_commit_in_each_half": [round(cost.cpu_seconds * 1000 / half, 1) for cost in costs],
             "mb_of_the_log": round(before / 1e6, 1),
-            "mb_of_the_log_after_maintain": round(_size(log) / 1e6, 1),
+            "mb_of_the_log_after_maintain": round(size(log) / 1e6, 1),
         }
     return found
 
 
-def _ingested(folder: Path, tree: Tree, rows: int) -> dict[str, str]:
+def ingested(folder: Path, tree: Tree, rows: int) -> dict[str, str]:
     environment = world(folder)
     landing_file(folder, rows)
     run_command(tree, environment, "init")
@@ -164,7 +138,7 @@ def _copy(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
         shutil.rmtree(copied)
 
 
-def _labelled(tree: Tree, environment: Mapping[str, str], shards: int, **more: object) -> dict[str, Cost]:
+def labelled(tree: Tree, environment: Mapping[str, str], shards: int, **more: object) -> dict[str, Cost]:
     costs = {"plan": _plan(tree, environment, "benchmark", shards)}
     costs["label"] = run_step(tree, environment, "label", day=DAY, shards=f"0-{shards - 1}", **more)
     costs |= {step: run_step(tree, environment, step, day=DAY) for step in ("check_labels", "publish")}
@@ -176,11 +150,11 @@ def _plan(tree: Tree, environment: Mapping[str, str], run: str, shards: int = 1)
     return run_step(tree, environment, "plan", day=DAY, run=run, shard_rows=1, max_shards=shards)
 
 
-def _safe(tree: Tree) -> str:
+def safe(tree: Tree) -> str:
     return tree.name.replace(" ", "-")
 
 
-def _size(folder: Path) -> int:
+def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 

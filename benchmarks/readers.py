@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.evidence import EVIDENCE, write
-from benchmarks.scale import DAY, OURS, TASK, Cost, Tree, medians, peer, run_command, run_step, world
+from benchmarks.scale import DAY, OURS, TASK, Cost, Tree, beside, medians, peer, run_command, run_step, world
 from benchmarks.timing import interleaved
 from laptop.host import executable, server_environment
 from laptop.http import answers
@@ -35,10 +35,10 @@ _NIGHT = (("ingest",), ("check", "documents"), ("training-due",), ("plan", "--ru
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.readers", description=__doc__)
-    parser.add_argument("--sizes", type=int, nargs="*", default=[100_000, 1_000_000, 3_000_000])
+    parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--alone", type=int, nargs="*", default=[], help="sizes at which only this commit is measured")
-    parser.add_argument("--days", type=int, nargs="*", default=[1, 100, 365], help="of a history, 10,000 rows each")
-    parser.add_argument("--rounds", type=int, default=2, help="default: %(default)s")
+    parser.add_argument("--days", type=int, nargs="*", default=[1, 100], help="of a history, 10,000 rows each")
+    parser.add_argument("--rounds", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=EVIDENCE, help="folder of readers.json")
     arguments = parser.parse_args()
     with peer() as earlier:
@@ -92,10 +92,7 @@ def _step(environment: Mapping[str, str], step: str, day: str, tree: Tree, **opt
 def _in_turns(trees: Sequence[Tree], rounds: int, run: Callable[[Tree], Cost]) -> dict[str, object]:
     costs: dict[str, list[Cost]] = {tree.name: [] for tree in trees}
     interleaved({tree.name: lambda tree=tree: costs[tree.name].append(run(tree)) for tree in trees}, rounds)  # type: ignore[misc]
-    found = medians(costs)
-    ours, *others = (found[tree.name] for tree in trees)
-    fewer = [round(other["cpu_seconds"] / ours["cpu_seconds"], 2) for other in others]
-    return {**found, "times_fewer_cpu_seconds": fewer}
+    return beside(medians(costs))
 
 
 @contextmanager

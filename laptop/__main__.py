@@ -41,8 +41,9 @@ def down(state: Path) -> None:
 def local(state: Path) -> None:
     """Make a deployment of folders and a SQLite file, for steps by hand: no server, no Airflow."""
     folder = state.resolve()
+    settings = settings_in(folder, REPOSITORY)
     (folder / "landing").mkdir(parents=True, exist_ok=True)
-    write_private(folder / "env", shell_lines(variables(settings_in(folder, REPOSITORY))))
+    write_private(folder / "env", shell_lines(variables(settings)))
     print(f"Landing  {folder / 'landing'}\nLake     {folder / 'lake'}\nShell    `. {folder / 'env'}`, then `llambert`")
 
 

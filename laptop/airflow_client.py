@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import httpx
@@ -14,6 +14,7 @@ T = TypeVar("T")
 
 _TRIES = 6
 _POLL_SECONDS = 0.5
+_PAGE = 100
 # SQLite answers some calls with 500 while the scheduler writes.
 _RETRIED = frozenset({500, 502, 503, 504})
 _FINISHED = frozenset({"success", "failed"})
@@ -68,12 +69,20 @@ class AirflowClient:
             raise ConfigError(f"airflow: {method} {path}: {reply.status_code} {reply.text[:500]}")
         return reply.json() if reply.content else None
 
+    def listed(self, path: str, name: str, **parameters: str | int) -> Iterator[Any]:
+        """Yield all that a list of the API holds: a page has 100 entries at most, whatever limit is asked for."""
+        offset, total = 0, 1
+        while offset < total:
+            page = self.request("GET", path, params={**parameters, "limit": _PAGE, "offset": offset})
+            total = page["total_entries"]
+            offset += max(len(page[name]), 1)
+            yield from page[name]
+
     def dags(self) -> set[str]:
-        return {dag["dag_id"] for dag in self.request("GET", "dags", params={"limit": 1000})["dags"]}
+        return {dag["dag_id"] for dag in self.listed("dags", "dags")}
 
     def import_errors(self) -> dict[str, str]:
-        errors = self.request("GET", "importErrors")["import_errors"]
-        return {error["filename"]: error["stack_trace"] for error in errors}
+        return {error["filename"]: error["stack_trace"] for error in self.listed("importErrors", "import_errors")}
 
     def unpause(self, dag: str) -> None:
         self.request("PATCH", f"dags/{dag}", json={"is_paused": False})
@@ -93,14 +102,13 @@ class AirflowClient:
 
     def runs(self, dag: str, partition: Partition | None = None) -> list[Run]:
         """Return the runs of a Dag, oldest first, of one partition where it is given."""
-        found = self.request("GET", f"dags/{dag}/dagRuns", params={"limit": 1000, "order_by": "run_after"})["dag_runs"]
-        return [run for run in map(_run, found) if partition is None or run.partition == partition]
+        found = map(_run, self.listed(f"dags/{dag}/dagRuns", "dag_runs", order_by="run_after"))
+        return [run for run in found if partition is None or run.partition == partition]
 
     def task_instances(self, dag: str, run_id: str) -> list[TaskInstance]:
-        reply = self.request("GET", f"dags/{dag}/dagRuns/{run_id}/taskInstances", params={"limit": 1000})
         return [
             TaskInstance(found["task_id"], found["map_index"], found["state"], found["try_number"], found["duration"])
-            for found in reply["task_instances"]
+            for found in self.listed(f"dags/{dag}/dagRuns/{run_id}/taskInstances", "task_instances")
         ]
 
     def log(self, dag: str, run_id: str, task: str, *, number: int = 1, map_index: int = -1) -> str:
@@ -127,7 +135,7 @@ class AirflowClient:
         return int(self.wait_for(f"a place for a backfill of {dag}", ask, deadline=_BACKFILL_SECONDS))
 
     def pools(self) -> dict[str, int]:
-        return {pool["name"]: pool["slots"] for pool in self.request("GET", "pools")["pools"]}
+        return {pool["name"]: pool["slots"] for pool in self.listed("pools", "pools")}
 
     def set_pool(self, name: str, slots: int) -> None:
         """Create the pool, or leave it as it is: an operator may have changed it."""

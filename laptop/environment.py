@@ -6,11 +6,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from laptop.mlflow import MlflowServer
 from laptop.seaweed import REGION, SeaweedFS
-from llambert_etl.settings import Settings
+from llambert_etl.settings import Settings, refusal
 
 LANDING, WAREHOUSE, ARTIFACTS = "landing", "warehouse", "mlflow"
 
@@ -38,15 +38,21 @@ def settings_on(s3: SeaweedFS, mlflow: MlflowServer, *, state: Path, root: Path,
 
 
 def settings_in(folder: Path, root: Path) -> Settings:
-    """Return settings without any server: folders, a SQLite file, and the models in `root/.models`."""
-    return Settings(
-        lake=str(folder / "lake"),
-        include=root / "include",
-        state=folder / "work",
-        sources=[f"{folder / 'landing'}/"],
-        mlflow_uri=f"sqlite:///{folder / 'mlflow.db'}",
-        model_paths=model_paths(root),
-    )
+    """Return settings without any server: folders, a SQLite file, and the models in `root/.models`.
+
+    Raise ConfigError where the folder's name does not do.
+    """
+    try:
+        return Settings(
+            lake=str(folder / "lake"),
+            include=root / "include",
+            state=folder / "work",
+            sources=[f"{folder / 'landing'}/"],
+            mlflow_uri=f"sqlite:///{folder / 'mlflow.db'}",
+            model_paths=model_paths(root),
+        )
+    except ValidationError as error:
+        raise refusal(error) from None
 
 
 def model_paths(root: Path) -> dict[str, Path]:

@@ -23,7 +23,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from llambert_etl.config.addresses import HttpAddress, Place, RegistryAddress
+from llambert_etl.config.addresses import HttpAddress, LakePlace, Place, RegistryAddress
 from llambert_etl.config.connections import ConnectionName, ConnectionUri
 from llambert_etl.config.pods import Kubernetes
 from llambert_etl.config.words import in_our_words
@@ -72,7 +72,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LLAMBERT_", env_nested_delimiter="__", frozen=True, extra="ignore")
 
-    lake: Place = Field(description="`s3://bucket/prefix` or a local folder")
+    lake: LakePlace = Field(description="`s3://bucket/prefix` or a local folder, in plain ASCII without spaces")
     include: Path = Field(default=Path("include"), description="folder of tasks/, prompts/, studies/ and gold/")
     state: Path = Field(default=Path(".state"), description="local folder for scratch files and caches")
     sources: list[Place] = Field(
@@ -259,11 +259,7 @@ def load_settings() -> Settings:
     try:
         return Settings()  # type: ignore[call-arg]  # `lake` comes from the environment
     except ValidationError as error:
-        faults = "; ".join(
-            f"LLAMBERT_{'__'.join(str(part) for part in fault['loc']).upper() or '*'}: {in_our_words(fault)}"
-            for fault in error.errors(include_input=False, include_url=False)
-        )
-        raise ConfigError(f"settings: {faults}") from None
+        raise refusal(error) from None
     except SettingsError as error:
         # Its cause, a JSON error, carries the value.
         if (field := re.search(r'for field "(\w+)"', str(error))) is None:
@@ -272,6 +268,15 @@ def load_settings() -> Settings:
             f"settings: LLAMBERT_{field[1].upper()}: must be JSON, as all lists and maps are: "
             '["s3://landing/"] or {"name": "value"}'
         ) from None
+
+
+def refusal(error: ValidationError) -> ConfigError:
+    """Say which variables break which rules."""
+    faults = "; ".join(
+        f"LLAMBERT_{'__'.join(str(part) for part in fault['loc']).upper() or '*'}: {in_our_words(fault)}"
+        for fault in error.errors(include_input=False, include_url=False)
+    )
+    return ConfigError(f"settings: {faults}")
 
 
 def computing_environment() -> dict[str, str]:

@@ -68,8 +68,9 @@ def channel() -> Iterator[Webhook]:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory, root: Path, channel: Webhook) -> Iterator[Stack]:
     """The stack of this session. Nothing runs until `s3`, `mlflow_server` or `airflow` starts its part."""
-    alerts = {"LLAMBERT_ALERTS": json.dumps({"nlp": channel.secret})}
-    stack = Stack(tmp_path_factory.mktemp("stack"), root, alerts)
+    # Few of everything are more than a page, as in a deployment that is years old.
+    environment = {"LLAMBERT_ALERTS": json.dumps({"nlp": channel.secret}), "AIRFLOW__API__MAXIMUM_PAGE_LIMIT": "3"}
+    stack = Stack(tmp_path_factory.mktemp("stack"), root, environment)
     yield stack
     stack.stop()
 

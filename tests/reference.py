@@ -43,7 +43,13 @@ Each has the columns `task` and `partition` too, by which its files are laid out
 the [runbook](runbook.md#what-is-deleted-and-when).
 """
 _LAYOUT = ("task", "partition")
-_LIMITS = {"exclusiveMinimum": "above", "minimum": "at least", "exclusiveMaximum": "below", "maximum": "at most"}
+_LIMITS = {
+    "exclusiveMinimum": "above",
+    "minimum": "at least",
+    "exclusiveMaximum": "below",
+    "maximum": "at most",
+    "maxLength": "of at most",
+}
 
 Schema = Mapping[str, Any]
 

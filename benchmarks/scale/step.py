@@ -3,6 +3,7 @@
 A script, not a module: `python -P step.py STEP name=value...` must not import this tree's packages beside the other's.
 """
 
+import gc
 import hashlib
 import inspect
 import sys
@@ -33,8 +34,7 @@ TASK = "scale"
 def draw_sample(task: Any, partition: Partition, lake: Lake) -> None:
     """Draw what `annotate` asks about."""
     given = task.sample_size(), task.annotator.seed
-    # Not tried by importing it: what this tree lacks would be found in the one that is installed.
-    if Path(llambert_etl.__file__).with_name("corpus").exists():
+    if _has("corpus"):
         from llambert_etl.corpus.sampling import sample
 
         sample(lake, task.name, partition, *given)
@@ -142,6 +142,8 @@ def main(step: str, *given: str) -> None:
             _call(label, everything | {"shard": shard})
     else:
         _call(_STEPS[step], everything)
+    if _has("imports.py"):
+        gc.freeze()  # as the command line of this tree ends
 
 
 def _call(function: Callable[..., object], everything: dict[str, Any]) -> None:
@@ -153,6 +155,11 @@ def _call(function: Callable[..., object], everything: dict[str, Any]) -> None:
         run = Run(everything["task"], everything["partition"], everything["run"])
         everything = everything | {"run": run}
     function(**{name: everything[name] for name in wanted if name in everything})
+
+
+def _has(name: str) -> bool:
+    """Tell whether this tree has a module. Not by importing it: what it lacks would be found in the installed one."""
+    return Path(llambert_etl.__file__).with_name(name).exists()
 
 
 def _settings(**changes: Any) -> Settings:

@@ -113,6 +113,13 @@ def medians(costs: Mapping[str, Sequence[Cost]]) -> dict[str, dict[str, float]]:
     }
 
 
+def beside(found: Mapping[str, Mapping[str, float]]) -> dict[str, object]:
+    """Return the costs of each, and how many times the CPU seconds of this tree the others take."""
+    ours = found[OURS.name]["cpu_seconds"]
+    times = {name: round(cost["cpu_seconds"] / ours, 2) for name, cost in found.items() if name != OURS.name}
+    return {**found, "times_the_cpu_of_ours": times}
+
+
 class _Watch:
     """Looks at a process's memory and reads every few milliseconds: the kernel keeps no peak of anonymous memory."""
 

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -79,7 +79,7 @@ class Follower:
     def _poll(self) -> None:
         runs = [run for kind in KINDS for run in self._airflow.runs(self.dag(kind))]
         partitions = {(run.dag, run.run_id): run.partition or "" for run in runs}
-        for instance in self._instances():
+        for instance in self._airflow.listed("dags/~/dagRuns/~/taskInstances", "task_instances", order_by="start_date"):
             key = (instance["dag_id"], instance["dag_run_id"])
             if key in partitions:
                 self._tell(instance, partitions[key])
@@ -88,14 +88,6 @@ class Follower:
             self._tell_progress()
         # Runs are kept last: whoever sees a run as finished must also find its steps.
         self.runs = runs
-
-    def _instances(self) -> Iterator[Json]:
-        offset, total = 0, 1
-        while offset < total:
-            page = self._get("dags/~/dagRuns/~/taskInstances", limit=100, offset=offset, order_by="start_date")
-            total = page["total_entries"]
-            offset += max(len(page["task_instances"]), 1)
-            yield from page["task_instances"]
 
     def _tell(self, instance: Json, partition: str) -> None:
         key = (instance["dag_id"], instance["dag_run_id"], instance["task_id"], instance["map_index"])
@@ -121,7 +113,7 @@ class Follower:
 
     def _manifest(self, key: Key) -> Manifest | None:
         path = f"{_instance_path(key)}/xcomEntries"
-        entries = self._get(path, map_index=key[3])["xcom_entries"]
+        entries = self._airflow.listed(path, "xcom_entries", map_index=key[3])
         if not any(entry["key"] == "return_value" for entry in entries):
             return None
         value = self._get(f"{path}/return_value", map_index=key[3], deserialize="true")["value"]

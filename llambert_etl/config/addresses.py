@@ -1,6 +1,7 @@
 """Addresses in settings: what has a host, and nothing beside it that may be a secret. A refused one is never shown."""
 
 import re
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -10,6 +11,8 @@ from llambert_etl.config.connections import holds_secret
 
 _ADDRESS = re.compile(r"https?://[^\s/@?#]+(/[^\s@?#]*)?")
 _FILE = re.compile(r"sqlite:////[^\s?#]+")
+# Delta writes others as %20, which polars takes for a part of the name; a folder `a=b` it takes for a column.
+_ODD = re.compile(r"[^\w/.:~@+,;&'()!$*\[\]-]", re.ASCII)
 
 
 def _http(value: str) -> str:
@@ -48,7 +51,18 @@ def _place(value: str) -> str:
     return value
 
 
+def _lake(value: str) -> str:
+    """Look at a local folder as it will be opened: whole, with the targets of links in it."""
+    if odd := _ODD.search(value if "://" in value else str(Path(value).resolve())):
+        raise ValueError(
+            f"no folder of it, or above it, may have {odd[0]!r} in its name: readers of Delta tables find no file; "
+            "choose names of ASCII letters, digits, '-', '_' and '.'"
+        )
+    return value
+
+
 HttpAddress = Annotated[str, AfterValidator(_http)]
 RegistryAddress = Annotated[str, AfterValidator(_registry)]
 # A bucket, a folder, a data set: where files or tables lie, by a URI or a path.
 Place = Annotated[str, AfterValidator(_place)]
+LakePlace = Annotated[Place, AfterValidator(_lake)]

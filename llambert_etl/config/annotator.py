@@ -150,8 +150,10 @@ class ServedLlm(Llm):
     remote = True
 
     server: ServerName = Field(description="the name in `LLAMBERT_SERVERS__<NAME>__URL`")
-    model: str = Field(pattern=SERVED_MODEL, description="the server's name for it")
-    revision: str = Field(default="", pattern=SERVED_REVISION, description="a word, the server's name where left out")
+    model: str = Field(pattern=SERVED_MODEL, max_length=200, description="the server's name for it")
+    revision: str = Field(
+        default="", pattern=SERVED_REVISION, max_length=100, description="a word, the server's name where left out"
+    )
     leave_out: list[Literal["seed", "logprobs", "temperature", "system"]] = Field(
         default_factory=list,
         description="what the server's model does not take; without `temperature` answers are drawn, and `system` puts "

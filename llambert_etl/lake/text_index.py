@@ -5,12 +5,13 @@ asked for, by whoever asks, and always the same. What it names is looked up in t
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llambert_etl.errors import DataError
 from llambert_etl.lake.layout import file_schema
 from llambert_etl.lake.opening import Opened
 from llambert_etl.lake.reading import collect, scan_files
@@ -29,8 +30,10 @@ def scan_texts(lake: Opened, table: TableName, task: str, files: Sequence[str], 
     nothing = pl.LazyFrame(pl.from_arrow(file_schema(table).empty_table()))
     if not indexed or wanted.is_empty():
         return nothing
-    found = scan_files(list(indexed), lake.polars_options, whose="index")
-    hits = collect(found.filter(pl.col("beginning").is_in(wanted["beginning"].implode())), engine="streaming")
+    try:
+        hits = _hits(lake, indexed, wanted)
+    except DataError:  # one is damaged, or upkeep has deleted those of files that it has merged meanwhile
+        hits = _hits(lake, _indexed(lake, table, task, files, anew=True), wanted)
     by_file = hits.join(wanted, on="beginning").group_by("index").agg(own=pl.col("text_hash").sort()).sort("index")
     rows = [
         scan_files([f"{lake.table_uri(table)}/{indexed[index]}"], lake.polars_options)
@@ -43,9 +46,14 @@ def scan_texts(lake: Opened, table: TableName, task: str, files: Sequence[str], 
     return pl.concat([nothing, *rows])
 
 
-def _indexed(lake: Opened, table: TableName, task: str, files: Sequence[str]) -> dict[str, str]:
-    """Return the file that each index is of; make what is not there yet."""
-    there = {info.base_name for info in lake.storage.list(f"{FOLDER}/{table}/{task}")}
+def _hits(lake: Opened, indexed: Iterable[str], wanted: pl.DataFrame) -> pl.DataFrame:
+    found = scan_files(list(indexed), lake.polars_options, whose="index")
+    return collect(found.filter(pl.col("beginning").is_in(wanted["beginning"].implode())), engine="streaming")
+
+
+def _indexed(lake: Opened, table: TableName, task: str, files: Sequence[str], *, anew: bool = False) -> dict[str, str]:
+    """Return the file that each index is of; make what is not there yet, or all of them `anew`."""
+    there = set() if anew else {info.base_name for info in lake.storage.list(f"{FOLDER}/{table}/{task}")}
     found = {}
     for file in files:
         name = file.rpartition("/")[2]

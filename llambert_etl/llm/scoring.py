@@ -101,7 +101,7 @@ class Scorer:
         cache = DynamicCache(config=self._model.config)
         ids = torch.tensor([self._prefix], device=self._device)
         with torch.inference_mode():
-            self._model.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
+            self._model.base_model(input_ids=ids, cache=cache, use_cache=True)
         return cache
 
     def _cache_for(self, rows: int) -> DynamicCache | None:
@@ -124,7 +124,7 @@ class Scorer:
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
             position_ids=positions.to(device),
-            past_key_values=self._cache_for(len(rows)),
+            cache=self._cache_for(len(rows)),
             use_cache=self._cache is not None,
         ).last_hidden_state
         return found

@@ -7,6 +7,7 @@ import datetime
 from typing import Any
 
 from kubernetes.client import models as k8s  # type: ignore[import-untyped]
+from kubernetes.utils.quantity import parse_quantity  # type: ignore[import-untyped]
 
 from llambert_etl.config.pods import Kubernetes, Pod, StepName
 from llambert_etl.orchestration.commands import EXECUTABLE
@@ -68,6 +69,8 @@ def _environment(pod: Pod) -> dict[str, str]:
         "LLAMBERT_STATE": STATE_PATH if pod.state_claim else f"{SCRATCH_PATH}/state",
         "HOME": SCRATCH_PATH,
         "HF_HUB_OFFLINE": "1",
+        # Torch counts the node's processors, not those of the limit, and all its threads would wait for their turn.
+        "OMP_NUM_THREADS": str(max(1, int(parse_quantity(pod.cpu)))),
     }
 
 

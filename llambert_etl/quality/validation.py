@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llambert_etl.imports import sparingly
 from llambert_etl.quality.profile import Profile, declared_columns, shares
 from llambert_etl.quality.suites import Expectation, Frame, number
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 # The labels frame holds this many rows at most, in the proportions of all rows.
 _LABEL_ROWS = 10_000
+# Great Expectations does without other data than frames of pandas, and asks the last two where it measures a drift or
+# draws a chart. All of them together take longer to import than it does.
+_NOT_ASKED = ("boto3", "botocore", "google", "psycopg2", "pyspark", "sqlalchemy")
+_RARELY_ASKED = ("scipy.stats", "altair")
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,8 @@ def validate(name: str, profile: Profile, suite: list[Expectation]) -> Validatio
     """Evaluate every expectation of the suite against the profile's frames."""
     # Read when the library is imported. Nothing may be sent out, and an ephemeral context writes nothing.
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    import great_expectations as gx
+    with sparingly(absent=_NOT_ASKED, later=_RARELY_ASKED):
+        import great_expectations as gx
     from great_expectations.core import ExpectationSuiteValidationResult
     from great_expectations.data_context.types.base import ProgressBarsConfig
 

@@ -1,5 +1,6 @@
 """Lays an encoder out as an MLflow model, so that `mlflow.pyfunc.load_model` serves it."""
 
+import importlib
 import json
 import shutil
 from importlib.metadata import version
@@ -20,6 +21,10 @@ def package(folder: Path, target: Path) -> None:
     `mlflow.transformers.save_model` would do it for a loaded pipeline only, re-writing the files whose hashes we keep;
     its way for a folder fails with transformers 5, where a pipeline's `impl` is a name and no longer a class.
     """
+    import mlflow.models
+
+    if not hasattr(mlflow.models, "ModelSignature"):  # imported without pandas, as most steps do
+        importlib.reload(mlflow.models)
     from mlflow import pyfunc
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema

@@ -42,8 +42,7 @@ def read_jsonl(blocks: Iterator[Lines], source: Source, limit: int) -> Rows:
                 elif len(part.data or b"") > _FEW_BYTES and (halves := part.halves()):
                     parts += reversed(halves)
                 else:
-                    lines = (line for line in part.each(limit) if line.data is None or line.data.strip())
-                    yield from (_parse(line, source) for line in lines)
+                    yield from (_parse(line, source) for line in part.each(limit) if not line.is_blank)
     except UnreadableError as error:
         yield Refusal(f"line {next_}", error.reason)
 

@@ -81,7 +81,7 @@ class _CsvRecords:
 
     def __iter__(self) -> Iterator[tuple[str, list[str] | Refusal]]:
         while (first := self._next()) is not None:
-            if first.data is None or first.data.strip():
+            if not first.is_blank:
                 yield from self._record(first)
         if self._broken is not None:
             raise self._broken

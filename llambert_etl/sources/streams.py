@@ -1,6 +1,7 @@
 """Bytes in bounded pieces: decompression that cannot be made to swell, and lines that cannot be made to grow."""
 
 import io
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -20,6 +21,8 @@ _ZSTD_WINDOW = 1 << 27
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
+# A frame of something else, to be skipped: pzstd begins with one.
+_SKIPPED = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 # Files that people upload by mistake under a text file's name.
 _BINARY = (_GZIP, _ZSTD, b"\x89PNG", b"\xff\xd8\xff", b"PK\x03\x04", b"%PDF-", b"PAR1", b"BZh", b"\xfd7zXZ", b"\x7fELF")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -41,6 +44,11 @@ class Lines(NamedTuple):
         for number, line in enumerate(self.data.removesuffix(b"\n").split(b"\n"), self.number):
             yield Lines(number, offset, line if len(line) <= limit else None)
             offset += len(line) + 1
+
+    @property
+    def is_blank(self) -> bool:
+        """Tell whether this is a line of spaces; a byte order mark is none of it."""
+        return self.data is not None and not self.data.removeprefix(BOM if self.number == 1 else b"").strip()
 
     def behind(self) -> "Lines":
         """Return where those begin that come behind them."""
@@ -172,7 +180,7 @@ def _unzstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
     frame = None
     started = False
     for piece in pieces:
-        if not started and not _ZSTD.startswith(piece[:4]):
+        if not started and not (_ZSTD.startswith(piece[:4]) or _SKIPPED.match(piece)):
             raise UnreadableError(Reason.FILE_WRONG_KIND)
         started = True
         for start in range(0, len(piece), _ZSTD_INPUT):

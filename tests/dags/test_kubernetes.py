@@ -146,6 +146,7 @@ def test_secrets_are_files_and_never_variables(pod: dict[str, Any], container: d
         "LLAMBERT_STATE": "/tmp/state",  # noqa: S108
         "HOME": "/tmp",  # noqa: S108
         "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "4",
     }
     assert container["envFrom"] == [{"configMapRef": {"name": "llambert-settings"}}]
 
@@ -196,6 +197,15 @@ def test_steps_get_what_the_deployment_says_of_each(monkeypatch: pytest.MonkeyPa
     label = found["label_shard"].partial_kwargs
     assert (label["deferrable"], label["schedule_timeout_seconds"]) == (False, 60)
     assert [secret.name for secret in label["image_pull_secrets"]] == ["registry"]
+
+
+@pytest.mark.parametrize(("processors", "threads"), [("16", "16"), ("2500m", "2"), ("500m", "1")])
+def test_a_step_computes_in_as_many_threads_as_it_has_processors(
+    processors: str, threads: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLAMBERT_KUBERNETES__STEPS", json.dumps({"train": {"cpu": processors}}))
+    (container,) = pod_of(operators()["train"])["spec"]["containers"]
+    assert {"name": "OMP_NUM_THREADS", "value": threads} in container["env"]
 
 
 @pytest.mark.parametrize(

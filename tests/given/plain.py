@@ -76,7 +76,7 @@ def _half(text: str) -> bool:
 def _of_jsonl(content: bytes) -> Iterator[tuple[object, ...]]:
     offset = 0
     for number, line in enumerate(content.split(b"\n"), 1):
-        if line.strip():
+        if (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).strip():
             yield _of_line(line, number, offset)
         offset += len(line) + 1
 

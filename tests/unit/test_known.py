@@ -1,8 +1,9 @@
 """What a version has said before is looked up once, where it was said; shards give the rows that a plain loop gives."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,7 +16,7 @@ from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.documents import hash_text, in_shard, shard_starts
 from llambert_etl.labelling import known
 from llambert_etl.labelling.plan import Plan, read_plan, write_plan
-from llambert_etl.lake import Lake, collect, scan_texts
+from llambert_etl.lake import Lake, collect, scan_texts, text_index
 from llambert_etl.lake.text_index import FOLDER
 from llambert_etl.partition import Partition
 from llambert_etl.run import Run
@@ -228,6 +229,32 @@ def test_an_index_that_is_lost_is_made_again(lake: Lake, settings: Settings) -> 
     _, classifier = label_run(lake, TASK, Shelf(TASK, 1), settings, run="r2", day=NEXT)
     assert classifier.asked == ["c"]
     assert {path: path.read_bytes() for path in indexes(lake)} == made != {}
+
+
+def damaged(index: Path) -> None:
+    index.write_bytes(index.read_bytes()[:-9])
+
+
+@pytest.mark.parametrize("befalls", [damaged, Path.unlink])
+def test_an_index_that_cannot_be_read_is_made_again(
+    lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch, befalls: Callable[[Path], None]
+) -> None:
+    """Damaged, or deleted after it was listed: `maintain` has merged its file meanwhile."""
+    drop(lake, TASK, ["a", "b"])
+    label_run(lake, TASK, Shelf(TASK, 1), settings, run="r1")
+    drop(lake, TASK, ["a", "c"], day=NEXT)
+    planned(lake, settings, NEXT, "before")
+    made = {path: path.read_bytes() for path in indexes(lake)}
+    scan, left = text_index.scan_files, list(made)
+
+    def scan_files(*files: Any, **options: Any) -> pl.LazyFrame:
+        while left:
+            befalls(left.pop())
+        return scan(*files, **options)
+
+    monkeypatch.setattr(text_index, "scan_files", scan_files)
+    _, classifier = label_run(lake, TASK, Shelf(TASK, 1), settings, run="r2", day=NEXT)
+    assert (classifier.asked, {path: path.read_bytes() for path in indexes(lake)}) == (["c"], made)
 
 
 def test_texts_are_looked_up_so_many_at_a_time(lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

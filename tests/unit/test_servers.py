@@ -4,10 +4,14 @@ import json
 import traceback
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from llambert_etl.errors import ConfigError
+from llambert_etl.lake import Lake
 from llambert_etl.settings import load_settings
+from tests.given.labelling import drop
+from tests.given.tasks import make_task
 
 
 def test_address_and_key_come_from_variables_and_mounted_files_and_the_key_is_never_shown(
@@ -67,6 +71,34 @@ def test_an_address_that_is_none_or_holds_a_secret_is_refused(
         load_settings()
     assert not url or url not in str(refused.value)
     assert "hunter2" not in "".join(traceback.format_exception(refused.value))
+
+
+@pytest.mark.parametrize("name", ["my lake", "josé", "a#b", "50%", "env=prod", "a`b", "{a}"])
+@pytest.mark.parametrize("above", ["/data/", "s3://bucket/", ""])
+def test_a_lake_in_whose_folder_a_reader_of_delta_tables_finds_no_file_is_refused(
+    monkeypatch: pytest.MonkeyPatch, above: str, name: str
+) -> None:
+    monkeypatch.setenv("LLAMBERT_LAKE", f"{above}{name}/lake")
+    with pytest.raises(ConfigError, match="LLAMBERT_LAKE: no folder of it, or above it, may have "):
+        load_settings()
+
+
+def test_a_lake_below_such_a_folder_is_refused_and_one_that_readers_find_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my files").mkdir()
+    (tmp_path / "link").symlink_to("my files")
+    monkeypatch.chdir(tmp_path / "my files")
+    for lake in ("lake", str(tmp_path / "link" / "lake")):
+        monkeypatch.setenv("LLAMBERT_LAKE", lake)
+        with pytest.raises(ConfigError, match="LLAMBERT_LAKE: .*' '"):
+            load_settings()
+    plain = tmp_path / "a-b_c.d~e@f+g,h;i&j'k(l)m!n$o:p[q]r*s"
+    monkeypatch.setenv("LLAMBERT_LAKE", str(plain))
+    lake = Lake.from_settings(load_settings())
+    lake.create_tables()
+    drop(lake, make_task(), ["a text"])
+    assert pl.read_delta(str(plain / "documents"))["text"].to_list() == ["a text"]
 
 
 @pytest.mark.parametrize("name", ["LLAMBERT_SERVERS__GPT__API_KEY", "LLAMBERT_HUB_TOKEN"])

@@ -55,6 +55,8 @@ PARQUET = parquet(id=["r0", "r1", "r2"], text=[row["text"] for row in reviews(3)
         pytest.param("a.jsonl.gz", gzip.compress(PLAIN) + bytes(512), id="gzip padding"),
         pytest.param("a.jsonl.zst", zstandard.compress(PLAIN), id="zstd"),
         pytest.param("a.jsonl.zst", b"".join(zstandard.compress(jsonl(row)) for row in reviews(3)), id="zstd frames"),
+        # A skippable frame, with the size of the next one, stands before each: of `pzstd`.
+        pytest.param("a.jsonl.zst", b"P*M\x18\x04\0\0\0#\0\0\0" + zstandard.compress(PLAIN), id="parallel zstd"),
         pytest.param("a.ndjson.zst", zstandard.compress(PLAIN), id="the same by another name"),
         pytest.param("a.csv", CSV, id="csv"),
         pytest.param("a.csv", b"\xef\xbb\xbf" + CSV, id="csv byte order mark"),
@@ -137,8 +139,10 @@ def test_a_csv_field_may_exceed_the_limit_of_the_csv_module() -> None:
     assert len(str(read("a.csv", b"id,text\n1," + b"x" * 200_000 + b"\n")[0].text)) == 200_000  # type: ignore[union-attr]
 
 
-def test_an_empty_text_file_has_no_rows() -> None:
-    assert read("a.jsonl", b"") == read("a.csv", b"") == read("a.jsonl.gz", gzip.compress(b"")) == []
+@pytest.mark.parametrize("content", [b"", b"\n \r\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n"])
+def test_an_empty_text_file_has_no_rows(content: bytes) -> None:
+    """Windows begins some with a byte order mark."""
+    assert read("a.jsonl", content) == read("a.csv", content) == read("a.jsonl.gz", gzip.compress(content)) == []
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.zst"])
