@@ -5,6 +5,9 @@ from contextlib import contextmanager
 
 from llambert_etl.errors import ConfigError, DataError, TransientError
 
+# Of the server: its database refused, as where two write one row at once. What a request lacks has a code of its own.
+_REFUSED_BY_DATABASE = "BAD_REQUEST"
+
 
 class Absent(DataError):
     """The server has no such thing; some callers expect that."""
@@ -34,6 +37,6 @@ def _translate(what: str, code: int, said: str) -> Exception:
         )
     if code == 404:
         return Absent(f"registry, {what}: is not there; promote another version or train again")
-    if 400 <= code < 500 and code != 429:
+    if 400 <= code < 500 and code != 429 and said != _REFUSED_BY_DATABASE:
         return DataError(f"registry, {what}: {said}")
     return TransientError(f"registry, {what}: no answer from the MLflow server of LLAMBERT_MLFLOW_URI ({said})")

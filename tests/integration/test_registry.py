@@ -1,6 +1,8 @@
 """The registry on a real MLflow server: what was registered is what is fetched, or the fetch is refused."""
 
+import contextlib
 import json
+import sqlite3
 import threading
 import uuid
 from collections.abc import Mapping
@@ -14,9 +16,10 @@ import pytest
 from mlflow import MlflowClient
 from pydantic import SecretStr
 
+from laptop.mlflow import MlflowServer
 from llambert_etl.compute.device import native_bf16
 from llambert_etl.encoder.inference import Encoder
-from llambert_etl.errors import ConfigError, DataError
+from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.partition import Partition
 from llambert_etl.registry import ModelVersion, Registry
 from llambert_etl.settings import Settings
@@ -235,6 +238,24 @@ def test_wrong_credentials_are_a_configuration_error(
     for ask in (stranger.ping, lambda: stranger.champion(task), lambda: stranger.download(made)):
         with pytest.raises(ConfigError, match="LLAMBERT_MLFLOW_PASSWORD"):
             ask()
+
+
+def test_a_request_that_the_servers_database_refuses_may_be_tried_again(
+    registry: Registry, task: str, encoder: Path, mlflow_server: MlflowServer
+) -> None:
+    """As where two promotions write one alias at once: MLflow says BAD_REQUEST, as if the request were wrong."""
+    version = register(registry, task, encoder)
+    with contextlib.closing(sqlite3.connect(mlflow_server.log.parent / "mlflow.db", timeout=60)) as database:
+        database.execute(
+            "CREATE TRIGGER other_was_first BEFORE INSERT ON registered_model_aliases "
+            f"WHEN NEW.name = '{version.name}' BEGIN SELECT RAISE(ABORT, 'UNIQUE constraint failed'); END"
+        )
+        try:
+            with pytest.raises(TransientError, match=f"champion of {task}: .*BAD_REQUEST"):
+                registry.set_champion(task, version.version)
+        finally:
+            database.execute("DROP TRIGGER other_was_first")
+    registry.set_champion(task, version.version)
 
 
 def test_an_absent_version_is_named(registry: Registry, task: str) -> None:

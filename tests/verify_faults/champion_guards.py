@@ -77,4 +77,11 @@ GUARDS = (
         "notes",
         _TWICE + "a_shard_whose_files_are_gone_is_made_again",
     ),
+    Guard(
+        "what MLflow's database refuses is tried again",
+        "llambert_etl/registry/faults.py",
+        "and said != _REFUSED_BY_DATABASE",
+        "",
+        "tests/integration/test_registry.py::test_a_request_that_the_servers_database_refuses_may_be_tried_again",
+    ),
 )
