@@ -10,7 +10,7 @@ _SERVED = "tests/integration/test_served.py::test_"
 _CLAIMS = "tests/integration/test_batch_claims.py::test_"
 _BATCHES = "tests/integration/test_batches.py::test_"
 
-ANSWER_GUARDS = (
+GUARDS = (
     Guard(
         "a question that is answered takes no other row",
         "llambert_etl/lake/keys.py",
@@ -150,5 +150,91 @@ ANSWER_GUARDS = (
         " or int(version) < _TELLS_CUT",
         "",
         "tests/unit/test_read_again.py::test_other_rows_stay_as_they_are[perhaps cut off]",
+    ),
+    Guard(
+        "a text that was answered is never asked again",
+        "llambert_etl/annotation/backlog.py",
+        'documents.join(answered, on="text_hash", how="anti")',
+        'documents.join(answered, on="text_hash", how="left")',
+        "tests/integration/test_annotate.py::test_a_second_run_asks_nothing",
+    ),
+    Guard(
+        "a reply goes to the document that it answers",
+        "llambert_etl/annotation/backlog.py",
+        "to_dicts(), replies, strict=True)",
+        "to_dicts(), list(replies)[::-1], strict=True)",
+        "tests/integration/test_annotate.py::test_every_sampled_document_is_asked_once_and_kept",
+    ),
+    Guard(
+        "results come back in the order of the texts, whatever the batches",
+        "llambert_etl/compute/batching.py",
+        "return [results[index] for index in range(len(items))]",
+        "return list(results.values())",
+        "tests/unit/test_batching.py::test_every_item_comes_back_in_its_place",
+    ),
+    Guard(
+        "a reply that names two labels is no label",
+        "llambert_etl/llm/parsing.py",
+        "if len({mention.label for mention in said.mentions if said.names(mention)}) > 1 or said.negates(answers):",
+        "if said.negates(answers):",
+        "tests/unit/llm/test_parsing.py::test_a_reply_is_a_label_or_a_reason",
+    ),
+    Guard(
+        "what a model thinks is no answer",
+        "llambert_etl/llm/thoughts.py",
+        'return said[last.end() :] if last["closed"] else None',
+        "return said",
+        "tests/unit/llm/test_parsing.py::test_a_reply_is_a_label_or_a_reason",
+    ),
+    Guard(
+        "a reply that a server cut off is no whole sentence",
+        "llambert_etl/llm/chat.py",
+        "read_reply(self.task, choice.text, tokens, cut=cut)",
+        "read_reply(self.task, choice.text, tokens)",
+        "tests/unit/llm/test_completions.py::test_an_answer_that_was_cut_off_counts_only_where_it_begins_with_its_label",
+    ),
+    Guard(
+        "an answer of no known shape is paid once",
+        "llambert_etl/llm/served_batch.py",
+        'return ("unreadable", 0.0) if reply is None else',
+        'return ("unreadable", 0.0) if reply is None or reply.reason == UNKNOWN else',
+        "tests/unit/llm/test_completions.py::test_an_answer_of_no_known_shape_is_kept_and_never_asked_for_again",
+    ),
+    Guard(
+        "control tokens in a document are text",
+        "llambert_etl/llm/encoding.py",
+        "for text in unmarked], split_special_tokens=True)",
+        "for text in unmarked])",
+        "tests/unit/llm/test_encoding.py::test_no_control_token_comes_out_of_a_document",
+    ),
+    Guard(
+        "a used-up budget stops a run before its next batch",
+        "llambert_etl/annotation/backlog.py",
+        "if spent is None:",
+        "if True:",
+        "tests/integration/test_served.py::test_a_used_up_budget_stops_after_the_batch_in_flight_and_a_higher_one_goes_on",
+    ),
+    Guard(
+        "what is out as a batch file is asked about in no other way",
+        "llambert_etl/annotation/side_by_side.py",
+        "            refuse_sent(work)\n",
+        "",
+        "tests/integration/test_batches.py::test_what_is_sent_is_asked_in_no_other_way_meanwhile",
+    ),
+    Guard(
+        "what a server answered before it refused us is kept",
+        "llambert_etl/annotation/backlog.py",
+        "except (HalfAnsweredError, HalfRefusedError) as error:",
+        "except HalfAnsweredError as error:",
+        "tests/integration/test_served.py::"
+        "test_what_a_server_answered_before_it_refused_us_is_kept_and_no_more_is_asked",
+    ),
+    Guard(
+        "a mark that a tokenizer does not call special is text in a document",
+        "llambert_etl/llm/encoding.py",
+        "return cls(_plain(tokenizer), prefix",
+        "return cls(tokenizer, prefix",
+        "tests/unit/llm/test_encoding.py::"
+        "test_a_mark_that_is_not_called_special_acts_in_the_prompt_and_is_text_in_a_document",
     ),
 )

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from laptop.stack import REPOSITORY
-from tests.verify_faults import champion_guards, encoder_guards, pod_guards
-from tests.verify_faults.answer_guards import ANSWER_GUARDS
+from tests.verify_faults import answer_guards, champion_guards, encoder_guards, pod_guards
 from tests.verify_faults.guards import GUARDS, Guard
 
-ALL = (*GUARDS, *ANSWER_GUARDS, *champion_guards.GUARDS, *encoder_guards.GUARDS, *pod_guards.GUARDS)
+ALL = (*GUARDS, *answer_guards.GUARDS, *champion_guards.GUARDS, *encoder_guards.GUARDS, *pod_guards.GUARDS)
 _DEADLINE = 900
 _FAILED = 1  # pytest's exit code where tests failed; another one means that they did not run
 
