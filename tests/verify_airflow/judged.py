@@ -75,5 +75,5 @@ class Judge:
         """Return how many files of labels were written: each shard labelled again would be one more."""
         world = self._production.world
         prefix = f"lake/labels/task={world.task.name}/partition={day}/"
-        client = world.ground.s3.client()
-        return int(client.list_objects_v2(Bucket=world.bucket, Prefix=prefix)["KeyCount"])
+        pages = world.ground.s3.client().get_paginator("list_objects_v2").paginate(Bucket=world.bucket, Prefix=prefix)
+        return sum(page["KeyCount"] for page in pages)
