@@ -19,15 +19,15 @@ from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.labelled import Stage, read_stage, unseen
 from llambert_etl.encoder.pretrained import load_pretrained
 from llambert_etl.encoder.stages import FullBatches, epochs, learning_rate, run_stages
-from llambert_etl.encoder.training import Labelled, fine_tune
+from llambert_etl.encoder.training import LabelledTexts, fine_tune
 from llambert_etl.encoder.watch import Watch
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.settings import Settings
 from tests.given.tasks import REVISION
 from tests.models.encoders import ARCHITECTURES, HELDOUT, LABELS, LONGEST, crafted, pretrained, taught, trained
 
-ROWS = Labelled(tuple(f"the film {word}" for word in ("good", "bad", "fine", "poor") * 5), (0, 1, 0, 1) * 5)
-NONE = Labelled((), ())
+ROWS = LabelledTexts(tuple(f"the film {word}" for word in ("good", "bad", "fine", "poor") * 5), (0, 1, 0, 1) * 5)
+NONE = LabelledTexts((), ())
 
 
 def train(root: Path, architecture: str, seed: int = 42) -> Path:
@@ -86,9 +86,9 @@ def test_a_model_without_a_last_linear_layer_is_refused() -> None:
 
 
 def test_calibration_looks_at_texts_that_nothing_was_learnt_from(tmp_path: Path) -> None:
-    first, later = Labelled(("a", "b"), (0, 1)), Labelled(("b", "c"), (1, 0))
+    first, later = LabelledTexts(("a", "b"), (0, 1)), LabelledTexts(("b", "c"), (1, 0))
     stages = [Stage(first, NONE), Stage(NONE, later)]
-    assert unseen(stages) == Labelled(("c",), (0,))
+    assert unseen(stages) == LabelledTexts(("c",), (0,))
     assert unseen([Stage(first, NONE), Stage(NONE, first)]) == first
 
 
@@ -167,7 +167,7 @@ def test_probabilities_teach_instead_of_labels(tmp_path: Path) -> None:
     recipe = Recipe(model="tests/bert", revision=REVISION, epochs=3, max_length=32, learning_rate=0.01)
 
     def answers(name: str, *soft: float) -> npt.NDArray[np.int64]:
-        rows = Labelled(ROWS.texts, ROWS.labels, (soft,) * len(ROWS.texts))
+        rows = LabelledTexts(ROWS.texts, ROWS.labels, (soft,) * len(ROWS.texts))
         fine_tune(recipe, LABELS, [rows], HELDOUT, settings, tmp_path / name)
         return Encoder.load(tmp_path / name).logits(ROWS.texts).argmax(axis=1)
 
@@ -178,7 +178,7 @@ def test_probabilities_teach_instead_of_labels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("soft", [None, ((0.9, 0.1), (0.25, 0.75))], ids=["labels", "probabilities"])
 def test_rows_reach_another_process_as_they_are(tmp_path: Path, soft: tuple[tuple[float, ...], ...] | None) -> None:
-    stage = Stage(Labelled(("a\n\0", "ü 🎬"), (0, 1), soft), Labelled(("b",), (1,)))
+    stage = Stage(LabelledTexts(("a\n\0", "ü 🎬"), (0, 1), soft), LabelledTexts(("b",), (1,)))
     stage.write(tmp_path / "rows")
     assert read_stage(tmp_path / "rows") == stage
 
@@ -187,7 +187,7 @@ def test_a_stage_without_one_of_the_labels_is_refused(tmp_path: Path) -> None:
     settings = Settings(lake=str(tmp_path))
     recipe = Recipe(model="tests/bert", revision=REVISION)
     with pytest.raises(DataError, match="every label needs two rows or more"):
-        fine_tune(recipe, LABELS, [Labelled(("a", "b"), (0, 0))], NONE, settings, tmp_path / "out")
+        fine_tune(recipe, LABELS, [LabelledTexts(("a", "b"), (0, 0))], NONE, settings, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
