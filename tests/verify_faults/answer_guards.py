@@ -224,7 +224,7 @@ GUARDS = (
     ),
     Guard(
         "what a server answered before it refused us is kept",
-        "llambert_etl/annotation/backlog.py",
+        "llambert_etl/annotation/failures.py",
         "except (HalfAnsweredError, HalfRefusedError) as error:",
         "except HalfAnsweredError as error:",
         "tests/integration/test_served.py::"
