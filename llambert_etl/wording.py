@@ -34,7 +34,10 @@ def heading(found: Iterable[str], wanted: Iterable[str]) -> str:
     columns = list(found)
     if set(wanted) & set(columns) or all(map(_NAME.fullmatch, columns)):
         return f"columns found {listed(columns)}"
-    return f"the first line has {len(columns)} fields that are no names of columns; is the header line missing?"
+    return (
+        f"the first line has {len(columns)} fields that are no names of columns; is the header line missing, "
+        "or its separator no comma?"
+    )
 
 
 def shown(value: object) -> str:

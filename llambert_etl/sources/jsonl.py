@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 
@@ -25,9 +26,36 @@ _MANY_LEVELS = 200
 _MANY_DIGITS = 4_000
 _LOOK_EVERY = 500
 _DIGITS = re.compile(rb"[0-9]{8}")
+# A file is none of JSON lines where not one of so many, its first ones, is an object.
+_LOOKED_AT = 1_000
+_NO_OBJECT = {Reason.LINE_NOT_JSON, Reason.LINE_NOT_OBJECT, Reason.LINE_NOT_UTF8, Reason.LINE_TOO_LONG}
+
+
+class _Twice(dict[str, object]):
+    """An object in which names come more than once: a parser takes one of their values, and which is its own affair."""
+
+    names: frozenset[str] = frozenset()
 
 
 def read_jsonl(blocks: Iterator[Lines], source: Source, limit: int) -> Rows:
+    """Yield the rows; where no line is an object, refuse the file in place of its first line.
+
+    As one bad line, or a few, all that it holds would be lost among the good files of a day: JSON in one array, lines
+    that end with CR alone, the page on which a server says that it is busy.
+    """
+    rows, first = _read(blocks, source, limit), list[Row | Columns]()
+    for row in rows:
+        first.append(row)
+        if not isinstance(row, Refusal) or len(first) == _LOOKED_AT:
+            break
+    refused = [row for row in first if isinstance(row, Refusal) and row.reason in _NO_OBJECT]
+    if refused and len(refused) == len(first):
+        first[0] = refused[0]._replace(reason=Reason.FILE_WRONG_KIND)
+    yield from first
+    yield from rows
+
+
+def _read(blocks: Iterator[Lines], source: Source, limit: int) -> Rows:
     next_ = 1
     # Strings, until a file has integers.
     kinds = [pa.string(), pa.int64()]
@@ -126,12 +154,24 @@ def _parse(line: Lines, source: Source) -> Record | Refusal:
     if isinstance(text, Refusal):
         return text
     try:
-        value = json.loads(text)
+        # Files that were joined keep the mark that each began with.
+        value = json.loads(text.removeprefix(BOM.decode()), object_pairs_hook=_object)
     except RecursionError:
         return Refusal(place, Reason.LINE_TOO_DEEP)
     except ValueError:
         return Refusal(place, Reason.LINE_NOT_JSON)
     if not isinstance(value, dict):
         return Refusal(place, Reason.LINE_NOT_OBJECT)
+    if isinstance(value, _Twice) and value.names & {source.id, source.text}:
+        return Refusal(place, Reason.LINE_AMBIGUOUS)
     absent = None if source.id in value and source.text in value else Missing(tuple(value))
     return Record(place, value.get(source.id, absent), value.get(source.text, absent))
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    twice = _Twice(found)
+    twice.names = frozenset(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+    return twice

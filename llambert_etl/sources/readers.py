@@ -11,7 +11,7 @@ from llambert_etl.sources.drop import Rows
 from llambert_etl.sources.jsonl import read_jsonl
 from llambert_etl.sources.parquet import read_parquet
 from llambert_etl.sources.records import Limits, Reason, Record, Refusal, UnreadableError
-from llambert_etl.sources.streams import Lines, decoded, text_pieces, whole_lines
+from llambert_etl.sources.streams import BOM, Lines, decoded, text_pieces, whole_lines
 from llambert_etl.wording import heading
 
 SUFFIXES = (*(kind + packed for kind in (".jsonl", ".ndjson", ".csv") for packed in ("", ".gz", ".zst")), ".parquet")
@@ -47,15 +47,19 @@ def read_csv(lines: Iterator[Lines], name: str, source: Source, limit: int) -> R
     # The csv module's limit is the process's; ours is on the whole record, and has already been applied.
     csv.field_size_limit(limit)
     records = _CsvRecords(lines, limit)
-    columns: tuple[int, int] | None = None
+    header: list[str] | None = None
+    at = 0, 0
     try:
         for place, fields in records:
-            if isinstance(fields, Refusal):
+            if header is None:
+                header = _header(fields, name)
+                at = _column(header, source.id, source, name), _column(header, source.text, source, name)
+            elif isinstance(fields, Refusal):
                 yield fields
-            elif columns is None:
-                columns = _column(fields, source.id, source, name), _column(fields, source.text, source, name)
+            elif _is_again(header, fields):
+                yield Refusal(place, Reason.LINE_NOT_CSV)
             else:
-                yield Record(place, fields[columns[0]], fields[columns[1]])
+                yield Record(place, fields[at[0]], fields[at[1]])
     except UnreadableError as error:
         yield Refusal(f"line {records.number + 1}", error.reason)
 
@@ -144,6 +148,21 @@ class _CsvRecords:
         if line is not None:
             self.number = line.number
         return line
+
+
+def _header(found: list[str] | Refusal, name: str) -> list[str]:
+    """Return the names of the columns. Raise DataError where they cannot be read: no row can be without them."""
+    if isinstance(found, Refusal):
+        raise DataError(
+            f"{name!r}: its first line, which names the columns, cannot be read ({found.place}: {found.reason}); write "
+            "the file in UTF-8, with every quote closed and a newline at the end of each line"
+        )
+    return found
+
+
+def _is_again(header: list[str], fields: list[str]) -> bool:
+    """Tell whether a row is the header once more, as where one file was joined to another with its byte order mark."""
+    return fields[1:] == header[1:] and fields[0].removeprefix(BOM.decode()).strip('"') == header[0]
 
 
 def _column(found: list[str], wanted: str, source: Source, name: str) -> int:

@@ -25,7 +25,8 @@ class Reason(StrEnum):
 
     FILE_WRONG_KIND = (
         "file_wrong_kind",
-        "not what its name says, or a name that is not read: an image, gzip posing as JSON lines, UTF-16",
+        "not what its name says, or a name that is not read: an image, gzip posing as JSON lines, UTF-16, JSON that is "
+        "no JSON lines (none of the first 1,000 lines is an object)",
     )
     FILE_UNSAFE_NAME = "file_unsafe_name", "`..`, `//`, `%`, a backslash or a control character in its key"
     FILE_TRUNCATED = "file_truncated", f"ends too early; {_REST}"
@@ -42,8 +43,12 @@ class Reason(StrEnum):
     LINE_NOT_UTF8 = "line_not_utf8", "bytes that are no UTF-8"
     LINE_NOT_JSON = "line_not_json", "no JSON"
     LINE_NOT_OBJECT = "line_not_object", "JSON, but no {...}"
+    LINE_AMBIGUOUS = "line_ambiguous", "the field of the id or of the text comes twice in its JSON"
     LINE_TOO_DEEP = "line_too_deep", "JSON nested beyond any sense"
-    LINE_NOT_CSV = "line_not_csv", "other columns than the header, or quotes that do not match within 100,000 lines"
+    LINE_NOT_CSV = (
+        "line_not_csv",
+        "other columns than the header, quotes that do not match within 100,000 lines, or the header once more",
+    )
     ID_MISSING = "id_missing", "the row has no such field"
     ID_NOT_TEXT = "id_not_text", "neither a string, an integer, a uuid nor a decimal without fraction"
     ID_BLANK = "id_blank", "only white space"

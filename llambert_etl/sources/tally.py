@@ -41,7 +41,7 @@ class Tally:
         self._rows_hash = hashlib.blake2b()
         self._bytes = 0
         self.files = 0
-        self.sources: set[str] = set()
+        self._sources: set[str] = set()
         self._accepted = 0
         self._files_refused: set[str] = set()
         self._absent = _AbsentFields()
@@ -51,6 +51,11 @@ class Tally:
     def rows(self) -> dict[str, int]:
         rejected = self.reasons.total()
         return {"read": self._accepted + rejected, "accepted": self._accepted, "rejected": rejected}
+
+    @property
+    def sources(self) -> set[str]:
+        """Return the files that could be read whole, or the table: what is in no row of theirs is not there."""
+        return self._sources - self._files_refused
 
     @property
     def key(self) -> str:
@@ -95,7 +100,7 @@ class Tally:
     def _read(self, drop: Drop) -> Iterator[pl.DataFrame]:
         """Yield what the drop holds, cleaned, each row with the file or the table that holds it."""
         for piece in drop.pieces:
-            self.sources.add(piece.name)
+            self._sources.add(piece.name)
             if piece.size is not None:
                 self.files += 1
                 self._bytes += piece.size

@@ -165,7 +165,7 @@ def _refuse_erasure(where: str, tally: Tally, before: Manifest | None) -> None:
 def _refuse_erasure_by_others(
     where: str, tally: Tally, before: Manifest | None, task: LabellingTask, partition: Partition, lake: Lake
 ) -> None:
-    """Raise DataError where a day had documents, has none now, and no file that gave them is there to say so."""
+    """Raise DataError where a day had documents, has none now, and no file that gave them can be read and says so."""
     if before is None or not before.rows["accepted"] or tally.rows["accepted"]:
         return
     accepted = lake.scan("documents", task.name, partition).filter(pl.col("status") == DocumentStatus.ACCEPTED)
@@ -173,8 +173,8 @@ def _refuse_erasure_by_others(
     if gave and not tally.sources & set(gave):
         raise DataError(
             f"{where}: {tally.files} files without one document stand where {before.rows['accepted']} documents came "
-            f"from others, such as {gave[0].rpartition('/')[2][:60]!r}; put those back, or leave one of them there "
-            "without rows if the day's documents are to go"
+            f"from files that are gone or refused, such as {gave[0].rpartition('/')[2][:60]!r}; put those back, or "
+            "leave one of them there without rows if the day's documents are to go"
         )
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 Verdict = tuple[str, str | None, str | None, str | None]
 ABSENT = object()
+_NO_OBJECT = ("line_not_json", "line_not_object", "line_not_utf8", "line_too_long")
 
 
 def verdicts(files: list[tuple[str, bytes]], max_chars: int) -> Iterator[Verdict]:
@@ -74,6 +75,13 @@ def _half(text: str) -> bool:
 
 
 def _of_jsonl(content: bytes) -> Iterator[tuple[object, ...]]:
+    rows = list(_lines_of(content))
+    if rows and all(row[1] in _NO_OBJECT for row in rows):
+        rows[0] = rows[0][0], "file_wrong_kind"
+    yield from rows
+
+
+def _lines_of(content: bytes) -> Iterator[tuple[object, ...]]:
     offset = 0
     for number, line in enumerate(content.split(b"\n"), 1):
         if (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).strip():
@@ -85,15 +93,19 @@ def _of_line(line: bytes, number: int, offset: int) -> tuple[object, ...]:
     place = f"line {number}"
     try:
         text = line.decode()
-        value = json.loads(text.removeprefix("\ufeff") if number == 1 else text)
+        pairs = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=tuple)
     except UnicodeDecodeError as error:
         return f"byte {offset + error.start}", "line_not_utf8"
     except RecursionError:
         return place, "line_too_deep"
     except ValueError:
         return place, "line_not_json"
-    if not isinstance(value, dict):
+    if not isinstance(pairs, tuple):
         return place, "line_not_object"
+    names = [name for name, _ in pairs]
+    if names.count("id") > 1 or names.count("text") > 1:
+        return place, "line_ambiguous"
+    value = dict(pairs)
     return place, value.get("id", ABSENT), value.get("text", ABSENT)
 
 

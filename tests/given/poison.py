@@ -99,6 +99,7 @@ LINES: tuple[Poison, ...] = tuple(
         ("not_json", b"id=7, text=fine\n", Reason.LINE_NOT_JSON, "line 3"),
         ("raw_nul", b'{"id": "bad", "text": "a\0b"}\n', Reason.LINE_NOT_JSON, "line 3"),
         ("not_object", b'["id", "text"]\n', Reason.LINE_NOT_OBJECT, "line 3"),
+        ("twice", b'{"id": "bad", "text": "fine", "text": "fine too"}\n', Reason.LINE_AMBIGUOUS, "line 3"),
         ("deep", b'{"id": "bad", "text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n", Reason.LINE_TOO_DEEP, "line 3"),
         ("huge_number", b'{"id": ' + b"9" * 5_000 + b', "text": "fine"}\n', Reason.LINE_NOT_JSON, "line 3"),
         ("not_utf8", b'{"id": "bad", "text": "caf\xe9"}\n', Reason.LINE_NOT_UTF8, "byte 106"),

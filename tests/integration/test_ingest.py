@@ -95,13 +95,34 @@ def test_other_files_that_hold_no_document_erase_nothing(landing: Landing, name:
     landing.drop(name, b"")
     landing.drop("b.jsonl", b"")
     with pytest.raises(
-        DataError, match=r"2 files without one document .* 5 documents came from others, such as 'a.jsonl'"
+        DataError,
+        match=r"2 files without one document .* 5 documents came from files that are gone .* such as 'a.jsonl'",
     ):
         landing.ingest(run="r2")
     assert len(landing.accepted()) == 5
     landing.drop("a.jsonl", b"")
     assert landing.ingest(run="r3").rows["accepted"] == 0
     assert landing.accepted() == []
+
+
+@pytest.mark.parametrize("content", [b"<html>\n<h1>503 Slow Down</h1>\n</html>\n", b"\x89PNG...", jsonl(reviews(5))])
+def test_a_file_that_cannot_be_read_any_more_takes_no_documents_back(landing: Landing, content: bytes) -> None:
+    landing.drop("a.jsonl", jsonl(*reviews(5)))
+    landing.ingest()
+    landing.drop("a.jsonl", content)
+    with pytest.raises(DataError, match=r"files that are gone or refused, such as 'a.jsonl'"):
+        landing.ingest(run="r2")
+    assert len(landing.accepted()) == 5
+
+
+def test_a_file_of_another_kind_stops_the_day_though_its_other_files_are_large(landing: Landing) -> None:
+    """As one bad line of thousands it would be a share that any gate lets through."""
+    landing.drop("a.jsonl", jsonl(*reviews(3_000)))
+    landing.drop("b.jsonl", jsonl(reviews(500, start=3_000)))
+    manifest = landing.ingest()
+    assert (manifest.rows["accepted"], manifest.facts["files_refused"]) == (3_000, 1)
+    with pytest.raises(DataError, match=r"refused files"):
+        check_documents(Run(landing.task, DAY, "r1"), lake=landing.lake)
 
 
 def test_a_file_that_is_named_like_the_pattern_does_not_stand_for_the_others(landing: Landing) -> None:

@@ -5,6 +5,7 @@ import csv
 import gzip
 import io
 import itertools
+import json
 from collections.abc import Callable, Iterator
 
 import psutil
@@ -37,6 +38,7 @@ def ids(rows: list[Record | Refusal]) -> list[object]:
 
 PLAIN = jsonl(*reviews(3))
 CSV = b"id,text\n" + b"".join(f'{row["id"]},"{row["text"]}"\n'.encode() for row in reviews(3))
+MARK = b"\xef\xbb\xbf"
 CSV_OF_OTHER_ORDER = b"extra,text,id\n" + b"".join(f"x,{row['text']},{row['id']}\n".encode() for row in reviews(3))
 PARQUET = parquet(id=["r0", "r1", "r2"], text=[row["text"] for row in reviews(3)], extra=[1, 2, 3])
 
@@ -53,6 +55,9 @@ PARQUET = parquet(id=["r0", "r1", "r2"], text=[row["text"] for row in reviews(3)
         pytest.param("a.jsonl.gz", gzip.compress(PLAIN), id="gzip"),
         pytest.param("a.jsonl.gz", b"".join(gzip.compress(jsonl(row)) for row in reviews(3)), id="gzip members"),
         pytest.param("a.jsonl.gz", gzip.compress(PLAIN) + bytes(512), id="gzip padding"),
+        pytest.param(
+            "a.jsonl.gz", b"".join(gzip.compress(MARK + jsonl(row)) for row in reviews(3)), id="files that were joined"
+        ),
         pytest.param("a.jsonl.zst", zstandard.compress(PLAIN), id="zstd"),
         pytest.param("a.jsonl.zst", b"".join(zstandard.compress(jsonl(row)) for row in reviews(3)), id="zstd frames"),
         # A skippable frame, with the size of the next one, stands before each: of `pzstd`.
@@ -71,6 +76,43 @@ def test_every_format_gives_the_same_records(name: str, content: bytes) -> None:
     assert len(rows) == 3
     assert ids(rows) == ["r0", "r1", "r2"]
     assert [row.text for row in rows if isinstance(row, Record)] == [row["text"] for row in reviews(3)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(PLAIN.replace(b"\n", b"\r"), id="lines of an old Mac"),
+        pytest.param(jsonl(reviews(3)), id="an array"),
+        pytest.param(json.dumps(reviews(3), indent=1).encode(), id="an array over many lines"),
+        pytest.param(PLAIN.replace(b"\n", b""), id="no newlines"),
+        pytest.param(PLAIN.replace(b"\n", b",\n"), id="commas"),
+        pytest.param(b"<html>\n<h1>503 Slow Down</h1>\n</html>\n", id="an error's page"),
+        pytest.param(jsonl({"id": "a", "text": "r"}).replace(b"r", b"\xe9"), id="latin-1"),
+        pytest.param(f'{{"id": "a", "text": "{"中" * 6_000}"}}\n'.encode("utf-16-le"), id="utf-16 without its mark"),
+        pytest.param(jsonl({"id": "a", "text": "x" * (17 << 20)}), id="one line without end"),
+        pytest.param(b"no json\n" * 1_000 + PLAIN, id="a thousand lines before the first object"),
+    ],
+)
+def test_a_file_of_which_no_line_is_an_object_is_no_file_of_json_lines(content: bytes) -> None:
+    rows = read("a.jsonl", content)
+    refused = [row.reason for row in rows if isinstance(row, Refusal)]
+    assert refused[0] == Reason.FILE_WRONG_KIND
+    assert refused.count(Reason.FILE_WRONG_KIND) == 1
+    assert len(rows) == sum(1 for line in content.split(b"\n") if line.strip())
+
+
+@pytest.mark.parametrize("content", [b"no json\n" * 999 + PLAIN, b"no json\n{}\n", b'["a"]\n{"id": 1, "id": 2}\n'])
+def test_a_file_with_an_object_among_its_first_lines_loses_those_that_are_none_alone(content: bytes) -> None:
+    assert Reason.FILE_WRONG_KIND not in {row.reason for row in read("a.jsonl", content) if isinstance(row, Refusal)}
+
+
+@pytest.mark.parametrize("again", [b"id,text\n", MARK + b"id,text\r\n", MARK + b'"id","text"\n'])
+def test_the_header_of_a_csv_file_that_was_joined_to_another_is_no_document(again: bytes) -> None:
+    assert read("a.csv", b"id,text\n1,fine\n" + again + b"2,id\n") == [
+        Record("line 2", "1", "fine"),
+        Refusal("line 3", Reason.LINE_NOT_CSV),
+        Record("line 4", "2", "id"),
+    ]
 
 
 def test_a_quoted_csv_field_keeps_newlines_commas_and_quotes() -> None:
@@ -155,6 +197,10 @@ def test_a_packed_file_of_no_bytes_was_cut_off(name: str) -> None:
     [
         ("a.csv", b"review_id,text\n1,x\n", "column 'id' expected once, columns found ['review_id', 'text']"),
         ("a.csv", b"id,text,text\n1,x,y\n", "column 'text' expected once"),
+        ("a.csv", b"id;text\n1;x\n", "is the header line missing, or its separator no comma?"),
+        ("a.csv", b"id,text\r1,x\r2,y\r", "cannot be read (line 1: line_not_csv); write the file in UTF-8, with"),
+        ("a.csv", b"id,text,caf\xe9\n1,x,y\n", "names the columns, cannot be read (byte 11: line_not_utf8)"),
+        ("a.csv", b'id,"text\n1,x\n', "newline at the end of each line"),
         ("a.parquet", parquet(id=["a"], body=["x"]), "column 'text' expected once, columns found ['id', 'body']"),
         ("a.parquet", parquet(id=[1.5], text=["x"]), "column 'id' is double, expected a string, an integer, a decimal"),
         ("a.parquet", parquet(id=["a"], text=[7]), "column 'text' is int64, expected a string"),
