@@ -3,10 +3,28 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+import polars as pl
+
+from llambert_etl.facts import Annotated, Spent
+from llambert_etl.lake import Lake, collect
 from llambert_etl.llm import Reply
+from llambert_etl.run import Run
 from llambert_etl.schemas import AnnotationStatus
 
 _ELSEWHERE, _FORGOTTEN = "answered_elsewhere", "forgotten"
+
+
+def spent_before(run: Run, lake: Lake) -> Spent:
+    """Return what earlier tries of a run have spent: its newest commit tells for all of them."""
+    mine = (run.task.name, run.partition, run.name)
+    asked = lake.scan("annotations", run.task.name, run.partition).filter(pl.col("run") == run.name)
+    if collect(asked.head(1)).is_empty():
+        return Spent()  # without rows there is no commit to look for in a year of them
+    for commit in lake.commits("annotations", run.task.name):
+        manifest = commit.manifest
+        if manifest is not None and (manifest.task, manifest.partition, manifest.run) == mine:
+            return Annotated.of(manifest).spent
+    return Spent()
 
 
 class Account:

@@ -3,20 +3,20 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 import polars as pl
 import pyarrow as pa
 
-from llambert_etl.annotation.account import Account
+from llambert_etl.annotation.account import Account, spent_before
 from llambert_etl.annotation.failures import Fault, judged, without_blame
 from llambert_etl.corpus.answers import ANSWERED, decided, failed_for_good, rows_about
-from llambert_etl.corpus.forgotten import Forgotten
+from llambert_etl.corpus.forgotten import Forgotten, ForgottenMeanwhileError, refuse_rows
 from llambert_etl.corpus.sampling import draw
 from llambert_etl.corpus.sampling import sample as take_sample
 from llambert_etl.errors import ConfigError, DataError, TransientError
-from llambert_etl.facts import Annotated, Spent
-from llambert_etl.lake import Lake, collect
+from llambert_etl.lake import Commit, Lake, collect
 from llambert_etl.llm import Annotator, HalfRefusedError, Reply
 from llambert_etl.llm.parsing import PARSER_VERSION
 from llambert_etl.llm.spending import Spending
@@ -64,7 +64,7 @@ class Backlog:
         self._reused = self._sample.height - unanswered.height
         self._for_good = unanswered.height - self.documents.height
         self._answerable = next(iter(self._sample.join(unanswered, on="text_hash", how="anti")["text"]), None)
-        spending.resume(self._spent_before())
+        spending.resume(spent_before(run, lake))
         self._pending: list[tuple[dict[str, str], Reply]] = []
         self._account, self._vain = Account(), 0
         self._version: int | None = None
@@ -192,19 +192,26 @@ class Backlog:
 
     def commit(self) -> None:
         """Write the replies that were kept, but for those to texts answered first by another run, or forgotten."""
-        gone = Forgotten(self.lake, self.task.name).among(document["id"] for document, _ in self._pending)
-        self._account.forget(document["text_hash"] for document, _ in self._pending if document["id"] in gone)
-        self._pending = [entry for entry in self._pending if entry[0]["id"] not in gone]
-        if not self._pending:
+        if (done := self._append()) is None:
             return
-        rows = pa.Table.from_pylist(
-            [self._row(document, reply) for document, reply in self._pending], schema=TABLES["annotations"].schema
-        )
-        done = self.lake.append_once("annotations", self.task.name, self.partition, rows, manifest=self._settled)
         logger.info("%s %s %s: committed version %s", self.step, self.task.name, self.partition, done.version)
         self._version, self._pending = done.version, []
         if not done.replayed and done.version == self._looked + 1:
             self._looked = done.version  # nobody else has written
+
+    def _append(self) -> Commit | None:
+        task, day, schema = self.task.name, self.partition, TABLES["annotations"].schema
+        while self._pending:
+            rows = pa.Table.from_pylist([self._row(*entry) for entry in self._pending], schema=schema)
+            ids = rows["id"].to_pylist()
+            still = partial(refuse_rows, "annotations", task, day, ids, self.lake)
+            try:
+                return self.lake.append_once("annotations", task, day, rows, manifest=self._settled, still=still)
+            except ForgottenMeanwhileError:
+                gone = Forgotten(self.lake, task).among(ids)
+                self._account.forget(document["text_hash"] for document, _ in self._pending if document["id"] in gone)
+                self._pending = [entry for entry in self._pending if entry[0]["id"] not in gone]
+        return None
 
     def _settled(self, added: pa.Table) -> Manifest:
         """Account for the pending replies when it is known which of them are added."""
@@ -236,18 +243,6 @@ class Backlog:
 
     def _have_failed_for_good(self) -> pl.Expr:
         return pl.col("text_hash").is_in(collect(failed_for_good(self._rows()))["text_hash"].to_list())
-
-    def _spent_before(self) -> Spent:
-        """Return what earlier tries of this run have spent: its newest commit tells for all of them."""
-        asked = self.lake.scan("annotations", self.task.name, self.partition).filter(pl.col("run") == self._run.name)
-        if collect(asked.head(1)).is_empty():
-            return Spent()  # without rows there is no commit to look for in a year of them
-        mine = (self.task.name, self.partition, self._run.name)
-        for commit in self.lake.commits("annotations", self.task.name):
-            manifest = commit.manifest
-            if manifest is not None and (manifest.task, manifest.partition, manifest.run) == mine:
-                return Annotated.of(manifest).spent
-        return Spent()
 
     def _manifest(
         self, facts: Mapping[str, object] = MappingProxyType({}), others: Mapping[str, int] = MappingProxyType({})

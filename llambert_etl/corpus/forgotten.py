@@ -2,12 +2,16 @@
 
 import hashlib
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from llambert_etl.errors import TransientError
 from llambert_etl.lake import Lake, StagedFiles, collect
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import TABLES, TableName
+
+
+class ForgottenMeanwhileError(TransientError):
+    """Rows are about documents that were forgotten since they were read."""
 
 
 class Forgotten:
@@ -41,7 +45,7 @@ class Forgotten:
 
 
 def forgotten_since(table: TableName, task: str, partition: Partition, staged: StagedFiles, lake: Lake) -> int:
-    """Return how many ids of staged rows are forgotten by now: to be asked right before the commit of those rows."""
+    """Return how many ids of staged rows are forgotten by now: to be asked at each attempt to commit those rows."""
     noted = Forgotten(lake, task)
     if not noted:
         return 0
@@ -59,11 +63,20 @@ def brought_back(table: TableName, task: str, lake: Lake) -> list[str]:
 
 
 def refuse_forgotten(table: TableName, task: str, partition: Partition, staged: StagedFiles, lake: Lake) -> None:
-    """Raise TransientError where staged rows are about documents that were forgotten since they were read."""
-    if count := forgotten_since(table, task, partition, staged, lake):
-        raise TransientError(
-            f"{table} {task} {partition}: {count} documents were forgotten since this step began; nothing was "
-            "committed; run the step again"
+    """Raise ForgottenMeanwhileError where staged rows are about documents that were forgotten since they were read."""
+    _refuse(forgotten_since(table, task, partition, staged, lake), f"{table} {task} {partition}")
+
+
+def refuse_rows(table: TableName, task: str, partition: Partition, ids: Collection[str], lake: Lake) -> None:
+    """Do the same for rows that are not staged."""
+    _refuse(len(Forgotten(lake, task).among(ids)), f"{table} {task} {partition}")
+
+
+def _refuse(count: int, where: str) -> None:
+    if count:
+        raise ForgottenMeanwhileError(
+            f"{where}: {count} documents were forgotten since this step began; nothing was committed; run the step "
+            "again; after a restore, forget them again before that"
         )
 
 

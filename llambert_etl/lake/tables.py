@@ -57,11 +57,14 @@ class Lake(ReadableLake):
         *,
         commit_key: str,
         manifest: Manifest,
+        still: Callable[[], None] = lambda: None,
     ) -> Commit:
         """Make the partition hold exactly the staged rows, in one commit that carries `manifest`.
 
-        Repeating the call changes nothing. Raise TransientError when another writer has replaced the partition with
-        other rows since the work began, or when a staged file is not there any more.
+        Repeating the call changes nothing. `still` is asked at each attempt whether the rows may be written: what it
+        sees is no older than the table which the attempt starts from (`upkeep.put_off`). Raise TransientError when
+        another writer has replaced the partition with other rows since the work began, or when a staged file is not
+        there any more.
         """
         key, fence = key_number(commit_key), fence_of(task, partition)
         # Not one retry of Delta's: it would commit beside a compaction that has moved the rows which this replaces,
@@ -85,6 +88,7 @@ class Lake(ReadableLake):
                         f"{where}: {len(gone)} of {len(staged.files)} staged files are gone, such as {gone[0]!r}; "
                         "nothing was committed; run the step again"
                     )
+                still()
                 try:
                     self._write(delta, table, adds, "overwrite", properties, task, partition)
                 except CommitFailedError:
@@ -95,11 +99,18 @@ class Lake(ReadableLake):
         raise TransientError(f"{where}: {_ATTEMPTS} commits in a row lost to other writers")
 
     def append_once(
-        self, table: TableName, task: str, partition: Partition, rows: pa.Table, *, manifest: Manifest | Account
+        self,
+        table: TableName,
+        task: str,
+        partition: Partition,
+        rows: pa.Table,
+        *,
+        manifest: Manifest | Account,
+        still: Callable[[], None] = lambda: None,
     ) -> Commit:
         """Add the rows whose key the table does not hold; a replay or a second writer of the same rows adds none.
 
-        A manifest that depends on which rows are added is made of them, again at each attempt.
+        A manifest that depends on which rows are added is made of them, again at each attempt. `still` as above.
         """
         check_schema(table, rows)
         fence, place = f"append/{task}", (table, task, partition)
@@ -107,6 +118,7 @@ class Lake(ReadableLake):
         with store_faults(f"{self.table_uri(table)} {task} {partition}"):
             for _ in range(_ATTEMPTS):
                 delta = self.open(table)
+                still()
                 absent = held.absent(rows, delta, self.table_uri(table), self.polars_options)
                 made = manifest if isinstance(manifest, Manifest) else manifest(absent)
                 if absent.num_rows == 0:

@@ -53,6 +53,18 @@ def merge_small_files(lake: Lake, table: TableName) -> int:
     raise TransientError(f"{table}: {_ATTEMPTS} times another writer was first; run the step again")
 
 
+def put_off(lake: Lake, table: TableName) -> None:
+    """Let no commit to a table through that was begun before: its writer looks again at what it has to know."""
+    with store_faults(lake.table_uri(table)):
+        for _ in range(_ATTEMPTS):
+            delta = lake.open(table)
+            try:
+                return _take_turn(delta, horizon(delta))
+            except CommitFailedError:
+                continue
+    raise TransientError(f"{table}: {_ATTEMPTS} times another writer was first; run the step again")
+
+
 def delete_old_files(lake: Lake, table: TableName, before: datetime.datetime, named: Collection[str] = ()) -> int:
     """Delete files written before a moment that no version needs which was current since; return how many.
 

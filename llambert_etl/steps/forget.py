@@ -10,6 +10,7 @@ from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.forgotten import Forgotten
 from llambert_etl.facts import WithoutForgotten
 from llambert_etl.lake import Lake, collect
+from llambert_etl.lake.upkeep import put_off
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition
 from llambert_etl.schemas import DocumentStatus, TableName
@@ -42,6 +43,8 @@ def forget(task: LabellingTask, ids: Sequence[str], *, run: str, lake: Lake, dry
     """
     if not dry_run:
         Forgotten(lake, task.name).add(ids)
+        for table in _TABLES:
+            put_off(lake, table)  # what looked at the notes before them commits before this, and is seen here
     # No snapshot: what others have written until a table is rewritten is to go too.
     gone = _rows_of(task, ids, lake)
     removed = []

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -80,8 +81,10 @@ def import_gold(run: Run, file: Path | str, *, lake: Lake, settings: Settings) -
     )
     judged = pl.DataFrame([(row["label"], row["split"]) for row in rows], schema=["label", "split"], orient="row")
     tell_gold(task, f"gold {task.name} {partition}", judged)
-    refuse_forgotten("gold", task.name, partition, staged, lake)
-    commit = lake.replace_partition("gold", task.name, partition, staged, commit_key=key, manifest=manifest)
+    still = partial(refuse_forgotten, "gold", task.name, partition, staged, lake)
+    commit = lake.replace_partition(
+        "gold", task.name, partition, staged, commit_key=key, manifest=manifest, still=still
+    )
     logger.info("gold %s %s: %s rows from %s", task.name, partition, len(rows), name)
     return run.finished(manifest, versions_written={"gold": commit.version})
 

@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+from functools import partial
 
 import polars as pl
 
@@ -72,9 +73,14 @@ def ingest_partition(run: Run, *, lake: Lake, settings: Settings, late_for: Part
     found = {"source": str(drop.location), "late_for": late_for, "landing": empty}
     facts = tally.facts(before).model_copy(update=found)
     manifest = run.manifest("ingest", rows=tally.rows, reasons=dict(sorted(tally.reasons.items())), facts=facts)
-    refuse_forgotten("documents", task.name, partition, staged, lake)
     commit = lake.replace_partition(
-        "documents", task.name, partition, staged, commit_key=key or tally.key, manifest=manifest
+        "documents",
+        task.name,
+        partition,
+        staged,
+        commit_key=key or tally.key,
+        manifest=manifest,
+        still=partial(refuse_forgotten, "documents", task.name, partition, staged, lake),
     )
     counted = ", ".join(f"{count} {name}" for name, count in tally.rows.items())
     logger.info("ingest %s %s: %s, at version %s", task.name, partition, counted, commit.version)

@@ -1,10 +1,12 @@
 """Publish a label run: every shard's staged rows become visible in one commit."""
 
+from functools import partial
+
 from llambert_etl.corpus.forgotten import forgotten_since
 from llambert_etl.errors import DataError
 from llambert_etl.facts import Published, Skipped
 from llambert_etl.labelling.plan import Plan, merge, read_plan, read_shards, was_checked
-from llambert_etl.lake import Lake
+from llambert_etl.lake import Lake, StagedFiles
 from llambert_etl.manifest import Manifest
 from llambert_etl.run import Run
 
@@ -46,12 +48,6 @@ def publish(run: Run, *, lake: Lake) -> Manifest:
         if (newer := _newer(lake, plan)) is not None:
             skip = f"run {newer.run!r} has meanwhile published the labels of newer documents or a newer champion"
             return run.finished(manifest, rows={}, facts=manifest.facts | Skipped(skip=skip).told())
-    if count := forgotten_since("labels", task.name, partition, staged, lake):
-        raise DataError(
-            f"labels {task.name} {partition}: {count} documents of this run were forgotten since it was planned; "
-            "nothing was published; start the label run again from `llambert plan`; after a restore, forget them again "
-            "before that"
-        )
     commit = lake.replace_partition(
         "labels",
         task.name,
@@ -59,8 +55,18 @@ def publish(run: Run, *, lake: Lake) -> Manifest:
         staged.model_copy(update={"replaces": present}),
         commit_key=plan.commit_key,
         manifest=run.finished(manifest),
+        still=partial(_refuse_forgotten, plan, staged, lake),
     )
     return run.finished(manifest, versions_written={"labels": commit.version})
+
+
+def _refuse_forgotten(plan: Plan, staged: StagedFiles, lake: Lake) -> None:
+    if count := forgotten_since("labels", plan.task, plan.partition, staged, lake):
+        raise DataError(
+            f"labels {plan.task} {plan.partition}: {count} documents of this run were forgotten since it was planned; "
+            "nothing was published; start the label run again from `llambert plan`; after a restore, forget them again "
+            "before that"
+        )
 
 
 def _newer(lake: Lake, plan: Plan) -> Manifest | None:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +12,7 @@ import pyarrow as pa
 from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.answers import labelled_answers
 from llambert_etl.corpus.documents import as_of
+from llambert_etl.corpus.forgotten import refuse_rows
 from llambert_etl.corpus.gold import known_gold
 from llambert_etl.corpus.sampling import sample_of
 from llambert_etl.errors import DataError
@@ -68,7 +70,8 @@ def export_review(run: Run, folder: Path, ask: Ask, *, lake: Lake, prompt_hash: 
     # What is asked is noted before anybody can be asked: a file of questions that nobody knows could not be imported.
     # But only once the files have a place: questions that nobody gets to see would count as asked.
     with new_folder(folder, files) as finish:
-        commit = lake.append_once("reviews", task.name, partition, questions, manifest=manifest)
+        still = partial(refuse_rows, "reviews", task.name, partition, chosen["id"].to_list(), lake)
+        commit = lake.append_once("reviews", task.name, partition, questions, manifest=manifest, still=still)
         manifest = run.finished(manifest, versions_written={"reviews": commit.version})
         finish(manifest.model_dump_json(indent=2))
     logger.info("review %s %s: %s documents written to %s", task.name, partition, chosen.height, folder)

@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +11,7 @@ import pyarrow as pa
 
 from llambert_etl.config import LabellingTask, fingerprint
 from llambert_etl.corpus.documents import as_of
-from llambert_etl.corpus.forgotten import refuse_forgotten
+from llambert_etl.corpus.forgotten import refuse_forgotten, refuse_rows
 from llambert_etl.corpus.gold import known_gold, refuse_other_source, split_of
 from llambert_etl.errors import DataError
 from llambert_etl.lake import Lake, StagedFiles, collect
@@ -59,7 +60,9 @@ def import_review(run: Run, files: Sequence[Path], *, lake: Lake) -> Manifest:
     written: dict[str, int] = {}
     if fresh:
         answers = _answers(fresh, run)
-        written["reviews"] = lake.append_once("reviews", task.name, partition, answers, manifest=manifest).version
+        still = partial(refuse_rows, "reviews", task.name, partition, [key.id for key, _ in fresh], lake)
+        done = lake.append_once("reviews", task.name, partition, answers, manifest=manifest, still=still)
+        written["reviews"] = done.version
     rounds = {known[key].partition for key, _ in found}
     return run.finished(_Gold(run, lake).settle(manifest, rounds, written))
 
@@ -158,7 +161,6 @@ class _Gold:
         if not held and (rows or before is not None):
             chunk = pa.Table.from_pylist(rows, schema=TABLES["gold"].schema)
             staged = self._lake.stage("gold", self._task.name, self._partition, [chunk], name="review")
-            refuse_forgotten("gold", self._task.name, self._partition, staged, self._lake)
             counts = {"read": len(rows), **Counter(str(row["split"]) for row in rows)}
             commit = self._lake.replace_partition(
                 "gold",
@@ -167,6 +169,7 @@ class _Gold:
                 StagedFiles(files=staged.files, replaces=before),
                 commit_key=key,
                 manifest=manifest.model_copy(update={"rows": counts}),
+                still=partial(refuse_forgotten, "gold", self._task.name, self._partition, staged, self._lake),
             )
             written = {**written, "gold": commit.version}
             logger.info("gold %s %s: %s rows agreed on", self._task.name, self._partition, len(rows))
