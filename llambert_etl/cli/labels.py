@@ -86,12 +86,12 @@ def forget(
     """Take documents out of every table and export, and refuse them where they come again."""
     from llambert_etl.run import Run
     from llambert_etl.steps.export import export
-    from llambert_etl.steps.forget import forget
+    from llambert_etl.steps.forget import days_to_export, forget
 
     clients = Clients()
     found = clients.task(task)
     removed = forget(found, ids, run=run, lake=clients.lake, dry_run=dry_run)
-    days = sorted({each.partition for each in removed if each.table in ("documents", "labels")}) if found.export else []
+    days = days_to_export(found, removed, clients.lake) if found.export else []
     for day in [] if dry_run else days:
         export(Run(found, day, run), lake=clients.lake, settings=clients.settings)
     emit(

@@ -63,15 +63,19 @@ def label(
 ) -> None:
     """Plan a label run, label each shard, hold the gate, publish, and export where the task file says so.
 
-    Where the day's labels are up to date, or there is no champion, the plan says so and nothing follows.
+    Where there is no champion the plan says so and nothing follows; where the day's labels are up to date, they are
+    exported where they are not yet.
     """
     planned = Planned.of(labels.plan(opened, model_version))
-    if planned.fresh or planned.skip:
-        logger.info("nothing to label: %s", planned.skip or "the day's labels are those of this version already")
+    if planned.skip:
+        logger.info("nothing to label: %s", planned.skip)
         return
-    for shard in range(planned.shards):
-        labels.label(opened.anew(), shard)
-    steps.check(opened.anew(), "labels")
-    labels.publish(opened.anew())
+    if planned.fresh:
+        logger.info("nothing to label: the day's labels are those of this version already")
+    else:
+        for shard in range(planned.shards):
+            labels.label(opened.anew(), shard)
+        steps.check(opened.anew(), "labels")
+        labels.publish(opened.anew())
     if opened.run.task.export:
         labels.export(opened.anew())

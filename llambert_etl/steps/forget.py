@@ -57,6 +57,19 @@ def forget(task: LabellingTask, ids: Sequence[str], *, run: str, lake: Lake, dry
     return removed
 
 
+def days_to_export(task: LabellingTask, removed: Sequence[Removed], lake: Lake) -> list[Partition]:
+    """Return the days whose exports may hold what is forgotten.
+
+    Those too of which an earlier call has taken rows: it may have been cut off, or refused, before it exported them.
+    """
+    newest: dict[Partition, Manifest] = {}
+    for commit in lake.commits("labels", task.name):
+        if commit.manifest is not None:
+            newest.setdefault(commit.manifest.partition, commit.manifest)
+    taken = {day for day, made in newest.items() if WithoutForgotten.of(made).forgotten}
+    return sorted(taken | {each.partition for each in removed if each.table in ("documents", "labels")})
+
+
 def _rows_of(task: LabellingTask, ids: Sequence[str], lake: Lake) -> Mapping[TableName, pl.Expr]:
     """Return for each table which of its rows are these documents'."""
     mine = pl.col("id").is_in(list(ids))

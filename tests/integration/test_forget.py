@@ -14,6 +14,7 @@ from deltalake import DeltaTable
 from laptop.environment import variables
 from llambert_etl.cli import run
 from llambert_etl.corpus.documents import hash_text
+from llambert_etl.errors import TransientError
 from llambert_etl.exports.snapshots import drop_old_snapshots, read_latest
 from llambert_etl.lake.upkeep import drop_notes
 from llambert_etl.manifest import Manifest
@@ -187,6 +188,27 @@ def test_it_leaves_the_exports_with_the_command_and_the_files_once_they_are_old(
     drop_old_snapshots(archive.lake, LATER)
     drop_notes(archive.lake, LATER)
     assert archive.files() == []
+
+
+def test_an_export_that_failed_is_made_up_for_by_the_same_command(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for day in (DAY, NEXT):
+        archive.export(day)
+    write_deployment(archive, monkeypatch)
+    command = ["forget", "--task", "reviews", "--id", GONE]
+
+    def down(*_: object, **__: object) -> None:
+        raise TransientError("the warehouse is down")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr("llambert_etl.steps.export.export", down)
+        assert run(command) == 75
+    assert archive.holders() == set()
+    assert run(command) == 0
+    assert json.loads(capfd.readouterr().out.splitlines()[-1])["exported_again"] == [DAY, NEXT]
+    for file in read_latest(archive.lake, archive.task.name).files:
+        assert GONE not in pl.read_parquet(archive.root / "lake" / "exports" / "reviews" / file.path)["id"]
 
 
 def test_a_restore_says_which_forgotten_documents_it_has_brought_back(

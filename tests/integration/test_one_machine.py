@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -136,5 +137,8 @@ def test_a_night_by_hand_checks_past_days_that_have_changed_and_exports_where_th
     assert json.loads(put)["put"].endswith(f"/tickets/{NEXT}/more.csv")
     done = [(each["step"], each["partition"]) for each in map(json.loads, steps)]
     assert done == [("ingest", NEXT), ("check", DAY), ("check", NEXT)]
-    labelled = machine.steps(f"llambert run label --task tickets --partition {NEXT}")
-    assert [step for step, _ in labelled] == ["plan", "label", "check", "publish", "export"]
+    label = f"llambert run label --task tickets --partition {NEXT}"
+    assert [step for step, _ in machine.steps(label)] == ["plan", "label", "check", "publish", "export"]
+    shutil.rmtree(machine.folder / ".local/lake/exports")  # as if killed between the last two
+    assert machine.steps(label) == [("plan", NEXT), ("export", NEXT)]
+    assert list((machine.folder / ".local/lake/exports/tickets" / NEXT).rglob("labels.parquet"))
