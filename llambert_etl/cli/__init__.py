@@ -3,12 +3,15 @@
 import gc
 import sys
 
-from llambert_etl.cli.outcome import conclude, set_up_logging
+from llambert_etl.cli.outcome import conclude, interrupted, set_up_logging
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run `llambert` and exit with its code."""
-    code = run(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:  # before the command began, or once more
+        code = interrupted()
     # All that is left goes with the process: where large libraries are among it, looking for garbage there takes longer
     # than a light step's work.
     gc.freeze()

@@ -62,7 +62,8 @@ def show_version(wanted: bool) -> None:
 
 _EXIT_CODES = (
     "Exit codes: 0 done, 65 mend the data (or a gate failed), 75 try again, 78 mend the settings or the arguments, "
-    "1 a bug; 141 where the reader of stdout went before the end, as head does.\n\nExample: llambert tasks validate"
+    "1 a bug; 130 after Ctrl-C, 141 where the reader of stdout went before the end, as head does.\n\n"
+    "Example: llambert tasks validate"
 )
 
 

@@ -23,7 +23,7 @@ from llambert_etl.wording import unquoted
 
 _TERMINATION_LOG = Path("/dev/termination-log")
 TERMINATION_BYTES = 4096
-_BUG = 1
+_BUG, _INTERRUPTED = 1, 130
 
 logger = logging.getLogger("llambert")
 
@@ -86,15 +86,13 @@ def conclude(command: Callable[[], object], prints: TextIO | None = None) -> int
     """Run a command; return its exit code. What libraries print goes to stderr: stdout is for results."""
     try:
         with handling(_leave, signal.SIGTERM), contextlib.redirect_stdout(prints or sys.stderr):
-            command()
+            ended = command()
     except SystemExit as stop:
         if prints is sys.stdout and stop.code != TransientError.exit_code:  # rich, on a help that nobody reads
             return NoReader.exit_code
         return _failed("asked to stop before the end; run it again", TransientError.exit_code)
-    except typer.Exit as stop:
-        return stop.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        return _failed("interrupted", 130)
+        return interrupted()
     except typer.BadParameter as error:
         return _failed(error.format_message(), ConfigError.exit_code)  # names the option, which str() leaves out
     except typer.TyperException as error:
@@ -105,7 +103,13 @@ def conclude(command: Callable[[], object], prints: TextIO | None = None) -> int
         return _failed(str(error), error.exit_code)
     except BaseException as error:  # what a library in Rust panics with is no Exception
         return _unexpected(error)
-    return 0
+    # Typer returns the code of an exit as if a command had returned it, and makes one of Ctrl-C.
+    return interrupted() if ended == _INTERRUPTED else 0
+
+
+def interrupted() -> int:
+    """Say so, and return the code that a shell gives to what Ctrl-C has ended."""
+    return _failed("interrupted; what is done stands: run it again for the rest", _INTERRUPTED)
 
 
 def _unexpected(error: BaseException) -> int:

@@ -3,16 +3,18 @@
 import errno
 import io
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from llambert_etl.cli import run
+from llambert_etl.cli import main, run
 from llambert_etl.cli.outcome import conclude
 from llambert_etl.config import find_task
 from llambert_etl.errors import ConfigError, DataError, TransientError
+from llambert_etl.lake import Lake
 
 INCLUDE = Path(__file__).parents[2] / "include"
 DAY = ["--partition", "2026-11-10"]
@@ -175,6 +177,27 @@ def test_only_what_this_machine_says_is_told_as_its_failure(
 ) -> None:
     assert conclude(raising(error)) == code
     assert says in capfd.readouterr().err
+
+
+def test_ctrl_c_is_no_success(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: Lake) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Lake, "create_tables", interrupt)
+    assert run(["init"]) == 130
+    assert capfd.readouterr().err == "llambert: interrupted; what is done stands: run it again for the rest\n"
+
+
+def test_ctrl_c_while_a_command_is_loaded_is_told_in_one_line(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("llambert_etl.cli.set_up_logging", interrupt)
+    with pytest.raises(SystemExit, match="130"):
+        main(["init"])
+    assert capfd.readouterr().err == "llambert: interrupted; what is done stands: run it again for the rest\n"
 
 
 def test_a_missing_setting_is_a_refusal(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
