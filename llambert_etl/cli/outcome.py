@@ -119,7 +119,7 @@ def _unexpected(error: BaseException) -> int:
         machine = no_room(None, error)
     if machine is not None:
         return _failed(str(machine), machine.exit_code)
-    print("\n".join(map(visible, "\n".join(_story(error)).splitlines())), file=sys.stderr)
+    _complain("\n".join(map(visible, "\n".join(_story(error)).splitlines())))
     return _failed("this is a bug in llambert, not in your data or settings; see the traceback above", _BUG)
 
 
@@ -139,9 +139,15 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 def _failed(reason: str, code: int) -> int:
     line = visible(" ".join("; ".join(reason.strip().split("\n")).split()))
-    print(f"llambert: {line}", file=sys.stderr)
+    _complain(f"llambert: {line}")
     _last_words(line)
     return code
+
+
+def _complain(what: str) -> None:
+    """Write to stderr. Where that takes nothing, as on a full disk, the exit code tells all the same."""
+    with contextlib.suppress(OSError):
+        print(what, file=sys.stderr)
 
 
 def emit(line: str) -> None:

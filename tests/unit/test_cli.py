@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -177,6 +178,21 @@ def test_only_what_this_machine_says_is_told_as_its_failure(
 ) -> None:
     assert conclude(raising(error)) == code
     assert says in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "code"), [(DataError("mend it"), 65), (KeyError(), 1)])
+def test_a_stderr_that_takes_nothing_changes_no_exit_code(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
+) -> None:
+    def fail() -> None:
+        raise error
+
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("sys.stderr", Full())
+    assert conclude(fail) == code
 
 
 def test_ctrl_c_is_no_success(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
