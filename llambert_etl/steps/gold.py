@@ -142,7 +142,8 @@ def _parse(content: bytes, name: str) -> list[GoldRow]:
         elif suffix == ".csv":
             found = _csv(content, name)
         elif suffix == ".jsonl":
-            found = [json.loads(line) for line in content.decode("utf-8-sig").split("\n") if line.strip()]
+            lines = content.decode("utf-8-sig").split("\n")
+            found = [json.loads(line, object_pairs_hook=_object) for line in lines if line.strip()]
         else:
             raise DataError(f"gold {name!r}: expected a .parquet, .csv or .jsonl file")
     except (ValueError, RecursionError, OSError, csv.Error, pa.ArrowException) as error:
@@ -150,6 +151,12 @@ def _parse(content: bytes, name: str) -> list[GoldRow]:
     for number, row in enumerate(found, 1):
         if not isinstance(row, dict):
             raise DataError(f"gold {name!r} row {number}: expected an object with id and label")
+    return found
+
+
+def _object(pairs: list[tuple[str, object]]) -> GoldRow:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("a row has a field twice")
     return found
 
 

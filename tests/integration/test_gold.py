@@ -189,6 +189,7 @@ def table(**columns: object) -> bytes:
     ("name", "content", "said"),
     [
         ("gold.csv", b"id,label,text\n1,positive,a\n2,negative,b,c\n", "row 2: 4 fields, expected 3"),
+        ("gold.jsonl", b'{"id": "1", "text": "a", "label": "positive", "label": "negative"}', "has a field twice"),
         ("gold.csv", b"id,label,text\n1,positive,a\n2,negative\n", "row 2: 2 fields, expected 3"),
         ("gold.csv", b"id,text\n1,a,positive\n", "row 1: 3 fields, expected 2"),
         ("gold.csv", b"id,label,text,label\n1,positive,a,negative\n", r"columns \['label'\] stand there twice"),
