@@ -1,9 +1,12 @@
 """The command line: one command a step, the three errors as exit codes."""
 
 import gc
+import os
 import sys
 
 from llambert_etl.cli.outcome import conclude, interrupted, set_up_logging
+from llambert_etl.errors import ConfigError
+from llambert_etl.sources.records import is_unicode
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -31,4 +34,16 @@ def run(arguments: list[str]) -> int:
     if given in ([], *([group.name] for group in app.registered_groups if group.name)):
         given.append("--help")  # who names no command asks what there is
     prints = sys.stdout if "--help" in given else sys.stderr  # help is what was asked for
-    return conclude(lambda: app(given, prog_name="llambert", standalone_mode=False), prints)
+
+    def command() -> object:
+        _check_readable(given)
+        return app(given, prog_name="llambert", standalone_mode=False)
+
+    return conclude(command, prints)
+
+
+def _check_readable(arguments: list[str]) -> None:
+    """Raise ConfigError for bytes that are no UTF-8: no row can hold them. The name of a file may be what it likes."""
+    for each in arguments:
+        if not is_unicode(each) and not os.access(each, os.F_OK):
+            raise ConfigError(f"argument {each!r} is not UTF-8; type it in a terminal whose encoding is, or in ASCII")

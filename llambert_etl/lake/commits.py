@@ -135,4 +135,6 @@ def _info(storage: Storage, table: TableName, version: int) -> dict[str, Any] | 
 
 
 def _serialised(manifest: Manifest) -> str:
-    return json.dumps(manifest.model_dump(mode="json"), sort_keys=True)
+    # One half of a character, as of a file's name that is no UTF-8, and no later step could read the log any more.
+    said = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False).encode(errors="replace")
+    return json.dumps(json.loads(said), sort_keys=True)

@@ -29,7 +29,7 @@ from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
 from llambert_etl.sources.clean import CLEANER_VERSION, clean
 from llambert_etl.sources.files import Listing
-from llambert_etl.sources.records import MISSING, Reason, Record
+from llambert_etl.sources.records import MISSING, Reason, Record, printable
 from llambert_etl.wording import heading, short, shown, told
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def import_gold(run: Run, file: Path | str, *, lake: Lake, settings: Settings) -
         rows={"read": len(rows), **{split: sum(row["split"] == split for row in rows) for split in SPLITS}},
         versions_read=versions,
         facts={
-            "file": Path(name).name,
+            "file": printable(Path(name).name),
             "labels": {label: sum(row["label"] == label for row in rows) for label in task.label_names},
             "forgotten": len(parsed) - len(found),
             "replayed": False,

@@ -23,6 +23,7 @@ from llambert_etl.reviews.answers import Given, Returned, read_answers
 from llambert_etl.reviews.reviewed import Key, Reviewed, Stratum, reviewed_as_of
 from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES
+from llambert_etl.sources.records import printable
 from llambert_etl.wording import short, shown
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def import_review(run: Run, files: Sequence[Path], *, lake: Lake) -> Manifest:
         _STEP,
         rows={"read": sum(counts.values()) + reply.unanswered + reply.skipped, **counts}
         | {"unanswered": reply.unanswered, "skipped": reply.skipped},
-        facts={"files": [file.name for file in files]},
+        facts={"files": [printable(file.name) for file in files]},
     )
     written: dict[str, int] = {}
     if fresh:

@@ -41,6 +41,12 @@ def test_every_format_gives_the_same_gold(desk: Desk, name: str) -> None:
     assert first["text_hash"] == hash_text("review number 0")
 
 
+def test_a_file_may_have_a_name_that_is_no_unicode(desk: Desk) -> None:
+    manifest = desk.imports(desk.write(gold(), "g\udcff.jsonl"))
+    assert manifest.facts["file"] == "g\\udcff.jsonl"
+    assert json.loads(manifest.model_dump_json())["rows"]["read"] == 20
+
+
 def test_the_rarest_label_is_told_for_each_split_and_a_floor_that_gold_does_not_reach(
     desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -216,6 +216,12 @@ def test_ctrl_c_while_a_command_is_loaded_is_told_in_one_line(
     assert capfd.readouterr().err == "llambert: interrupted; what is done stands: run it again for the rest\n"
 
 
+@pytest.mark.parametrize("option", [["--run", "r\udcff"], ["--run=r\udcff"], ["--id", "\udce9" * 5_000]])
+def test_an_argument_that_is_no_utf8_is_refused(capfd: pytest.CaptureFixture[str], option: list[str]) -> None:
+    assert run(["forget", "--task", "movie_sentiment", "--id", "7", *option]) == 78
+    assert "is not UTF-8" in capfd.readouterr().err
+
+
 def test_a_missing_setting_is_a_refusal(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LLAMBERT_LAKE")
     assert run(["init"]) == 78

@@ -36,6 +36,17 @@ def test_the_commit_of_a_day_is_found_behind_those_of_other_days(tmp_path: Path)
     assert list(lake.commits("documents", "other")) == []
 
 
+def test_a_commit_whose_account_is_no_unicode_can_be_read(tmp_path: Path) -> None:
+    """A file's name need not be, and one such account would hide all that the table's log says."""
+    lake = Lake(str(tmp_path / "lake"))
+    lake.create_tables()
+    staged = lake.stage("documents", TASK, DAY, [documents("x", DAY)], name="part")
+    lake.replace_partition("documents", TASK, DAY, staged, commit_key="k", manifest=manifest("r\udcff \U0001f600"))
+    found = lake.last_commit("documents", TASK, DAY)
+    assert found is not None
+    assert (found.version, found.manifest) == (1, manifest("r? \U0001f600"))
+
+
 def test_commits_of_other_threads_while_a_table_is_opened_are_no_lost_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
