@@ -1,7 +1,8 @@
 """Batches of a forward pass: bounded, of like length, on a processor several at a time, on a full GPU ever smaller."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from llambert_etl.errors import TransientError
 
 Batch = TypeVar("Batch")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 Work = Callable[[Sequence[list[int]]], Sequence[Result]]
 
@@ -90,3 +92,20 @@ def side_by_side(
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(cores)
+
+
+def ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield the items, each made in another thread while the one before it is at work.
+
+    What making one raises is raised where it is waited for. Left early, it ends when the item that is being made is.
+    """
+    left = iter(items)
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(_next, left)
+        while found := coming.result():
+            coming = pool.submit(_next, left)
+            yield from found
+
+
+def _next(left: Iterator[Item]) -> list[Item]:
+    return list(islice(left, 1))

@@ -1,14 +1,14 @@
 """Batches: bounded, of like length, each item once and in its place, side by side or halved on a full device."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llambert_etl.compute.batching import by_length, run_batches, side_by_side
+from llambert_etl.compute.batching import ahead, by_length, run_batches, side_by_side
 from llambert_etl.errors import TransientError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -86,3 +86,31 @@ def test_what_an_item_takes_room_for_beside_its_own_tokens_counts() -> None:
     found = run_batches(items, device.work, tokens=20, room=lambda item: 9 + len(item), device=CUDA)
     assert found == [1, 2, 3, 4]
     assert device.calls == 2
+
+
+def test_what_comes_next_is_made_while_the_one_before_it_is_at_work() -> None:
+    made = [threading.Event() for _ in range(4)]
+
+    def items() -> Iterator[int]:
+        for number, event in enumerate(made):
+            event.set()
+            yield number
+
+    for number in ahead(items()):
+        assert number == 3 or made[number + 1].wait(timeout=30)
+        assert not any(event.is_set() for event in made[number + 2 :]), "and no more than that"
+
+
+def test_what_making_an_item_raises_is_raised_where_the_item_is_waited_for() -> None:
+    coming = ahead(1 // (2 - number) for number in range(4))
+    assert [next(coming), next(coming)] == [0, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(coming)
+
+
+def test_whoever_stops_asking_leaves_no_thread_behind() -> None:
+    before = threading.active_count()
+    coming = ahead(iter(range(10)))
+    next(coming)
+    coming.close()
+    assert threading.active_count() == before
