@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Self
 
@@ -24,9 +23,9 @@ from llambert_etl.encoder.inputs import pad, token_ids
 from llambert_etl.encoder.packing import pack, packing, packs
 from llambert_etl.errors import DataError
 
-# Texts tokenised at once, so that memory does not follow the length of the list. On a GPU, which labels those before
-# them meanwhile, few: it waits for the first ones.
-_WINDOW = {"cpu": 8_192, "cuda": 1_024}
+# Texts tokenised at once, so that memory does not follow the length of the list: enough to sort by length. Packed they
+# need not be sorted, and are tokenised while those before them are labelled: few, for a device waits for the first.
+_WINDOW, _PACKED_WINDOW = 8_192, 1_024
 _REMEDY = "give the step a larger one"
 _BATCH_TOKENS = {"cpu": 512, "cuda": 32_768}  # on a processor, what the cache of one core holds
 
@@ -72,9 +71,11 @@ class Encoder:
         return np.asarray(softmax(self.logits(texts), axis=1), dtype=np.float64)
 
     def logits(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        windows = self._windows(texts)
-        with packing(self._model) if self._packed else nullcontext():
-            found = [self._label(rows) for rows in (windows if self._device.type == "cpu" else ahead(windows))]
+        if self._packed:
+            with packing(self._model):
+                found = [self._label(rows) for rows in ahead(self._windows(texts, _PACKED_WINDOW))]
+        else:
+            found = [self._label(rows) for rows in self._windows(texts, _WINDOW)]
         # Only now, for a device that is asked for its results has nothing to do until it is given more.
         return np.concatenate([np.empty((0, len(self.labels))), *(logits.cpu().numpy() for logits in found)])
 
@@ -83,8 +84,7 @@ class Encoder:
         asked = self._device.type != "cpu" and self._bf16 and self._card.padding == "right"
         return asked and packs(self._model, self._tokenizer, self._card.max_length, bf16=True)
 
-    def _windows(self, texts: Sequence[str]) -> Iterator[list[list[int]]]:
-        window = _WINDOW[self._device.type]
+    def _windows(self, texts: Sequence[str], window: int) -> Iterator[list[list[int]]]:
         for start in range(0, len(texts), window):
             yield token_ids(self._tokenizer, texts[start : start + window], self._card.max_length)
 

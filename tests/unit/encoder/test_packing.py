@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from llambert_etl.encoder import packing
+from llambert_etl.encoder import inference, packing
 from llambert_etl.encoder.card import Card
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.packing import pack, packs
@@ -82,7 +82,10 @@ def test_a_gpus_kernel_is_given_the_texts_as_it_takes_them(tmp_path: Path, monke
     assert torch.allclose(together(model), expected, rtol=0, atol=1e-5)
 
 
-def test_an_encoder_gives_packed_texts_the_probabilities_of_padded_ones(tmp_path: Path) -> None:
+def test_an_encoder_gives_packed_texts_the_probabilities_of_padded_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "_PACKED_WINDOW", 2)
     model, card = opened(tmp_path, "roberta"), Card(LABELS, LONGEST)
     padded, packed = (Encoder(model, tokenizer(tmp_path), card, packed=packed) for packed in (None, True))
     shapes: list[tuple[int, ...]] = []
