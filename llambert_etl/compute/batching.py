@@ -23,7 +23,7 @@ MOST_THREADS = 4
 
 
 @dataclass
-class Budget:
+class Capacity:
     """How many tokens a batch may take room for. Where the device has no room for so many, it is halved for good."""
 
     tokens: int
@@ -33,19 +33,19 @@ def run_batches(
     items: Sequence[list[int]],
     work: Work[Result],
     *,
-    budget: Budget,
+    capacity: Capacity,
     device: torch.device,
     room: Callable[[list[int]], int] = len,
     threads: int = MOST_THREADS,
 ) -> list[Result]:
-    """Apply `work` to batches of items of like length, within the budget; return the results in the items' order.
+    """Apply `work` to batches of items of like length, within the capacity; return the results in the items' order.
 
     `room` tells how many tokens an item takes room for. On a device without room a batch is halved until it fits, and
     so are those after it; raise TransientError where a single item does not.
     """
-    batches = by_length([room(item) for item in items], budget.tokens)
+    batches = by_length([room(item) for item in items], capacity.tokens)
     found = side_by_side(
-        lambda batch: _within_memory([items[index] for index in batch], work, budget, room), batches, device, threads
+        lambda batch: _within_memory([items[index] for index in batch], work, capacity, room), batches, device, threads
     )
     results = {
         index: result for batch, of in zip(batches, found, strict=True) for index, result in zip(batch, of, strict=True)
@@ -54,11 +54,11 @@ def run_batches(
 
 
 def _within_memory(
-    batch: Sequence[list[int]], work: Work[Result], budget: Budget, room: Callable[[list[int]], int]
+    batch: Sequence[list[int]], work: Work[Result], capacity: Capacity, room: Callable[[list[int]], int]
 ) -> Sequence[Result]:
     """Run a batch; where the device has no room for it, run its two halves, one after the other."""
     taken = len(batch) * max(map(room, batch))
-    if taken <= budget.tokens or len(batch) == 1:
+    if taken <= capacity.tokens or len(batch) == 1:
         try:
             return work(batch)
         except torch.OutOfMemoryError as error:
@@ -69,10 +69,12 @@ def _within_memory(
                 ) from error
         # Outside the handler: the error holds the failed pass's tensors for as long as it lives.
         torch.cuda.empty_cache()
-        budget.tokens = taken // 2
+        capacity.tokens = taken // 2
         logger.info("no room on the device for a batch of %d tokens: from now on they have half as many", taken)
     middle = len(batch) // 2
-    return [result for half in (batch[:middle], batch[middle:]) for result in _within_memory(half, work, budget, room)]
+    return [
+        result for half in (batch[:middle], batch[middle:]) for result in _within_memory(half, work, capacity, room)
+    ]
 
 
 def by_length(lengths: Sequence[int], tokens: int) -> list[list[int]]:

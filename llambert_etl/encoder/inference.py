@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from llambert_etl.compute.batching import Budget, ahead, run_batches
+from llambert_etl.compute.batching import Capacity, ahead, run_batches
 from llambert_etl.compute.device import bf16_for, device, room_on_device
 from llambert_etl.encoder.card import Card, read_card
 from llambert_etl.encoder.inputs import pad, token_ids
@@ -44,7 +44,7 @@ class Encoder:
         """`packed`: batches without padding; by default on a GPU whose kernels are seen to give the same logits."""
         self.labels = card.labels
         self._card, self._tokenizer, self._device = card, tokenizer, device()
-        self._budget, self._bf16 = Budget(_BATCH_TOKENS[self._device.type]), bf16_for(model)
+        self._capacity, self._bf16 = Capacity(_BATCH_TOKENS[self._device.type]), bf16_for(model)
         with room_on_device(_REMEDY):
             self._model = model.to(self._device).eval()  # type: ignore[arg-type]
             self._packed = self._packs() if packed is None else packed
@@ -89,7 +89,7 @@ class Encoder:
             yield token_ids(self._tokenizer, texts[start : start + window], self._card.max_length)
 
     def _label(self, rows: list[list[int]]) -> torch.Tensor:
-        found = run_batches(rows, self._forward, budget=self._budget, device=self._device, room=self._width)
+        found = run_batches(rows, self._forward, capacity=self._capacity, device=self._device, room=self._width)
         return torch.stack(found)
 
     def _width(self, row: list[int]) -> int:

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import torch
 
-from llambert_etl.compute.batching import MOST_THREADS, Budget, run_batches
+from llambert_etl.compute.batching import MOST_THREADS, Capacity, run_batches
 from llambert_etl.config import LabellingTask
 from llambert_etl.llm import Reply
 from llambert_etl.llm.encoding import Document, Encoding
@@ -68,11 +68,11 @@ class LocalModel:
         )
 
     @cached_property
-    def _budget(self) -> Budget:
+    def _capacity(self) -> Capacity:
         on_processor = self._device.type == "cpu"
         if self._task.annotator.method == "score":
-            return Budget((_ON_PROCESSOR if on_processor else _ON_GPU) // self._scorer.rows_per_document)
-        return Budget(_WRITTEN_ON_PROCESSOR if on_processor else _WRITTEN_ON_GPU)
+            return Capacity((_ON_PROCESSOR if on_processor else _ON_GPU) // self._scorer.rows_per_document)
+        return Capacity(_WRITTEN_ON_PROCESSOR if on_processor else _WRITTEN_ON_GPU)
 
     @property
     def _device(self) -> torch.device:
@@ -88,7 +88,7 @@ class LocalModel:
         found = run_batches(
             items,
             self._scorer.score,
-            budget=self._budget,
+            capacity=self._capacity,
             device=self._device,
             # The prefix is computed once, but each row of a GPU's batch has its own copy of the cache.
             room=lambda ids: len(ids) + (shared if on_gpu else 0),
@@ -105,7 +105,7 @@ class LocalModel:
         found = run_batches(
             items,
             self._generator.write,
-            budget=self._budget,
+            capacity=self._capacity,
             device=self._device,
             room=lambda ids: len(ids) + self._task.annotator.max_new_tokens,
             threads=self._threads,

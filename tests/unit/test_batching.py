@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llambert_etl.compute.batching import Budget, ahead, by_length, run_batches, side_by_side
+from llambert_etl.compute.batching import Capacity, ahead, by_length, run_batches, side_by_side
 from llambert_etl.errors import TransientError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -52,7 +52,7 @@ def test_every_item_comes_back_in_its_place(items: list[list[int]], tokens: int)
     def work(batch: Sequence[list[int]]) -> list[int]:
         return [sum(item) for item in batch]
 
-    assert run_batches(items, work, budget=Budget(tokens), device=CUDA) == work(items)
+    assert run_batches(items, work, capacity=Capacity(tokens), device=CUDA) == work(items)
 
 
 class _Device:
@@ -71,27 +71,27 @@ class _Device:
 @pytest.mark.parametrize(("room", "calls"), [(4, 1), (2, 3), (1, 6)], ids=["all", "half", "a quarter"])
 def test_a_full_device_gets_as_much_of_the_batch_as_fits(room: int, calls: int) -> None:
     device = _Device(room)
-    assert run_batches([[1], [2], [3], [4]], device.work, budget=Budget(100), device=CUDA) == [1, 2, 3, 4]
+    assert run_batches([[1], [2], [3], [4]], device.work, capacity=Capacity(100), device=CUDA) == [1, 2, 3, 4]
     assert device.calls == calls
 
 
 def test_a_device_that_was_full_once_is_not_filled_again() -> None:
-    device, items, budget = _Device(room=2), [[number] for number in range(8)], Budget(4)
-    assert run_batches(items, device.work, budget=budget, device=CUDA) == list(range(8))
+    device, items, capacity = _Device(room=2), [[number] for number in range(8)], Capacity(4)
+    assert run_batches(items, device.work, capacity=capacity, device=CUDA) == list(range(8))
     assert device.calls == 5, "a batch that did not fit, and the four halves of both"
-    assert run_batches(items, device.work, budget=budget, device=CUDA) == list(range(8))
+    assert run_batches(items, device.work, capacity=capacity, device=CUDA) == list(range(8))
     assert device.calls == 5 + 4
 
 
 @pytest.mark.parametrize("items", [[[1], [2], [3], [4, 5]], [[1, 2]]], ids=["four", "one"])
 def test_a_device_that_has_no_room_for_one_document_is_transient_and_names_it(items: list[list[int]]) -> None:
     with pytest.raises(TransientError, match="a single document of 2 tokens"):
-        run_batches(items, _Device(room=0).work, budget=Budget(100), device=CUDA)
+        run_batches(items, _Device(room=0).work, capacity=Capacity(100), device=CUDA)
 
 
 def test_what_an_item_takes_room_for_beside_its_own_tokens_counts() -> None:
     device, items = _Device(room=4), [[1], [2], [3], [4]]
-    found = run_batches(items, device.work, budget=Budget(20), room=lambda item: 9 + len(item), device=CUDA)
+    found = run_batches(items, device.work, capacity=Capacity(20), room=lambda item: 9 + len(item), device=CUDA)
     assert found == [1, 2, 3, 4]
     assert device.calls == 2
 

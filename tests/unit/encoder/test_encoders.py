@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from llambert_etl.compute.batching import Budget
+from llambert_etl.compute.batching import Capacity
 from llambert_etl.config import Recipe
 from llambert_etl.encoder.calibration import fit_temperature, fold_temperature
 from llambert_etl.encoder.card import Card
@@ -102,7 +102,7 @@ def test_a_device_without_room_for_a_batch_labels_its_halves_alike(tmp_path: Pat
 
     alone = np.concatenate([encoder.logits([text]) for text in HELDOUT.texts])
     model.register_forward_pre_hook(refuse, with_kwargs=True)
-    encoder._budget = Budget(8 * LONGEST)
+    encoder._capacity = Capacity(8 * LONGEST)
     assert np.allclose(encoder.logits(HELDOUT.texts), alone, atol=1e-5)
     assert max(sizes) > 2
     assert sum(size for size in sizes if size <= 2) == len(HELDOUT.texts)
