@@ -59,7 +59,7 @@ def put_off(lake: Lake, table: TableName) -> None:
         for _ in range(_ATTEMPTS):
             delta = lake.open(table)
             try:
-                return _take_turn(delta, horizon(delta))
+                return _take_turn(delta, until=horizon(delta))
             except CommitFailedError:
                 continue
     raise TransientError(f"{table}: {_ATTEMPTS} times another writer was first; run the step again")

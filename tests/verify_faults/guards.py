@@ -5,6 +5,7 @@ from typing import NamedTuple
 _LAKE = "tests/integration/test_lake_verbs.py::test_"
 _UPKEEP = "tests/integration/test_upkeep.py::test_"
 _KILLS = "tests/integration/test_kills.py::test_"
+_FORGET = "tests/integration/test_forget_meanwhile.py::test_"
 _DAGS = "tests/dags/test_"
 
 
@@ -53,6 +54,20 @@ GUARDS = (
         "_take_turn(delta, horizon(delta))",
         "pass",
         _UPKEEP + "of_two_compactions_at_once_one_merges_and_no_row_is_there_twice",
+    ),
+    Guard(
+        "a forget puts off every commit that was begun before it",
+        "llambert_etl/steps/forget.py",
+        "put_off(lake, table)  #",
+        "pass  #",
+        _FORGET + "an_ingest_of_it_is_refused_and_the_next_keeps_nothing_of_it",
+    ),
+    Guard(
+        "a file that is refused takes no documents back",
+        "llambert_etl/sources/tally.py",
+        "return self._sources - self._files_refused",
+        "return self._sources",
+        "tests/integration/test_ingest.py::test_a_file_that_cannot_be_read_any_more_takes_no_documents_back",
     ),
     Guard(
         "old is what the store's clock says too",
