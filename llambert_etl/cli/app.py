@@ -2,10 +2,11 @@
 
 import json
 import os
+import shutil
 import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -39,7 +40,9 @@ class _InOrder(TyperGroup):
         return sorted(parts, key=lambda name: PARTS.index(parts[name]))
 
 
-app = typer.Typer(add_completion=False, cls=_InOrder)
+# On fewer columns frames would leave an option's name no room: the help is plain there.
+_frames: Literal["rich"] | None = "rich" if shutil.get_terminal_size().columns >= 72 else None
+app = typer.Typer(add_completion=False, cls=_InOrder, rich_markup_mode=_frames)
 look_app = typer.Typer()
 batch_app = typer.Typer(no_args_is_help=True, help="Batch files of a provider, carried by hand.")
 app.add_typer(tasks.app, name="tasks", rich_help_panel=FILES)

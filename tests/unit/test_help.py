@@ -1,7 +1,10 @@
 """The help is whole on a narrow terminal, and each command shows how it is typed."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,6 +43,16 @@ def test_no_line_of_the_help_is_cut(capfd: pytest.CaptureFixture[str], path: tup
     options = {name for each in getattr(ALL.get(path), "params", ()) for name in (*each.opts, *each.secondary_opts)}
     assert {option for option in options if option.startswith("--")} <= words
     assert not re.findall(r"<[a-z][^>│]*│", shown), "a list of choices goes on in the next line"
+
+
+def test_a_terminal_too_narrow_for_frames_shows_each_option_whole() -> None:
+    command = [sys.executable, "-c", "from llambert_etl.cli import main; main()", "review", "export", "--help"]
+    shown = subprocess.run(
+        command, env={**os.environ, "COLUMNS": "40"}, capture_output=True, check=True
+    ).stdout.decode()
+    options = {name for each in LEAVES["review", "export"].params for name in each.opts if name.startswith("--")}
+    assert options <= set(shown.split())
+    assert "…" not in shown
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)
