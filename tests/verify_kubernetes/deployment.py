@@ -40,7 +40,7 @@ BUCKETS = ("landing", "warehouse", "mlflow")
 _ACCOUNTS = {"worker": "airflow-worker", "triggerer": "airflow-triggerer"}
 # So that so many shards fit a node of two processors; what loads an LLM or trains has both.
 _SHARD = {"cpu": "450m", "memory": "2Gi"}
-_WHOLE = {"cpu": "1900m", "memory": "5Gi"}
+WHOLE = {"cpu": "1900m", "memory": "5Gi"}
 
 
 class Deployment(Cluster):
@@ -169,8 +169,8 @@ class Deployment(Cluster):
             write_private(secrets / name, value)
         told = {name: value for name, value in variables(settings).items() if name not in self.secrets_of("worker")}
         steps = {
-            "annotate": {"secret": "llambert-annotate", **_WHOLE},
-            "train": {"secret": "llambert-train", **_WHOLE},
+            "annotate": {"secret": "llambert-annotate", **WHOLE},
+            "train": {"secret": "llambert-train", **WHOLE},
             "label": {"secret": "llambert-label", **_SHARD},
         }
         environment = {
@@ -181,7 +181,7 @@ class Deployment(Cluster):
             "LLAMBERT_KUBERNETES__NAMESPACE": self.namespace,
             "LLAMBERT_KUBERNETES__STEPS": json.dumps(steps),
             "VERIFY_TASK": TASK,
-            "VERIFY_MEASURED": json.dumps(_WHOLE),
+            "VERIFY_MEASURED": json.dumps(WHOLE),
             "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
             **self._connection("worker"),
         }

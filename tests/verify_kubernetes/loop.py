@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -266,11 +266,14 @@ class ByHand:
             self("run", "retrain", "--gold", str(self.gold), day=day)
         self("run", "label", day=day)
 
-    def __call__(self, *words: str, day: Partition, run: str = "by-hand") -> float:
+    def __call__(
+        self, *words: str, day: Partition, run: str = "by-hand", more: Mapping[str, str] | None = None
+    ) -> float:
         """Run a command on a day; return how many seconds it took, and keep its manifest."""
         assert not self._over.is_set(), "nobody will look at it"
         started = time.monotonic()
-        said = llambert(*words, "--task", TASK, "--partition", day, "--run", run, environment=self.environment)
+        environment = {**self.environment, **(more or {})}
+        said = llambert(*words, "--task", TASK, "--partition", day, "--run", run, environment=environment)
         self.manifest = json.loads(said.splitlines()[-1])
         return time.monotonic() - started
 

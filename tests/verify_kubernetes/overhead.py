@@ -2,6 +2,9 @@
 
 import datetime
 import json
+import os
+import re
+import resource
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -10,14 +13,18 @@ from laptop.airflow_client import AirflowClient, Run
 from laptop.demo.data import read_corpus
 from laptop.environment import variables
 from laptop.stack import REPOSITORY
+from llambert_etl.config.pods import Kubernetes
+from llambert_etl.orchestration.pod_spec import pod_arguments
 from llambert_etl.partition import Partition
-from tests.verify_kubernetes.deployment import TASK, Deployment, llambert
+from tests.verify_kubernetes.deployment import TASK, WHOLE, Deployment, llambert
 from tests.verify_kubernetes.loop import ByHand, Say
 
 DAY = Partition("2026-11-20")  # after every night: no training counts its documents
 _ROWS, _REVIEWS_EACH = 3_000, 3
 _RUN = "measured"
 _LONGEST_RATIO = 1.3
+# What the shell's `times` says last: user and system seconds of the processes that it has waited for.
+_TIMES = re.compile(r"(\d+)m([\d.]+)s (\d+)m([\d.]+)s")
 
 
 def measure(
@@ -32,20 +39,24 @@ def measure(
     say("a fat shard as a pod ...")
     pod = _as_pod(deployment, client, "measured")
     say(f"{pod}; as a process ...")
-    process = _as_process(hand)
+    threads = _threads(deployment)
+    process = _as_process(hand, threads)
     say(f"{process}; and with nothing left to do ...")
     idle = {name: _as_pod(deployment, client, name) for name in ("measured", "measured_held")}
-    idle_process = _as_process(hand)
+    idle_process = _as_process(hand, threads)
     for each in (*idle.values(), idle_process):
         del each["work"]  # its manifest is that of the shard as it was labelled
+    del idle_process["rows"]
     ratio = round(pod["all"] / process["all"], 3)
     must(ratio <= _LONGEST_RATIO, f"a shard as a pod took {ratio} times that of a process")
     inferred = process["rows"]["inferred"]
     return {
         "rows": inferred,
+        "threads_of_each": int(threads),
         "shard_as_pod": pod,
         "shard_as_process": process,
         "ratio": ratio,
+        "ratio_of_processor_seconds": round(pod["processor_seconds"] / process["processor_seconds"], 3),
         "rows_a_second": round(inferred / process["work"], 1),
         "nothing_to_do_as_pod": idle["measured"],
         "nothing_to_do_as_pod_that_is_held": idle["measured_held"],
@@ -83,14 +94,34 @@ def _as_pod(deployment: Deployment, client: AirflowClient, dag: str) -> dict[str
         "until_its_task_was_done": ended - moments["ended"],
         "all": ended - started,
     }
-    return {**{name: round(seconds, 1) for name, seconds in parts.items()}, "work": manifest["seconds"]}
+    told = {name: round(seconds, 1) for name, seconds in parts.items()}
+    log = client.log(run.dag, quote(run.run_id, safe=""), "step", number=step["try_number"])
+    return {**told, "work": manifest["seconds"], "processor_seconds": _of_times(log), **_load()}
 
 
-def _as_process(hand: ByHand) -> dict[str, Any]:
+def _as_process(hand: ByHand, threads: str) -> dict[str, Any]:
     """Return how long a process took in all, and its manifest's account of the shard."""
-    seconds = hand("label", "--shard", "0", day=DAY, run=_RUN)
-    manifest = hand.manifest
-    return {"all": round(seconds, 1), "work": manifest["seconds"], "rows": manifest["rows"]}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = hand("label", "--shard", "0", day=DAY, run=_RUN, more={"OMP_NUM_THREADS": threads})
+    after, manifest = resource.getrusage(resource.RUSAGE_CHILDREN), hand.manifest
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    told = {"all": round(seconds, 1), "work": manifest["seconds"], "processor_seconds": round(processor, 1)}
+    return {**told, "rows": manifest["rows"], **_load()}
+
+
+def _threads(deployment: Deployment) -> str:
+    """Return how many threads compute in the pod: what is to be compared with it may have no more."""
+    pod = Kubernetes(image=deployment.image, steps={"label": WHOLE})
+    return str(pod_arguments(pod, "label")["env_vars"]["OMP_NUM_THREADS"])
+
+
+def _of_times(log: str) -> float:
+    minutes, seconds, system_minutes, system_seconds = map(float, _TIMES.findall(log)[-1])
+    return round(60 * (minutes + system_minutes) + seconds + system_seconds, 1)
+
+
+def _load() -> dict[str, float]:
+    return {"load_1_minute": round(os.getloadavg()[0], 2)}
 
 
 def _asked(client: AirflowClient, run: Run, path: str) -> dict[str, Any]:
