@@ -22,6 +22,8 @@ from laptop.host import executable, server_environment
 from laptop.ports import free_ports
 from laptop.stack import REPOSITORY
 from llambert_etl.config import LabellingTask, find_task
+from llambert_etl.config.pods import Kubernetes
+from llambert_etl.orchestration.pod_spec import pod_arguments
 from llambert_etl.settings import Settings
 from tests.fakes.hub import FakeHub, Repo
 from tests.processes.policed import PolicedS3
@@ -40,7 +42,7 @@ BUCKETS = ("landing", "warehouse", "mlflow")
 _ACCOUNTS = {"worker": "airflow-worker", "triggerer": "airflow-triggerer"}
 # So that so many shards fit a node of two processors; what loads an LLM or trains has both.
 _SHARD = {"cpu": "450m", "memory": "2Gi"}
-WHOLE = {"cpu": "1900m", "memory": "5Gi"}
+_WHOLE = {"cpu": "1900m", "memory": "5Gi"}
 
 
 class Deployment(Cluster):
@@ -86,6 +88,12 @@ class Deployment(Cluster):
 
     def database(self, name: str) -> str:
         return self.postgres.uri(name).replace("postgresql:", "postgresql+psycopg2:")
+
+    @property
+    def threads(self) -> str:
+        """Return how many threads compute in a pod."""
+        pod = Kubernetes(image=self.image, steps={"train": _WHOLE})
+        return str(pod_arguments(pod, "train")["env_vars"]["OMP_NUM_THREADS"])
 
     def start_servers(self) -> None:
         for path in (self.folder, self.folder / "postgres"):
@@ -169,8 +177,8 @@ class Deployment(Cluster):
             write_private(secrets / name, value)
         told = {name: value for name, value in variables(settings).items() if name not in self.secrets_of("worker")}
         steps = {
-            "annotate": {"secret": "llambert-annotate", **WHOLE},
-            "train": {"secret": "llambert-train", **WHOLE},
+            "annotate": {"secret": "llambert-annotate", **_WHOLE},
+            "train": {"secret": "llambert-train", **_WHOLE},
             "label": {"secret": "llambert-label", **_SHARD},
         }
         environment = {
@@ -181,7 +189,7 @@ class Deployment(Cluster):
             "LLAMBERT_KUBERNETES__NAMESPACE": self.namespace,
             "LLAMBERT_KUBERNETES__STEPS": json.dumps(steps),
             "VERIFY_TASK": TASK,
-            "VERIFY_MEASURED": json.dumps(WHOLE),
+            "VERIFY_MEASURED": json.dumps(_WHOLE),
             "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
             **self._connection("worker"),
         }

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -235,7 +235,9 @@ class ByHand:
         }
         self.settings = deployment.settings.model_copy(update=changes)
         given = {name: getattr(self.settings, name) for name in {*deployment.settings.model_fields_set, *changes}}
-        self.environment = variables(Settings(**{name: value for name, value in given.items() if value is not None}))
+        own = variables(Settings(**{name: value for name, value in given.items() if value is not None}))
+        # A training's weights depend on it: each thread sums up a part of a gradient.
+        self.environment = {**own, "OMP_NUM_THREADS": deployment.threads}
         self.manifest: dict[str, Any] = {}
         self._over = threading.Event()
         self.gold = deployment.root / "include" / str(deployment.task.gold)
@@ -266,14 +268,11 @@ class ByHand:
             self("run", "retrain", "--gold", str(self.gold), day=day)
         self("run", "label", day=day)
 
-    def __call__(
-        self, *words: str, day: Partition, run: str = "by-hand", more: Mapping[str, str] | None = None
-    ) -> float:
+    def __call__(self, *words: str, day: Partition, run: str = "by-hand") -> float:
         """Run a command on a day; return how many seconds it took, and keep its manifest."""
         assert not self._over.is_set(), "nobody will look at it"
         started = time.monotonic()
-        environment = {**self.environment, **(more or {})}
-        said = llambert(*words, "--task", TASK, "--partition", day, "--run", run, environment=environment)
+        said = llambert(*words, "--task", TASK, "--partition", day, "--run", run, environment=self.environment)
         self.manifest = json.loads(said.splitlines()[-1])
         return time.monotonic() - started
 
