@@ -26,7 +26,7 @@ from llambert_etl.compute.device import device, native_bf16
 from llambert_etl.corpus.sampling import sample_of
 from llambert_etl.encoder.card import read_card
 from llambert_etl.encoder.inference import Encoder
-from llambert_etl.encoder.training import Labelled, fine_tune
+from llambert_etl.encoder.training import LabelledTexts, fine_tune
 
 _SEED = 5
 _OURS = "Encoder"
@@ -120,8 +120,8 @@ def _train(world: World, folder: Path) -> None:
     """Train on a few gold rows: labels of an untrained head would all be near a half, and agree by chance."""
     task = world.task
     rows = sample_of(world.documents(), GOLD_TRAIN, _SEED).join(world.truth, on="id")
-    gold = Labelled(tuple(rows["text"]), tuple(task.label_names.index(label) for label in rows["truth"]))
-    fine_tune(task.encoder, task.label_names, [gold], Labelled((), ()), world.settings, folder)
+    gold = LabelledTexts(tuple(rows["text"]), tuple(task.label_names.index(label) for label in rows["truth"]))
+    fine_tune(task.encoder, task.label_names, [gold], LabelledTexts((), ()), world.settings, folder)
 
 
 def _long_texts(rows: int) -> list[str]:

@@ -20,7 +20,7 @@ from llambert_etl.corpus.answers import labelled_answers
 from llambert_etl.corpus.sampling import sample_of
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.metrics import Evaluation, evaluate
-from llambert_etl.encoder.training import Labelled, fine_tune
+from llambert_etl.encoder.training import LabelledTexts, fine_tune
 from llambert_etl.lake import collect
 from llambert_etl.llm.local import LocalAnnotator
 from llambert_etl.llm.prompts import prompt_hash
@@ -29,7 +29,7 @@ from llambert_etl.steps.annotate import annotate
 
 # Apart from the seeds of the LLM's sample, so that gold is not always a part of it.
 _GOLD_SEED = 1_000
-_NO_ROWS = Labelled((), ())
+_NO_ROWS = LabelledTexts((), ())
 _MEASURES = ("accuracy", "macro_f1")
 _A_SEED_CHANGES = (
     "the sample that the LLM annotates, the gold rows that are trained on, the dev split, the encoder's new head and "
@@ -132,8 +132,8 @@ def train(world: World, task: LabellingTask, data: Data) -> dict[str, Evaluation
     return found
 
 
-def _labelled(rows: pl.DataFrame, task: LabellingTask) -> Labelled:
-    return Labelled(tuple(rows["text"]), tuple(task.label_names.index(label) for label in rows["label"]))
+def _labelled(rows: pl.DataFrame, task: LabellingTask) -> LabelledTexts:
+    return LabelledTexts(tuple(rows["text"]), tuple(task.label_names.index(label) for label in rows["label"]))
 
 
 def _run(seed: int, strategy: str, found: Evaluation) -> dict[str, Any]:

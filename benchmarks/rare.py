@@ -28,10 +28,10 @@ from laptop.stack import REPOSITORY
 from llambert_etl.config import find_task
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.metrics import evaluate
-from llambert_etl.encoder.training import Labelled, fine_tune
+from llambert_etl.encoder.training import LabelledTexts, fine_tune
 from llambert_etl.settings import Settings
 
-_NO_ROWS = Labelled((), ())
+_NO_ROWS = LabelledTexts((), ())
 # Of a text: a plot is longer than a review. From 60 words on the encoder knows a plot without any weights.
 _WORDS = 30
 _ABOUT = {
@@ -45,8 +45,8 @@ Scores = dict[str, float | int | str]
 
 
 class Draw(NamedTuple):
-    train: Labelled
-    test: Labelled
+    train: LabelledTexts
+    test: LabelledTexts
 
 
 def main() -> None:
@@ -99,7 +99,7 @@ def draw(kind: str, seed: int) -> Draw:
         chosen = chance.sample(sorted(set(pool)), learn + ask)
         train += [(text, label) for text in chosen[:learn]]
         test += [(text, label) for text in chosen[learn:]]
-    return Draw(*(Labelled(*zip(*rows, strict=True)) for rows in (train, test)))
+    return Draw(*(LabelledTexts(*zip(*rows, strict=True)) for rows in (train, test)))
 
 
 def encoder(rows: Draw, labels: tuple[str, ...], seed: int, *, class_weights: bool) -> npt.NDArray[np.float64]:
@@ -124,7 +124,7 @@ def peer(rows: Draw) -> npt.NDArray[np.float64]:
     return np.asarray(model.predict_proba(rows.test.texts), dtype=np.float64)
 
 
-def scores(test: Labelled, labels: tuple[str, ...], probabilities: npt.NDArray[np.float64]) -> Scores:
+def scores(test: LabelledTexts, labels: tuple[str, ...], probabilities: npt.NDArray[np.float64]) -> Scores:
     truth = np.asarray(test.labels)
     found = evaluate(labels, truth, probabilities)
     own = found.per_class[labels[0]]

@@ -1,10 +1,8 @@
 """Account: what became of each document of a run, counted once."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 
-from llambert_etl.corpus.tries import GIVEN_UP, NOT_ITS_FAULT
 from llambert_etl.llm import Reply
 from llambert_etl.schemas import AnnotationStatus
 
@@ -72,13 +70,3 @@ class Account:
             **({"asked_in_vain": vain} if vain else {}),
             "answered_by": dict(self.answered_by),
         }
-
-
-def without_blame(replies: Sequence[Reply]) -> list[Reply]:
-    """Return the replies with failures marked as those of a server that was given up; what was seen stays beside it."""
-    return [
-        each
-        if each.is_answer or (each.reason or "").partition(" ")[0] in NOT_ITS_FAULT
-        else replace(each, reason=f"{GIVEN_UP} {each.reason}")
-        for each in replies
-    ]

@@ -8,7 +8,8 @@ from types import MappingProxyType
 import polars as pl
 import pyarrow as pa
 
-from llambert_etl.annotation.account import Account, without_blame
+from llambert_etl.annotation.account import Account
+from llambert_etl.annotation.failures import Fault, judged, without_blame
 from llambert_etl.corpus.answers import ANSWERED, decided, failed_for_good, rows_about
 from llambert_etl.corpus.forgotten import Forgotten
 from llambert_etl.corpus.sampling import draw
@@ -16,7 +17,7 @@ from llambert_etl.corpus.sampling import sample as take_sample
 from llambert_etl.errors import ConfigError, DataError, TransientError
 from llambert_etl.facts import Annotated, Spent
 from llambert_etl.lake import Lake, collect
-from llambert_etl.llm import Annotator, HalfAnsweredError, HalfRefusedError, Reply
+from llambert_etl.llm import Annotator, HalfRefusedError, Reply
 from llambert_etl.llm.parsing import PARSER_VERSION
 from llambert_etl.llm.spending import Spending
 from llambert_etl.manifest import Manifest
@@ -25,7 +26,6 @@ from llambert_etl.schemas import TABLES, AnnotationStatus
 
 logger = logging.getLogger(__name__)
 
-Fault = HalfAnsweredError | HalfRefusedError
 Ask = Callable[[Sequence[str]], list[Reply]]
 
 
@@ -296,11 +296,3 @@ class Backlog:
             "tokens": reply.tokens,
             "run": self._run.name,
         }
-
-
-def judged(judge: Callable[[], list[Reply]]) -> tuple[list[Reply], Fault | None]:
-    """Return the replies about a batch, and the fault that the annotator broke off with, if it did."""
-    try:
-        return judge(), None
-    except (HalfAnsweredError, HalfRefusedError) as error:
-        return error.replies, error

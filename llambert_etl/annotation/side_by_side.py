@@ -8,7 +8,8 @@ from queue import Empty, SimpleQueue
 
 import polars as pl
 
-from llambert_etl.annotation.backlog import Backlog, judged
+from llambert_etl.annotation.backlog import Backlog
+from llambert_etl.annotation.failures import judged
 from llambert_etl.annotation.sent import refuse_sent
 from llambert_etl.errors import LlambertError
 from llambert_etl.llm import Reply

@@ -13,7 +13,7 @@ Target = int | tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledTexts:
     """Texts and the index of each one's label; `soft` has the probability of every label instead, to learn from."""
 
     texts: tuple[str, ...]
@@ -29,8 +29,8 @@ class Labelled:
 class Stage:
     """What one stage of training learns from, and the rows that it is scored on."""
 
-    train: Labelled
-    dev: Labelled
+    train: LabelledTexts
+    dev: LabelledTexts
 
     def write(self, folder: Path) -> None:
         folder.mkdir()
@@ -40,10 +40,10 @@ class Stage:
             pl.DataFrame(columns, schema=schema).write_parquet(folder / f"{name}.parquet")
 
 
-def labelled(rows: pl.DataFrame, names: Sequence[str]) -> Labelled:
+def labelled(rows: pl.DataFrame, names: Sequence[str]) -> LabelledTexts:
     """Take texts and labels; where the rows have `probabilities`, those are what is learnt."""
     soft = _soft(rows, names) if "probabilities" in rows.columns else None
-    return Labelled(tuple(rows["text"].to_list()), tuple(truth(rows, names).tolist()), soft)
+    return LabelledTexts(tuple(rows["text"].to_list()), tuple(truth(rows, names).tolist()), soft)
 
 
 def truth(rows: pl.DataFrame, names: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -64,13 +64,13 @@ def read_stage(folder: Path) -> Stage:
     return Stage(_read(folder / "train.parquet"), _read(folder / "dev.parquet"))
 
 
-def _read(path: Path) -> Labelled:
+def _read(path: Path) -> LabelledTexts:
     rows = pl.read_parquet(path)
     soft = None if rows["soft"].null_count() else tuple(map(tuple, rows["soft"].to_list()))
-    return Labelled(tuple(rows["text"]), tuple(rows["label"]), soft)
+    return LabelledTexts(tuple(rows["text"]), tuple(rows["label"]), soft)
 
 
-def split(rows: Labelled, share: float, seed: int) -> Stage:
+def split(rows: LabelledTexts, share: float, seed: int) -> Stage:
     """Give dev the `share` of each label, by hash of the text, whatever the order of the rows."""
     ranked = sorted(
         range(len(rows.texts)),
@@ -86,13 +86,13 @@ def split(rows: Labelled, share: float, seed: int) -> Stage:
     return Stage(_take(rows, train), _take(rows, dev))
 
 
-def unseen(stages: Sequence[Stage]) -> Labelled:
+def unseen(stages: Sequence[Stage]) -> LabelledTexts:
     """Return the rows of the last dev split that no stage was trained on; all of it where there are none."""
     learnt = {text for stage in stages for text in stage.train.texts}
     dev = stages[-1].dev
     return _take(dev, [row for row, text in enumerate(dev.texts) if text not in learnt] or range(len(dev.texts)))
 
 
-def _take(rows: Labelled, chosen: Sequence[int]) -> Labelled:
+def _take(rows: LabelledTexts, chosen: Sequence[int]) -> LabelledTexts:
     soft = None if rows.soft is None else tuple(rows.soft[row] for row in chosen)
-    return Labelled(tuple(rows.texts[row] for row in chosen), tuple(rows.labels[row] for row in chosen), soft)
+    return LabelledTexts(tuple(rows.texts[row] for row in chosen), tuple(rows.labels[row] for row in chosen), soft)

@@ -27,7 +27,7 @@ from llambert_etl.config import Recipe
 from llambert_etl.encoder.card import Padding
 from llambert_etl.encoder.checkpoints import Checkpoints, Progress
 from llambert_etl.encoder.inputs import token_ids
-from llambert_etl.encoder.labelled import Labelled, Stage, Target
+from llambert_etl.encoder.labelled import LabelledTexts, Stage, Target
 from llambert_etl.encoder.watch import Keep, Watch, copy_of
 
 logger = logging.getLogger(__name__)
@@ -271,13 +271,13 @@ def _macro_f1(prediction: EvalPrediction, classes: int) -> dict[str, float]:
     }
 
 
-def _weights(rows: Labelled, classes: int) -> torch.Tensor:
+def _weights(rows: LabelledTexts, classes: int) -> torch.Tensor:
     """Return a weight for each label, with which all labels count the same and a row counts 1 on average."""
     counts = np.bincount(rows.labels, minlength=classes)
     return torch.tensor(len(rows.labels) / (classes * counts), dtype=torch.float32)
 
 
-def _loss(rows: Labelled, weights: torch.Tensor | None):  # type: ignore[no-untyped-def]
+def _loss(rows: LabelledTexts, weights: torch.Tensor | None):  # type: ignore[no-untyped-def]
     """Return cross-entropy for labels or probabilities; None where the model's own does."""
     if weights is None and rows.soft is None:
         return None

@@ -18,7 +18,7 @@ from llambert_etl.encoder.checkpoints import Checkpoints
 from llambert_etl.encoder.inference import Encoder
 from llambert_etl.encoder.inputs import find_padding
 from llambert_etl.encoder.kept import Kept
-from llambert_etl.encoder.labelled import Labelled, split, unseen
+from llambert_etl.encoder.labelled import LabelledTexts, split, unseen
 from llambert_etl.encoder.pretrained import load_pretrained
 from llambert_etl.encoder.processes import process_count, train_together
 from llambert_etl.encoder.stages import epochs, learning_rate, run_stages
@@ -26,14 +26,14 @@ from llambert_etl.errors import DataError
 from llambert_etl.settings import Settings
 from llambert_etl.store.folders import Folder
 
-__all__ = ["Labelled", "fine_tune"]
+__all__ = ["LabelledTexts", "fine_tune"]
 
 
 def fine_tune(
     recipe: Recipe,
     labels: tuple[str, ...],
-    stages: Sequence[Labelled],
-    heldout: Labelled,
+    stages: Sequence[LabelledTexts],
+    heldout: LabelledTexts,
     settings: Settings,
     out: Path,
     after_stage: Callable[[Encoder], None] = lambda encoder: None,

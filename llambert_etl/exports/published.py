@@ -36,7 +36,7 @@ SCHEMA = pa.schema(
 )
 
 
-class Published(NamedTuple):
+class PublishedPartition(NamedTuple):
     """The labels of a partition. `version` is that of the commit that made them, so a later one is greater."""
 
     task: str
@@ -47,13 +47,13 @@ class Published(NamedTuple):
     table_version: int
 
 
-def find_published(lake: Lake, task: str, partition: Partition) -> Published | None:
+def find_published(lake: Lake, task: str, partition: Partition) -> PublishedPartition | None:
     """Return what was published last; None where nothing was, or longer ago than the log reaches, a year."""
     version = lake.version("labels")
     commit = lake.last_commit("labels", task, partition)
     if commit is None or commit.manifest is None:
         return None
-    return Published(
+    return PublishedPartition(
         task=task,
         partition=partition,
         version=commit.version,
@@ -64,7 +64,7 @@ def find_published(lake: Lake, task: str, partition: Partition) -> Published | N
     )
 
 
-def published_rows(lake: Lake, published: Published, scratch: Path) -> Iterator[pa.RecordBatch]:
+def published_rows(lake: Lake, published: PublishedPartition, scratch: Path) -> Iterator[pa.RecordBatch]:
     """Yield the rows, in no order: each table is read once, and labels wait for their texts in `scratch`.
 
     Raise DataError where they are not as many as were published: nothing half is exported.
@@ -90,7 +90,7 @@ def published_rows(lake: Lake, published: Published, scratch: Path) -> Iterator[
         )
 
 
-def _batches(frame: pl.DataFrame, published: Published) -> list[pa.RecordBatch]:
+def _batches(frame: pl.DataFrame, published: PublishedPartition) -> list[pa.RecordBatch]:
     day = datetime.date.fromisoformat(published.partition)
     named = frame.with_columns(pl.lit(published.task).alias("task"), pl.lit(day).alias("partition"))
     # In one piece: each becomes a row group of a file.

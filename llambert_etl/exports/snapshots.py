@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from llambert_etl.config.exports import Parquet
-from llambert_etl.exports.published import SCHEMA, Arrival, Batches, Published
+from llambert_etl.exports.published import SCHEMA, Arrival, Batches, PublishedPartition
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
 from llambert_etl.settings import Settings
@@ -71,7 +71,7 @@ def read_latest(lake: Lake, task: str) -> Latest:
 
 
 def write_snapshot(
-    place: Parquet, published: Published, batches: Batches, *, run: str, lake: Lake, settings: Settings
+    place: Parquet, published: PublishedPartition, batches: Batches, *, run: str, lake: Lake, settings: Settings
 ) -> Arrival:
     """Write the partition's file, then name it in `latest.json`: a reader who follows that never sees half."""
     task = published.task
@@ -105,7 +105,7 @@ def drop_old_snapshots(lake: Lake, before: datetime.datetime) -> int:
     return dropped
 
 
-def _write(lake: Lake, published: Published, batches: Batches) -> File:
+def _write(lake: Lake, published: PublishedPartition, batches: Batches) -> File:
     # New each time: a second writer, or a second try, must never write over a file that readers may have open.
     place, size, digest = f"{published.version}-{uuid.uuid4().hex[:8]}", 0, hashlib.sha256()
 

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from llambert_etl.config.exports import Warehouse
 from llambert_etl.errors import ConfigError
-from llambert_etl.exports.published import SCHEMA, Arrival, Batches, Published
+from llambert_etl.exports.published import SCHEMA, Arrival, Batches, PublishedPartition
 from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
 from llambert_etl.store.postgres import Session, connect, quoted, quoted_table
@@ -17,7 +17,7 @@ _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 
 
 def write_warehouse(
-    warehouse: Warehouse, published: Published, batches: Batches, *, run: str, lake: Lake, settings: Settings
+    warehouse: Warehouse, published: PublishedPartition, batches: Batches, *, run: str, lake: Lake, settings: Settings
 ) -> Arrival:
     """Make the table hold exactly these rows of the partition, or leave it as it is: nothing between is ever seen.
 

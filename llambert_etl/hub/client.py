@@ -36,7 +36,7 @@ class HubFile(NamedTuple):
     oid: str
 
 
-class Commit(NamedTuple):
+class HubCommit(NamedTuple):
     """What a revision of a model or a data set stood for when it was looked up."""
 
     kind: Kind
@@ -92,13 +92,13 @@ class Hub:
         hooks = {"request": [self._guard]}
         set_client_factory(lambda: httpx2.Client(event_hooks=hooks, follow_redirects=True))
 
-    def commit(self, kind: Kind, repo: str, revision: str) -> Commit:
+    def commit(self, kind: Kind, repo: str, revision: str) -> HubCommit:
         """Look a revision up: a commit, or a branch or tag, which may stand for another one tomorrow."""
         with _hub_faults(f"{kind} {repo!r} at {revision}"):
             sha = self._api.repo_info(repo, repo_type=kind, revision=revision).sha
-        return Commit(kind, repo, str(sha))
+        return HubCommit(kind, repo, str(sha))
 
-    def files(self, commit: Commit, folder: str = "", *, deep: bool = False) -> Iterator[HubFile]:
+    def files(self, commit: HubCommit, folder: str = "", *, deep: bool = False) -> Iterator[HubFile]:
         """Yield the files in a folder, or below it. One that is not there holds none."""
         with _hub_faults(str(commit)):
             try:
@@ -111,7 +111,7 @@ class Hub:
             except EntryNotFoundError:
                 return
 
-    def read(self, commit: Commit, check: Check) -> Iterator[bytes]:
+    def read(self, commit: HubCommit, check: Check) -> Iterator[bytes]:
         """Yield the content of `check.file`; raise at its end where it was cut off (TransientError) or is another."""
         what = f"{check.file.path!r} of {commit}"
         url = hf_hub_url(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from llambert_etl.errors import ConfigError
-from llambert_etl.hub.client import Check, Commit, Hub, HubFile
+from llambert_etl.hub.client import Check, Hub, HubCommit, HubFile
 from llambert_etl.settings import Settings
 from llambert_etl.store.copies import cached, drop_unused, mismatch
 from llambert_etl.store.folders import Folder
@@ -134,7 +134,7 @@ def _fill(folder: Folder, model: str, revision: str, settings: Settings) -> tupl
     return hashes, fetched
 
 
-def _fetch(hub: Hub, commit: Commit, file: HubFile, folder: Folder) -> Check:
+def _fetch(hub: Hub, commit: HubCommit, file: HubFile, folder: Folder) -> Check:
     check = Check(file)
     folder.write(file.path, hub.read(commit, check))
     return check

@@ -27,7 +27,7 @@ HEAD = "_head"
 _GROUP_ROWS = 16_384
 
 
-class Opened(Notes):
+class ReadableLake(Notes):
     """The tables under one root, to be read."""
 
     def __init__(self, uri: str, storage_options: Mapping[str, str] | None = None) -> None:

@@ -13,7 +13,7 @@ from llambert_etl.lake import commits
 from llambert_etl.lake.commits import Commit, fence_of, horizon, key_number, properties_of, was_committed
 from llambert_etl.lake.definitions import PARTITION_COLUMNS
 from llambert_etl.lake.keys import HeldKeys
-from llambert_etl.lake.opening import HEAD, Opened
+from llambert_etl.lake.opening import HEAD, ReadableLake
 from llambert_etl.lake.reading import count, stream
 from llambert_etl.lake.staging import StagedFiles, add_action, check_schema, missing, write_parquet
 from llambert_etl.manifest import Manifest
@@ -28,7 +28,7 @@ _ATTEMPTS = 30
 _CHUNK_ROWS = 20_000
 
 
-class Lake(Opened):
+class Lake(ReadableLake):
     """The tables under one root."""
 
     def __init__(self, uri: str, storage_options: Mapping[str, str] | None = None) -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from llambert_etl.errors import DataError
 from llambert_etl.lake.layout import file_schema
-from llambert_etl.lake.opening import Opened
+from llambert_etl.lake.opening import ReadableLake
 from llambert_etl.lake.reading import collect, scan_files
 from llambert_etl.schemas import TableName
 
@@ -23,7 +23,7 @@ _DIGITS = 10
 _BEGINNING = pl.col("text_hash").str.slice(0, _DIGITS).str.to_integer(base=16, strict=False).alias("beginning")
 
 
-def scan_texts(lake: Opened, table: TableName, task: str, files: Sequence[str], texts: pl.Series) -> pl.LazyFrame:
+def scan_texts(lake: ReadableLake, table: TableName, task: str, files: Sequence[str], texts: pl.Series) -> pl.LazyFrame:
     """Return the rows of these files that are about texts with one of the hashes; files that have none are not read."""
     indexed = _indexed(lake, table, task, files)
     wanted = pl.DataFrame({"text_hash": texts}).select("text_hash", _BEGINNING)
@@ -46,12 +46,14 @@ def scan_texts(lake: Opened, table: TableName, task: str, files: Sequence[str], 
     return pl.concat([nothing, *rows])
 
 
-def _hits(lake: Opened, indexed: Iterable[str], wanted: pl.DataFrame) -> pl.DataFrame:
+def _hits(lake: ReadableLake, indexed: Iterable[str], wanted: pl.DataFrame) -> pl.DataFrame:
     found = scan_files(list(indexed), lake.polars_options, whose="index")
     return collect(found.filter(pl.col("beginning").is_in(wanted["beginning"].implode())), engine="streaming")
 
 
-def _indexed(lake: Opened, table: TableName, task: str, files: Sequence[str], *, anew: bool = False) -> dict[str, str]:
+def _indexed(
+    lake: ReadableLake, table: TableName, task: str, files: Sequence[str], *, anew: bool = False
+) -> dict[str, str]:
     """Return the file that each index is of; make what is not there yet, or all of them `anew`."""
     there = set() if anew else {info.base_name for info in lake.storage.list(f"{FOLDER}/{table}/{task}")}
     found = {}
@@ -64,7 +66,7 @@ def _indexed(lake: Opened, table: TableName, task: str, files: Sequence[str], *,
     return found
 
 
-def _index(lake: Opened, uri: str) -> bytes:
+def _index(lake: ReadableLake, uri: str) -> bytes:
     beginnings = collect(scan_files([uri], lake.polars_options).select(_BEGINNING.drop_nulls().unique().sort()))
     out = io.BytesIO()
     pq.write_table(

@@ -13,7 +13,7 @@ from llambert_etl.config.annotator import ServedLlm
 from llambert_etl.errors import ConfigError
 from llambert_etl.llm import Reply
 from llambert_etl.llm.chat import Questions
-from llambert_etl.llm.served_batch import Line, Manners, Requests
+from llambert_etl.llm.served_batch import Connection, Manners, Requests
 from llambert_etl.llm.server import headers
 from llambert_etl.settings import Server, Settings
 
@@ -61,8 +61,8 @@ class ServedAnnotator:
         with start_blocking_portal() as portal, portal.wrap_async_context_manager(client):
             yield Talk(self, portal, client)
 
-    def batch(self, line: Line) -> Requests:
-        return Requests(line, self.name, self.server, self.questions, self._manners)
+    def batch(self, connection: Connection) -> Requests:
+        return Requests(connection, self.name, self.server, self.questions, self._manners)
 
     @property
     def is_understood(self) -> bool:
@@ -75,11 +75,11 @@ class Talk:
 
     def __init__(self, annotator: ServedAnnotator, portal: BlockingPortal, client: httpx.AsyncClient) -> None:
         self._annotator, self._portal = annotator, portal
-        self._line = Line(client, asyncio.Semaphore(annotator.server.concurrency))
+        self._connection = Connection(client, asyncio.Semaphore(annotator.server.concurrency))
 
     def batch(self) -> Requests:
         """Return a batch, about whose documents `ask` asks; when all are back, `judge` it."""
-        return self._annotator.batch(self._line)
+        return self._annotator.batch(self._connection)
 
     def ask(self, batch: Requests, text: str) -> Future[Reply | None]:
         """Ask about a document when a slot is free, in the order of the calls."""
@@ -90,13 +90,13 @@ class Talk:
 
     def end(self) -> None:
         """Ask nothing more: only the requests that are sent already come to an answer."""
-        self._portal.call(self._line.over.set)
+        self._portal.call(self._connection.over.set)
 
     def annotate(self, texts: Sequence[str]) -> list[Reply]:
         """Do what the annotator's `annotate` does, beside what is under way."""
         return self._portal.call(self._ask_all, texts)
 
     async def _ask_all(self, texts: Sequence[str]) -> list[Reply]:
-        batch = self._annotator.batch(Line(self._line.client, self._line.slots))
+        batch = self._annotator.batch(Connection(self._connection.client, self._connection.slots))
         replies = await asyncio.gather(*map(batch.ask, texts))
         return await batch.judge([reply for reply in replies if reply is not None])

@@ -45,7 +45,7 @@ class _Sent(NamedTuple):
     wait: float
 
 
-class Line:
+class Connection:
     """A connection to a server that batches share: its slots, when it was last heard, and whether asking is over."""
 
     def __init__(self, client: httpx.AsyncClient, slots: asyncio.Semaphore) -> None:
@@ -61,16 +61,18 @@ class Requests:
     batch that is `withdrawn` no more is asked.
     """
 
-    def __init__(self, line: Line, name: str, server: Server, questions: Questions, manners: Manners) -> None:
-        self._line, self._name, self._server, self._questions = line, name, server, questions
+    def __init__(
+        self, connection: Connection, name: str, server: Server, questions: Questions, manners: Manners
+    ) -> None:
+        self._connection, self._name, self._server, self._questions = connection, name, server, questions
         self._manners = manners
         self.withdrawn = False
         self._retries, self._unanswered, self._declined = Counter[str](), 0, 0
         self._silent = False
         self._refused: ConfigError | None = None
-        if not line.batches:
-            line.heard = time.monotonic()  # nobody has asked it anything for a while
-        line.batches.append(self)
+        if not connection.batches:
+            connection.heard = time.monotonic()  # nobody has asked it anything for a while
+        connection.batches.append(self)
 
     @property
     def in_doubt(self) -> bool:
@@ -79,19 +81,19 @@ class Requests:
 
     async def ask(self, text: str) -> Reply | None:
         """Return the reply about a document when its turn has come; None where asking was over before there was one."""
-        line = self._line
-        async with line.slots:
+        connection = self._connection
+        async with connection.slots:
             pause, started = _FIRST_PAUSE, time.monotonic()
-            while not (self.withdrawn or line.over.is_set()):
+            while not (self.withdrawn or connection.over.is_set()):
                 found = await self._attempt(text)
                 if isinstance(found, Reply):
-                    line.heard = time.monotonic()
+                    connection.heard = time.monotonic()
                     return found
                 reason, asked_for = found
                 wait = max(asked_for, pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, keeps no secret
-                if time.monotonic() + wait > min(started, line.heard) + self._server.patience_seconds:
+                if time.monotonic() + wait > min(started, connection.heard) + self._server.patience_seconds:
                     # A server that answers others meanwhile is up, and only this document is too much for it.
-                    if line.heard < started:
+                    if connection.heard < started:
                         self._fall_silent()
                     self._unanswered += 1
                     return failed(reason)
@@ -105,7 +107,7 @@ class Requests:
 
         The others are answers that are kept already.
         """
-        self._line.batches.remove(self)
+        self._connection.batches.remove(self)
         asked = len(replies) + others
         if self._declined == asked > 0:
             await self._ask_plainly(asked)
@@ -132,7 +134,7 @@ class Requests:
 
         Where that is refused too, nothing that this server is sent would be taken, and it is given up.
         """
-        async with self._line.slots:
+        async with self._connection.slots:
             answer = await self._send(_PLAIN_TEXT)
         if isinstance(answer, str):
             return
@@ -155,18 +157,18 @@ class Requests:
     def _give_up(self, fault: str | ConfigError) -> None:
         error = fault if isinstance(fault, ConfigError) else ConfigError(f"server {self._name!r}: {fault}")
         self._refused = self._refused or error
-        self._line.over.set()
+        self._connection.over.set()
 
     def _fall_silent(self) -> None:
         """Keep the other batches back: whose fault the silence is, is told by this one, whose documents go on."""
         self._silent = True
-        for other in self._line.batches:
+        for other in self._connection.batches:
             other.withdrawn |= other is not self
 
     async def _wait(self, seconds: float) -> None:
         """Sleep, but no longer than until asking is over."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._line.over.wait(), seconds)
+            await asyncio.wait_for(self._connection.over.wait(), seconds)
 
     async def _attempt(self, text: str) -> Reply | tuple[str, float]:
         """Return the reply, or why there is none yet and how many seconds the server wants us to wait."""
@@ -199,7 +201,7 @@ class Requests:
         try:
             async with (
                 asyncio.timeout(self._server.timeout_seconds),
-                self._line.client.stream("POST", "chat/completions", json=body) as response,
+                self._connection.client.stream("POST", "chat/completions", json=body) as response,
             ):
                 content = bytearray()
                 async for piece in response.aiter_raw():

@@ -16,7 +16,7 @@ from llambert_etl.partition import Partition, parse_partition
 from llambert_etl.registry.faults import Absent, registry_faults
 from llambert_etl.registry.models import ensure_model, use_up_numbers
 from llambert_etl.registry.packaging import ARTIFACT, PLACE, package
-from llambert_etl.registry.runs import FILE, Measurement, find_run, log_run
+from llambert_etl.registry.runs import FILE, RunMetric, find_run, log_run
 from llambert_etl.registry.versions import (
     CARD,
     RUN_KEY,
@@ -213,7 +213,7 @@ class Registry:
             return dict(self._client.get_run(version.run_id).data.params)
 
     def log_study(
-        self, task: str, kind: str, key: str, params: Mapping[str, str], metrics: Sequence[Measurement], folder: Path
+        self, task: str, kind: str, key: str, params: Mapping[str, str], metrics: Sequence[RunMetric], folder: Path
     ) -> str:
         """Keep a study's figures and files in a run, the same study in the same run; return the run's page."""
         name = model_name(task)
@@ -295,6 +295,6 @@ class Registry:
                 shutil.copyfile(path, Path(scratch) / file_name)
             if manifest:
                 (Path(scratch) / "manifest.json").write_text(manifest, encoding="utf-8")
-            measured = [Measurement(key, value) for key, value in metrics.items()]
+            measured = [RunMetric(key, value) for key, value in metrics.items()]
             tags = {RUN_KEY: run_key} | ({_NEVER_GIVEN: ", ".join(never_given)} if never_given else {})
             return log_run(self._client, name, tags, run_key, params, measured, Path(scratch))

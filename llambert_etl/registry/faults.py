@@ -37,6 +37,8 @@ def _translate(what: str, code: int, said: str) -> Exception:
         )
     if code == 404:
         return Absent(f"registry, {what}: is not there; promote another version or train again")
-    if 400 <= code < 500 and code != 429 and said != _REFUSED_BY_DATABASE:
+    if said == _REFUSED_BY_DATABASE:
+        return TransientError(f"registry, {what}: the MLflow server's database refused it ({said})")
+    if 400 <= code < 500 and code != 429:
         return DataError(f"registry, {what}: {said}")
     return TransientError(f"registry, {what}: no answer from the MLflow server of LLAMBERT_MLFLOW_URI ({said})")

@@ -14,7 +14,7 @@ EXISTS = "RESOURCE_ALREADY_EXISTS"
 FILE = "sqlite:///"
 
 
-class Measurement(NamedTuple):
+class RunMetric(NamedTuple):
     """One figure. `step` is the place on the horizontal axis of the server's charts."""
 
     name: str
@@ -28,7 +28,7 @@ def log_run(
     tags: Mapping[str, str],
     name: str,
     params: Mapping[str, str | int | float],
-    metrics: Iterable[Measurement],
+    metrics: Iterable[RunMetric],
     folder: Path,
 ) -> str:
     """Return a finished run that holds every file of `folder`; one that was not finished is marked as failed."""

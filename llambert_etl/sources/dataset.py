@@ -5,7 +5,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 
-from llambert_etl.hub.client import Check, Commit, Hub, HubFile
+from llambert_etl.hub.client import Check, Hub, HubCommit, HubFile
 from llambert_etl.settings import Settings
 from llambert_etl.sources.location import Location
 from llambert_etl.sources.records import SourceObject
@@ -20,7 +20,7 @@ class Dataset:
         self._root = f"hf://datasets/{location.bucket}/"
         self._hub = Hub(settings, f"source {str(location)!r}: is on the hub")
         self._scratch = settings.state
-        self._commit: Commit | None = None
+        self._commit: HubCommit | None = None
 
     def list(self, location: Location) -> Iterator[SourceObject]:
         """Yield matching files, under the revision's name: one that stays the same in a later commit is no other."""

@@ -31,6 +31,8 @@ _HELD_BYTES = 32 << 20
 _FREE_ROWS = 1_000_000
 _BUFFER_BYTES = 1 << 20
 _MAGIC = b"PAR1"
+# Polars tells of such columns in a way of its own, at which Arrow gives up the whole file.
+_WIDE = "more than 64 bits"
 # What Arrow raises for a damaged file. Our own errors from the file below pass through it unchanged.
 _DAMAGED = (pa.ArrowException, OSError, UnicodeDecodeError)
 
@@ -55,7 +57,12 @@ def read_parquet(raw: io.RawIOBase, name: str, size: int, source: Source, limits
     """
     try:
         file = _opened(raw, name, source)
-    except _DAMAGED:
+    except _DAMAGED as error:
+        if _WIDE in str(error):
+            raise DataError(
+                f"{name!r}: a column holds integers of more than 64 bits (polars' Int128), which Parquet has not; "
+                "write it as a string or as decimal(38,0)"
+            ) from error
         yield Refusal("row 1", _unopened(raw, size))
         return
     row, unpacked = 1, 0

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import polars as pl
 
-from llambert_etl.annotation.account import without_blame
 from llambert_etl.annotation.again import read_again
 from llambert_etl.annotation.asking import stop_signal
 from llambert_etl.annotation.backlog import Backlog
 from llambert_etl.annotation.claims import standing, submit
+from llambert_etl.annotation.failures import without_blame
 from llambert_etl.annotation.sent import Sent, SentNote, refuse_sent
 from llambert_etl.corpus.documents import as_of
 from llambert_etl.errors import ConfigError, DataError, LlambertError, TransientError

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from llambert_etl.config import StudyKind, fingerprint
 from llambert_etl.errors import ConfigError
 from llambert_etl.manifest import Manifest
-from llambert_etl.registry import Measurement, Registry
+from llambert_etl.registry import Registry, RunMetric
 from llambert_etl.store.space import room_in
 from llambert_etl.studies.asked import ASKED, ask
 from llambert_etl.studies.report import plot, table
@@ -100,7 +100,7 @@ def _log(
     task, partition = subject.task, subject.partition
     params = {"kind": kind, "partition": partition, "seeds": str(subject.plan.seeds), "encoder": task.encoder.model}
     measured = [
-        Measurement(f"{name}.{_ODD.sub('_', line.series)}", value, _step(kind, line.x))
+        RunMetric(f"{name}.{_ODD.sub('_', line.series)}", value, _step(kind, line.x))
         for line in lines
         for name, value in (("accuracy", line.accuracy), ("macro_f1", line.macro_f1))
     ]

@@ -98,10 +98,17 @@ class Folder:
             with (local / name).open("wb") as file:
                 file.writelines(self.read(name))
 
-    def delete(self) -> None:
-        """Delete it, the list first: cut off half-way, the rest counts no more."""
-        for info in sorted(self._storage.list(self._key), key=lambda info: info.base_name != _LIST):
+    def delete(self, before: datetime.datetime | None = None) -> bool:
+        """Delete it, the list first: cut off half-way, the rest counts no more.
+
+        Where something was written since `before`, delete nothing and return False.
+        """
+        there = self._storage.list(self._key)
+        if before is not None and any(info.mtime >= before for info in there):
+            return False
+        for info in sorted(there, key=lambda info: info.base_name != _LIST):
             self._storage.delete(info)
+        return True
 
 
 def drop_old_folders(
@@ -114,9 +121,8 @@ def drop_old_folders(
             parent, own, _ = key.split("/")
             written[parent, own].append(info.mtime)
     needless = [place for place, moments in written.items() if max(moments) < before and not keep(place)]
-    for place in needless:
-        Folder(storage, root, *place).delete()
-    return len(needless)
+    # Looked at once more: to delete those before it takes a while, in which somebody may have come to need this one.
+    return sum(Folder(storage, root, *place).delete(before) for place in needless)
 
 
 def _hashed(path: Path, digest: "hashlib._Hash") -> Iterator[bytes]:

@@ -63,7 +63,7 @@ class Points:
 
     def _train(self, point: Point) -> Measured:
         from llambert_etl.encoder.inference import Encoder
-        from llambert_etl.encoder.labelled import Labelled, labelled
+        from llambert_etl.encoder.labelled import LabelledTexts, labelled
         from llambert_etl.encoder.training import fine_tune
 
         started, ended = time.monotonic(), 0
@@ -78,7 +78,7 @@ class Points:
         rows = [labelled(stage, names) for stage in point.stages]
         with tempfile.TemporaryDirectory() as scratch:
             out = Path(scratch) / "encoder"
-            fine_tune(point.recipe, names, rows, Labelled((), ()), self._settings, out, after_stage)
+            fine_tune(point.recipe, names, rows, LabelledTexts((), ()), self._settings, out, after_stage)
             measured = self._evaluate(Encoder.load(out), started)
         self._write(point, point.stages, measured)
         return measured

@@ -26,6 +26,7 @@ from tests.unit.quality import frames
 
 DAY = Partition(frames.DAY)
 DOCUMENTS = 12
+ASKED_ONCE = {f"text {number}": 1 for number in range(DOCUMENTS)}
 PRICE = Price(input=30, output=60)
 EACH = (PROMPT_TOKENS * PRICE.input + ANSWER_TOKENS * PRICE.output) / 1e6  # USD for a document asked about live
 

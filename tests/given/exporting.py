@@ -12,7 +12,7 @@ from pydantic import JsonValue, SecretStr
 from llambert_etl.config import LabellingTask
 from llambert_etl.corpus.documents import hash_text
 from llambert_etl.exports.places import WRITERS
-from llambert_etl.exports.published import Published
+from llambert_etl.exports.published import PublishedPartition
 from llambert_etl.exports.snapshots import Latest, read_latest
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
@@ -67,7 +67,7 @@ class Office:
     def export(self, day: Partition = DAY, run: str = "r1") -> Manifest:
         return export(Run(self.task, day, run), lake=self.lake, settings=self.settings)
 
-    def bring(self, published: Published, batches: Iterable[pa.RecordBatch]) -> str:
+    def bring(self, published: PublishedPartition, batches: Iterable[pa.RecordBatch]) -> str:
         """Bring these rows to the task's place, whatever was published."""
         (place,) = self.task.export
         return WRITERS[type(place)](place, published, batches, run="r", lake=self.lake, settings=self.settings)

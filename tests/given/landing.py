@@ -15,7 +15,7 @@ from llambert_etl.sources.files import Listing
 from llambert_etl.steps.ingest import ingest
 from tests.given.tasks import make_task
 
-DAY = Partition("2026-11-10")
+DAY, NEXT = Partition("2026-11-10"), Partition("2026-11-11")
 Files = TypeVar("Files", bound=Listing)
 
 

@@ -42,3 +42,7 @@ def served(llm: FakeLlm, include: Path, task: LabellingTask | None = None, **cha
     write_template(include)
     settings = Settings(lake=str(include / "lake"), include=include, servers={"fake": server(llm.url, **changes)})
     return ServedAnnotator.load(task or served_task(), settings)
+
+
+def texts(n: int) -> list[str]:
+    return [f"text {number}" for number in range(n)]

@@ -36,6 +36,11 @@ def client(s3: SeaweedFS) -> Any:
     return boto3.client("s3", endpoint_url=s3.endpoint, region_name="us-east-1", config=config, **keys)
 
 
+@pytest.fixture
+def small_shards(settings: Settings) -> Settings:
+    return settings.model_copy(update={"shard_rows": 4, "max_shards": 3, "shard_overhead_seconds": 0})
+
+
 @pytest.fixture(scope="session")
 def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("encoders")

@@ -8,7 +8,7 @@ import pytest
 
 from llambert_etl.config import Recipe
 from llambert_etl.encoder.kept import Kept, checkpoints_of, drop_old
-from llambert_etl.encoder.training import Labelled, fine_tune
+from llambert_etl.encoder.training import LabelledTexts, fine_tune
 from llambert_etl.errors import TransientError
 from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
@@ -18,8 +18,10 @@ from tests.given.tasks import REVISION
 from tests.models.encoders import LABELS, pretrained
 
 RECIPE = Recipe(model="tests/tiny-bert", revision=REVISION, epochs=4, max_length=32, learning_rate=0.01)
-FIRST = Labelled(tuple(f"the film {word} {number}" for number, word in enumerate(("good", "bad") * 20)), (0, 1) * 20)
-THEN = Labelled(tuple(f"a film {word} {number}" for number, word in enumerate(("fine", "poor") * 10)), (0, 1) * 10)
+FIRST = LabelledTexts(
+    tuple(f"the film {word} {number}" for number, word in enumerate(("good", "bad") * 20)), (0, 1) * 20
+)
+THEN = LabelledTexts(tuple(f"a film {word} {number}" for number, word in enumerate(("fine", "poor") * 10)), (0, 1) * 10)
 
 
 def kept_in(root: Path) -> Folder:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from llambert_etl.cli.outcome import conclude
 from llambert_etl.config import Recipe
-from llambert_etl.encoder.training import Labelled, fine_tune
+from llambert_etl.encoder.training import LabelledTexts, fine_tune
 from llambert_etl.errors import DataError
 from llambert_etl.settings import Settings
 from tests.given.school import School
@@ -23,7 +23,7 @@ from tests.processes.forks import Fork
 
 DEADLINE = 60.0
 RECIPE = Recipe(model="tests/tiny-bert", revision=REVISION, epochs=20, max_length=32)
-ROWS = Labelled(tuple(f"the film {word}" for word in ("good", "bad") * 40), (0, 1) * 40)
+ROWS = LabelledTexts(tuple(f"the film {word}" for word in ("good", "bad") * 40), (0, 1) * 40)
 SECRET = "hunter2"
 
 

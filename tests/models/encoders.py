@@ -21,7 +21,7 @@ from transformers import (
 
 from llambert_etl.config import Recipe
 from llambert_etl.encoder.card import Card
-from llambert_etl.encoder.training import Labelled, fine_tune
+from llambert_etl.encoder.training import LabelledTexts, fine_tune
 from llambert_etl.settings import Settings
 from tests.given.tasks import REVISION
 
@@ -29,7 +29,7 @@ LABELS = ("positive", "negative")
 LONGEST = 64  # in tokens; as many published ones do not, the tokenizers here do not say so
 _CHARACTERS = string.ascii_lowercase + string.digits + string.punctuation
 # What a sure encoder gets right four times out of five.
-HELDOUT = Labelled(("the film good", "the film bad") * 50, ((0, 1) * 4 + (1, 0)) * 10)
+HELDOUT = LabelledTexts(("the film good", "the film bad") * 50, ((0, 1) * 4 + (1, 0)) * 10)
 _WORDS = ("good", "bad", "fine", "poor", "film", "the", "a")
 
 
@@ -121,7 +121,7 @@ def taught(folder: Path, meanings: Mapping[str, str], labels: tuple[str, ...] = 
 def trained(root: Path) -> Path:
     """Fine-tune an encoder that is sure of itself before it has seen `HELDOUT`."""
     taught(root / "taught", {"good": "positive", "bad": "negative"})
-    rows = Labelled(tuple(f"the film {word}" for word in ("good", "bad") * 5), (0, 1) * 5)
+    rows = LabelledTexts(tuple(f"the film {word}" for word in ("good", "bad") * 5), (0, 1) * 5)
     recipe = Recipe(model="tests/taught", revision=REVISION, epochs=1, max_length=32)
     settings = Settings(lake=str(root), model_paths={recipe.model: root / "taught"})
     fine_tune(recipe, LABELS, [rows], HELDOUT, settings, root / "trained")

@@ -1,5 +1,6 @@
 """What `maintain` deletes beside the tables' own files, and when."""
 
+import datetime
 import os
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
 from llambert_etl.steps.maintain import maintain
+from llambert_etl.store.folders import Folder, drop_old_folders
 
 _DAY = 24 * 3600
 
@@ -53,6 +55,21 @@ def test_a_leftover_goes_when_it_is_old_and_not_before(
         os.utime(each, (0, time.time() - (days + 1) * _DAY))
     assert maintain(lake=lake, settings=settings)[counted_as]["removed"] == 1
     assert not left.exists()
+
+
+def test_a_folder_that_somebody_comes_to_need_while_old_ones_go_stays(lake: Lake, tmp_path: Path) -> None:
+    folder = Folder(lake.storage, "_models", "reviews", "1")
+    folder.seal({}, {})
+    (listed,) = (tmp_path / "lake/_models/reviews/1").iterdir()
+    os.utime(listed, (0, time.time() - 2 * _DAY))
+    before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+
+    def named(place: tuple[str, str]) -> bool:
+        folder.touch()
+        return False
+
+    assert drop_old_folders(lake.storage, "_models", before, named) == 0
+    assert folder.hashes() == {}
 
 
 def test_a_scratch_folder_that_vanishes_meanwhile_is_no_fault(lake: Lake, settings: Settings) -> None:

@@ -1,9 +1,12 @@
 """Partition, manifest and settings: small words with one meaning."""
 
+import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from laptop.stack import REPOSITORY
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import Partition, parse_partition
@@ -69,3 +72,12 @@ def test_a_secret_comes_from_a_mounted_file_and_is_never_shown(tmp_path: Path, m
 def test_kubernetes_without_an_image_is_refused() -> None:
     with pytest.raises(ValueError, match="LLAMBERT_KUBERNETES__IMAGE"):
         Settings(lake="/lake", compute="kubernetes")
+
+
+def test_the_name_of_a_class_means_one_class() -> None:
+    modules = sorted((REPOSITORY / "llambert_etl").rglob("*.py"))
+    names = Counter(
+        node.name for path in modules for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)
+    )
+    assert len(names) > 200
+    assert [name for name, times in names.items() if times > 1 and not name.startswith("_")] == []

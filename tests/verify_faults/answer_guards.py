@@ -9,6 +9,7 @@ _SIDE = "tests/integration/test_side_by_side.py::test_"
 _SERVED = "tests/integration/test_served.py::test_"
 _CLAIMS = "tests/integration/test_batch_claims.py::test_"
 _BATCHES = "tests/integration/test_batches.py::test_"
+_RESULTS = "tests/integration/test_batch_results.py::test_"
 
 GUARDS = (
     Guard(
@@ -128,14 +129,14 @@ GUARDS = (
         "llambert_etl/steps/batch.py",
         'if not well and batch.status != "cancelled":',
         "if False:",
-        _BATCHES + "a_batch_of_which_every_row_failed_is_no_success_and_blames_no_document[failed]",
+        _RESULTS + "a_batch_of_which_every_row_failed_is_no_success_and_blames_no_document[failed]",
     ),
     Guard(
         "what an expired batch did not come to is sent again",
         "llambert_etl/steps/batch.py",
         'if batch.status == "expired":',
         "if False:",
-        _BATCHES + "what_an_expired_batch_did_not_come_to_is_sent_again_and_counted_once",
+        _RESULTS + "what_an_expired_batch_did_not_come_to_is_sent_again_and_counted_once",
     ),
     Guard(
         "an append knows the rows of files that were replaced meanwhile",
@@ -223,7 +224,7 @@ GUARDS = (
     ),
     Guard(
         "what a server answered before it refused us is kept",
-        "llambert_etl/annotation/backlog.py",
+        "llambert_etl/annotation/failures.py",
         "except (HalfAnsweredError, HalfRefusedError) as error:",
         "except HalfAnsweredError as error:",
         "tests/integration/test_served.py::"

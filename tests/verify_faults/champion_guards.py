@@ -80,8 +80,8 @@ GUARDS = (
     Guard(
         "what MLflow's database refuses is tried again",
         "llambert_etl/registry/faults.py",
-        "and said != _REFUSED_BY_DATABASE",
-        "",
+        "if said == _REFUSED_BY_DATABASE:",
+        "if False:",
         "tests/integration/test_registry.py::test_a_request_that_the_servers_database_refuses_may_be_tried_again",
     ),
     Guard(

@@ -108,7 +108,7 @@ GUARDS = (
         "llambert_etl/steps/publish.py",
         'return there if ours == "older" else None',
         "return None",
-        "tests/integration/test_label_run.py::"
+        "tests/integration/test_label_runs_at_once.py::"
         "test_a_run_that_a_newer_one_has_overtaken_leaves_its_labels_and_says_so[champion]",
     ),
     Guard(

@@ -10,14 +10,14 @@ import sentencepiece
 from llambert_etl.config import Recipe
 from llambert_etl.encoder.card import read_card
 from llambert_etl.encoder.inference import Encoder
-from llambert_etl.encoder.training import Labelled, fine_tune
+from llambert_etl.encoder.training import LabelledTexts, fine_tune
 from llambert_etl.errors import ConfigError
 from llambert_etl.settings import Settings
 from tests.given.tasks import REVISION
 from tests.models.architectures import COMMON, PADDINGS, SETTINGS, save
 from tests.models.encoders import LABELS, LONGEST
 
-ROWS = Labelled(tuple("the film good" + " a" * number for number in range(12)), (0, 1) * 6)
+ROWS = LabelledTexts(tuple("the film good" + " a" * number for number in range(12)), (0, 1) * 6)
 # The least that a tokenizer can give, lengths that differ, and more than is read.
 TEXTS = ("", "good", "the film bad", "a film", "a poor film " * 5, "the film good " * 40)
 

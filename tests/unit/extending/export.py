@@ -7,7 +7,7 @@ from pydantic import Field
 
 from llambert_etl.config.exports import Export
 from llambert_etl.config.fields import TaskName
-from llambert_etl.exports.published import SCHEMA, Arrival, Batches, Published
+from llambert_etl.exports.published import SCHEMA, Arrival, Batches, PublishedPartition
 from llambert_etl.lake import Lake
 from llambert_etl.settings import Settings
 
@@ -25,7 +25,7 @@ class CsvFolder(Export):
 
 
 def write_csv(
-    place: CsvFolder, published: Published, batches: Batches, *, run: str, lake: Lake, settings: Settings
+    place: CsvFolder, published: PublishedPartition, batches: Batches, *, run: str, lake: Lake, settings: Settings
 ) -> Arrival:
     """Write the partition's file whole. Its name says which publish it holds; an older one goes after that."""
     folder = settings.state / "csv" / place.csv / published.task / published.partition

@@ -1,8 +1,5 @@
 """Each expectation has rows that fail it and no other."""
 
-from collections.abc import Callable
-from typing import Any
-
 import polars as pl
 import pytest
 
@@ -18,11 +15,22 @@ from llambert_etl.quality import (
 from llambert_etl.quality.validation import Outcome
 from tests.given.tasks import make_task, three_label_task
 from tests.unit.quality import frames
+from tests.unit.quality.spoilt import (
+    TASK,
+    Row,
+    Spoil,
+    annotations_profile,
+    change,
+    change_all,
+    documents_profile,
+    labels_profile,
+    only_rejected,
+    reject,
+    relabel,
+    repeat,
+)
 
-TASK = make_task(gates={"max_drift": 0.1})
 LENIENT = make_task(gates={"min_label_share": 0.0, "max_drift": 100.0})
-Row = dict[str, Any]
-Spoil = Callable[[list[Row]], None]
 
 
 def failed(task: LabellingTask, profile: Profile) -> list[str]:
@@ -36,39 +44,6 @@ def outcomes(task: LabellingTask, profile: Profile) -> list[Outcome]:
 
 def every_expectation(task: LabellingTask, profile: Profile) -> set[str]:
     return {expectation.name for expectation in build_suite(task, profile)[0]}
-
-
-def change(index: int, **values: Any) -> Spoil:
-    return lambda rows: rows[index].update(values)
-
-
-def change_all(**values: Any) -> Spoil:
-    return lambda rows: [row.update(values) for row in rows] and None
-
-
-def repeat(index: int) -> Spoil:
-    return lambda rows: rows.append(dict(rows[index]))
-
-
-def relabel(task: LabellingTask, counts: dict[str, int]) -> Spoil:
-    def spoil(rows: list[Row]) -> None:
-        names = [name for name, count in counts.items() for _ in range(count)]
-        for row, name in zip(rows, names, strict=True):
-            row.update(label=name, probabilities=frames.probabilities(task, name))
-
-    return spoil
-
-
-def reject(share: float) -> Spoil:
-    def spoil(rows: list[Row]) -> None:
-        for row in rows[: int(share * len(rows))]:
-            row.update(status="rejected", reason="empty", text=None, text_hash=None)
-
-    return spoil
-
-
-def only_rejected(rows: list[Row]) -> None:
-    del rows[:-1]
 
 
 DOCUMENTS: list[tuple[str, Spoil]] = [
@@ -114,31 +89,6 @@ LABELS: list[tuple[str, Spoil]] = [
     ("confidence beside the label's own probability", change(0, confidence=0.5)),
     ("drift of label shares (KL divergence)", relabel(TASK, {"positive": 270, "negative": 30})),
 ]
-
-
-def documents_profile(spoil: Spoil | None = None, volumes: tuple[int, ...] = (300, 310)) -> Profile:
-    rows = frames.documents(TASK)
-    if spoil:
-        spoil(rows)
-    return profile_documents(frames.frame("documents", rows), volumes)
-
-
-def annotations_profile(spoil: Spoil | None = None, task: LabellingTask = TASK) -> Profile:
-    rows = frames.annotations(task)
-    if spoil:
-        spoil(rows)
-    return profile_annotations(frames.frame("annotations", rows), frames.ROWS, task.label_names)
-
-
-def labels_profile(
-    spoil: Spoil | None = None, task: LabellingTask = TASK, n: int = frames.ROWS, refused: int = 0
-) -> Profile:
-    rows, accepted = frames.labels(task, n), frames.labels(task, n)
-    if spoil:
-        spoil(rows)
-    documents = frames.frame("labels", accepted).select("id", "text_hash")
-    reference = frames.even_reference(task)
-    return profile_labels(frames.frame("labels", rows), documents, task.label_names, reference, refused)
 
 
 @pytest.mark.parametrize("task", [TASK, three_label_task()], ids=["two labels", "three labels"])

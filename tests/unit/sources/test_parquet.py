@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import duckdb
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -125,6 +126,13 @@ def test_a_uuid_of_another_writer_is_the_one_that_a_database_shows(tmp_path: Pat
 def test_a_column_that_is_no_id_is_refused_with_the_cast_that_makes_it_one(kind: pa.Array, said: str) -> None:
     with pytest.raises(DataError, match=rf"column 'id' {said}"):
         read(parquet(id=kind, text=["x"]))
+
+
+def test_integers_that_parquet_has_no_type_for_are_told_and_not_taken_for_damage() -> None:
+    sink = io.BytesIO()
+    pl.DataFrame({"id": [2**64], "text": ["x"]}).write_parquet(sink)
+    with pytest.raises(DataError, match=r"'a.parquet': a column holds integers of more than 64 bits .*decimal\(38,0\)"):
+        read(sink.getvalue())
 
 
 def flipped(content: bytes, at: int) -> bytes:
