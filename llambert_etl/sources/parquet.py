@@ -197,7 +197,7 @@ def _gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     held, rows, size = list[pa.RecordBatch](), 0, 0
     for batch in batches:
         held.append(batch)
-        rows, size = rows + batch.num_rows, size + batch.nbytes
+        rows, size = rows + batch.num_rows, size + batch.get_total_buffer_size()
         if rows >= _ROWS or size >= _BYTES:
             yield _joined(held)
             held, rows, size = [], 0, 0
