@@ -41,7 +41,7 @@ def measure(world: World, texts: list[str], rounds: int) -> dict[str, object]:
     task, annotator = world.task, LocalAnnotator.load(world.task, world.settings)
     labels = [reply.label for reply in annotator.annotate(texts)]  # opens the model too
     encoding, model = annotator.opened.encoding, open_model(task.annotator, world.settings).model
-    batch = _best_batch(model, encoding, texts[:_PROBED])
+    batch = best_batch(model, encoding, texts[:_PROBED])
     # A label's own tokens are the fewest that can answer: the peer at its fastest.
     fewest = max(len(ids) for ids in encoding.labels.values())
     name = f"transformers generate, max_new_tokens={fewest}"
@@ -96,7 +96,7 @@ def full_prompt_label(model: PreTrainedModel, encoding: Encoding, prompt: list[i
     return max(scores, key=lambda label: scores[label])
 
 
-def _best_batch(model: PreTrainedModel, encoding: Encoding, texts: Sequence[str]) -> int:
+def best_batch(model: PreTrainedModel, encoding: Encoding, texts: Sequence[str]) -> int:
     took = {}
     for batch in _BATCHES:
         started = time.perf_counter()

@@ -15,7 +15,7 @@ from llambert_etl.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 # No token but those that mark the ends, one, a few, and a sentence.
-_PROBES = ("", "a", "a text", "this is a text of more words than the others have, to stand beside them in a batch")
+PROBES = ("", "a", "a text", "this is a text of more words than the others have, to stand beside them in a batch")
 # Of the distance between the logits of different texts: sums in another order come to a thousandth of that.
 _SAME = 1e-3
 _ROUNDING = 1e-6
@@ -47,7 +47,7 @@ def find_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rec
     A mask is not enough for every architecture: the layers of ConvBERT, FNet, Nystromformer and YOSO let what is
     padded through, and XLNet reads its answer off the last position. Raise ConfigError where there is no such way.
     """
-    rows = token_ids(tokenizer, _PROBES, recipe.max_length)
+    rows = token_ids(tokenizer, PROBES, recipe.max_length)
     fault: Exception | None = None
     ways: tuple[Padding, ...] = get_args(Padding)
     for padding in ways:
@@ -58,7 +58,7 @@ def find_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rec
         except Exception as error:  # an architecture that wants something else raises whatever it stumbles over
             fault = error
             continue
-        if _same(alone, together):
+        if same_logits(alone, together):
             tokenizer.padding_side = "left" if padding == "left" else "right"
             if padding == "full":
                 logger.info(
@@ -75,7 +75,7 @@ def find_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rec
     ) from fault
 
 
-def _same(alone: torch.Tensor, together: torch.Tensor) -> bool:
+def same_logits(alone: torch.Tensor, together: torch.Tensor) -> bool:
     if not alone.isfinite().all():
         return True  # a fault of the weights, which training tells
     apart = _SAME * float((alone.max(dim=0).values - alone.min(dim=0).values).max())

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import torch
 
-from llambert_etl.compute.batching import MOST_THREADS, run_batches
+from llambert_etl.compute.batching import MOST_THREADS, Capacity, run_batches
 from llambert_etl.config import LabellingTask
 from llambert_etl.llm import Reply
 from llambert_etl.llm.encoding import Document, Encoding
@@ -67,6 +67,13 @@ class LocalModel:
             one_line=self.encoding.one_line,
         )
 
+    @cached_property
+    def _capacity(self) -> Capacity:
+        on_processor = self._device.type == "cpu"
+        if self._task.annotator.method == "score":
+            return Capacity((_ON_PROCESSOR if on_processor else _ON_GPU) // self._scorer.rows_per_document)
+        return Capacity(_WRITTEN_ON_PROCESSOR if on_processor else _WRITTEN_ON_GPU)
+
     @property
     def _device(self) -> torch.device:
         return input_device(self._opened.model)
@@ -77,13 +84,11 @@ class LocalModel:
 
     def _score(self, documents: Sequence[Document]) -> list[Reply]:
         items = [[*document.ids, *self.encoding.suffix] for document in documents]
-        on_gpu = self._device.type != "cpu"
-        budget = (_ON_GPU if on_gpu else _ON_PROCESSOR) // self._scorer.rows_per_document
-        shared = len(self.encoding.prefix)
+        shared, on_gpu = len(self.encoding.prefix), self._device.type != "cpu"
         found = run_batches(
             items,
             self._scorer.score,
-            tokens=budget,
+            capacity=self._capacity,
             device=self._device,
             # The prefix is computed once, but each row of a GPU's batch has its own copy of the cache.
             room=lambda ids: len(ids) + (shared if on_gpu else 0),
@@ -97,11 +102,10 @@ class LocalModel:
     def _generate(self, documents: Sequence[Document]) -> list[Reply]:
         encoding = self.encoding
         items = [[*encoding.prefix, *document.ids, *encoding.suffix] for document in documents]
-        budget = _WRITTEN_ON_PROCESSOR if self._device.type == "cpu" else _WRITTEN_ON_GPU
         found = run_batches(
             items,
             self._generator.write,
-            tokens=budget,
+            capacity=self._capacity,
             device=self._device,
             room=lambda ids: len(ids) + self._task.annotator.max_new_tokens,
             threads=self._threads,

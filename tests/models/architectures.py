@@ -43,6 +43,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "bart": _BART,
     "bert": _BERT,
     "big_bird": _BERT,
+    "camembert": _BERT,
     "convbert": _BERT | {"embedding_size": 16},
     "deberta": _BERT,
     "deberta-v2": _BERT,

@@ -8,10 +8,25 @@ GUARDS = (
     Guard(
         "a way of padding that sways logits is not taken",
         "llambert_etl/encoder/inputs.py",
-        "if _same(alone, together):",
+        "if same_logits(alone, together):",
         "if True:",
         "tests/unit/encoder/test_architectures.py::"
         "test_every_architecture_learns_and_gives_a_text_the_logits_that_it_has_alone[fnet-left]",
+    ),
+    Guard(
+        "a text in a packed row has the positions that it has alone",
+        "llambert_etl/encoder/packing.py",
+        "within * counted + padding",
+        "within - 1",
+        "tests/unit/encoder/test_packing.py::test_texts_in_one_row_have_the_logits_that_they_have_alone[roberta]",
+    ),
+    Guard(
+        "texts are packed only where that is seen to change no logits",
+        "llambert_etl/encoder/packing.py",
+        'None if same_logits(exact, together) else "its logits differ"',
+        "None",
+        "tests/unit/encoder/test_packing.py::"
+        "test_texts_are_padded_and_the_log_says_why_where_their_logits_differ[wrong positions]",
     ),
     Guard(
         "a killed training goes on with the optimizer as it was",

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from llambert_etl.compute.batching import Capacity
 from llambert_etl.config import Recipe
-from llambert_etl.encoder import inference
 from llambert_etl.encoder.calibration import fit_temperature, fold_temperature
 from llambert_etl.encoder.card import Card
 from llambert_etl.encoder.inference import Encoder
@@ -89,9 +89,7 @@ def test_calibration_looks_at_texts_that_nothing_was_learnt_from(tmp_path: Path)
     assert unseen([Stage(first, NONE), Stage(NONE, first)]) == first
 
 
-def test_a_device_without_room_for_a_batch_labels_its_halves_alike(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_device_without_room_for_a_batch_labels_its_halves_alike(tmp_path: Path) -> None:
     settings = Settings(lake=str(tmp_path), model_paths={"tests/bert": pretrained(tmp_path / "bert")})
     recipe = Recipe(model="tests/bert", revision=REVISION, max_length=LONGEST, learning_rate=0.01)
     model, tokenizer = load_pretrained(recipe, LABELS, settings)
@@ -104,7 +102,7 @@ def test_a_device_without_room_for_a_batch_labels_its_halves_alike(
 
     alone = np.concatenate([encoder.logits([text]) for text in HELDOUT.texts])
     model.register_forward_pre_hook(refuse, with_kwargs=True)
-    monkeypatch.setattr(inference, "_BATCH_TOKENS", {"cpu": 8 * LONGEST})
+    encoder._capacity = Capacity(8 * LONGEST)
     assert np.allclose(encoder.logits(HELDOUT.texts), alone, atol=1e-5)
     assert max(sizes) > 2
     assert sum(size for size in sizes if size <= 2) == len(HELDOUT.texts)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from llambert_etl.compute.batching import run_batches
+from llambert_etl.compute.batching import Capacity, run_batches
 from llambert_etl.config import load_task
 from llambert_etl.llm.encoding import Encoding
 from llambert_etl.llm.prompts import render
@@ -31,7 +31,9 @@ def test_the_demo_scores_equal_full_prompts_and_make_sense() -> None:
     model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
     encoding = Encoding.build(tokenizer, render(task, REPOSITORY / "include"), task.label_names, context=4096)
     items = [[*document.ids, *encoding.suffix] for document in encoding.documents(list(REVIEWS))]
-    found = run_batches(items, Scorer(model, encoding.prefix, encoding.labels).score, tokens=64, device=model.device)
+    found = run_batches(
+        items, Scorer(model, encoding.prefix, encoding.labels).score, capacity=Capacity(64), device=model.device
+    )
     answers = [ids[0] for ids in encoding.labels.values()]
     for item, scores, label in zip(items, found, REVIEWS.values(), strict=True):
         with torch.no_grad():
