@@ -3,7 +3,7 @@
 import gc
 import sys
 
-from llambert_etl.cli.outcome import conclude, set_up_logging
+from llambert_etl.imports import lasting
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -17,8 +17,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command in this process; return its exit code."""
-    from llambert_etl.cli.app import app
-    from llambert_etl.cli.options import json_wanted
+    with lasting():
+        from llambert_etl.cli.app import app
+        from llambert_etl.cli.options import json_wanted
+        from llambert_etl.cli.outcome import conclude, set_up_logging
 
     set_up_logging("plain")
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
