@@ -16,11 +16,15 @@ from benchmarks.scale import (
     Tree,
     beside,
     fill,
+    ingested,
+    labelled,
     landing_file,
     medians,
     peer,
+    planned,
     run_command,
-    run_step,
+    safe,
+    size,
     world,
 )
 
@@ -87,7 +91,7 @@ def _night(scratch: Path, trees: Sequence[Tree], history: int, night: int, again
         )
         with _copy(year) as full:
             if tree is OURS:
-                found[f"{tree.name}, the first night on it"] = _told({"plan": _plan(tree, full, "first")})
+                found[f"{tree.name}, the first night on it"] = _told({"plan": planned(tree, full, "first")})
                 found["bytes of the index of a row"] = round(size(Path(full["LLAMBERT_LAKE"]) / "_hashes") / history, 2)
             found[f"{tree.name}, on it"] = _told(labelled(tree, full, 1))
     shutil.rmtree(scratch / "year")
@@ -119,14 +123,6 @@ def _log(scratch: Path, trees: Sequence[Tree], commits: int) -> dict[str, object
     return found
 
 
-def ingested(folder: Path, tree: Tree, rows: int) -> dict[str, str]:
-    environment = world(folder)
-    landing_file(folder, rows)
-    run_command(tree, environment, "init")
-    run_command(tree, environment, "ingest", "--task", TASK, "--partition", DAY, "--run", "benchmark")
-    return environment
-
-
 @contextmanager
 def _copy(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """Give a copy of a world's lake, for as long as the context lasts."""
@@ -136,26 +132,6 @@ def _copy(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
         yield {**environment, "LLAMBERT_LAKE": str(copied)}
     finally:
         shutil.rmtree(copied)
-
-
-def labelled(tree: Tree, environment: Mapping[str, str], shards: int, **more: object) -> dict[str, Cost]:
-    costs = {"plan": _plan(tree, environment, "benchmark", shards)}
-    costs["label"] = run_step(tree, environment, "label", day=DAY, shards=f"0-{shards - 1}", **more)
-    costs |= {step: run_step(tree, environment, step, day=DAY) for step in ("check_labels", "publish")}
-    print(f"{tree.name}, {shards} shards: {sum(costs.values(), Cost(0, 0, 0))}", flush=True)
-    return costs
-
-
-def _plan(tree: Tree, environment: Mapping[str, str], run: str, shards: int = 1) -> Cost:
-    return run_step(tree, environment, "plan", day=DAY, run=run, shard_rows=1, max_shards=shards)
-
-
-def safe(tree: Tree) -> str:
-    return tree.name.replace(" ", "-")
-
-
-def size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 if __name__ == "__main__":

@@ -5,8 +5,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.evidence import EVIDENCE, write
-from benchmarks.nights import ingested, labelled, safe, size
-from benchmarks.scale import OURS, TASK, Tree, peer
+from benchmarks.scale import OURS, TASK, Tree, ingested, labelled, peer, safe, size
 
 _SHARDS = 8
 _TABLES = ("documents", "labels")

@@ -18,6 +18,23 @@ class _Later(ModuleType):
 
 
 @contextmanager
+def lasting() -> Iterator[None]:
+    """Import in this block: what is made stays, and nobody looks for garbage among it, now or later.
+
+    An import makes objects by the hundred thousand: to look at them again and again takes a fifth of it.
+    """
+    collecting, loaded = gc.isenabled(), len(sys.modules)
+    gc.disable()
+    try:
+        yield
+    finally:
+        if len(sys.modules) > loaded:
+            gc.freeze()
+        if collecting:
+            gc.enable()
+
+
+@contextmanager
 def sparingly(*, absent: Sequence[str] = (), later: Sequence[str] = ()) -> Iterator[None]:
     """Import in this block: to what is imported `absent` are not installed, and `later` are loaded when first used.
 
@@ -28,13 +45,9 @@ def sparingly(*, absent: Sequence[str] = (), later: Sequence[str] = ()) -> Itera
     placed.update((name, _Later(name)) for name in later)
     placed = {name: module for name, module in placed.items() if name not in sys.modules}
     sys.modules.update(placed)  # type: ignore[arg-type]  # None: not to be found, says the language
-    # An import makes objects by the hundred thousand, and all stay: looking for garbage among them takes a fifth of it.
-    collecting = gc.isenabled()
-    gc.disable()
     try:
-        yield
+        with lasting():
+            yield
     finally:
         for name in placed:
             sys.modules.pop(name, None)
-        if collecting:
-            gc.enable()

@@ -2,6 +2,7 @@
 
 A script, not a module: `python -P step.py STEP name=value...` must not import this tree's packages beside the other's.
 """
+# ruff: noqa: E402
 
 import gc
 import hashlib
@@ -15,6 +16,16 @@ from typing import Any
 import numpy as np
 
 import llambert_etl
+
+
+def _has(name: str) -> bool:
+    """Tell whether this tree has a module. Not by importing it: what it lacks would be found in the installed one."""
+    return Path(llambert_etl.__file__).with_name(name).exists()
+
+
+if _has("imports.py"):
+    gc.disable()  # as the command line of this tree begins
+
 from llambert_etl.config import find_task
 from llambert_etl.lake import Lake
 from llambert_etl.partition import Partition
@@ -116,6 +127,9 @@ class Drawn:
 
 
 def main(step: str, *given: str) -> None:
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
     options = dict(pair.split("=", 1) for pair in given)
     settings = _settings(**{name: options[name] for name in ("shard_rows", "max_shards") if name in options})
     lake = Lake.from_settings(settings)
@@ -143,7 +157,7 @@ def main(step: str, *given: str) -> None:
     else:
         _call(_STEPS[step], everything)
     if _has("imports.py"):
-        gc.freeze()  # as the command line of this tree ends
+        gc.freeze()  # as it ends
 
 
 def _call(function: Callable[..., object], everything: dict[str, Any]) -> None:
@@ -155,11 +169,6 @@ def _call(function: Callable[..., object], everything: dict[str, Any]) -> None:
         run = Run(everything["task"], everything["partition"], everything["run"])
         everything = everything | {"run": run}
     function(**{name: everything[name] for name in wanted if name in everything})
-
-
-def _has(name: str) -> bool:
-    """Tell whether this tree has a module. Not by importing it: what it lacks would be found in the installed one."""
-    return Path(llambert_etl.__file__).with_name(name).exists()
 
 
 def _settings(**changes: Any) -> Settings:

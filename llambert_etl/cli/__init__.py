@@ -1,12 +1,9 @@
 """The command line: one command a step, the three errors as exit codes."""
 
 import gc
-import os
 import sys
 
-from llambert_etl.cli.outcome import conclude, interrupted, set_up_logging
-from llambert_etl.errors import ConfigError
-from llambert_etl.sources.records import is_unicode
+from llambert_etl.imports import lasting
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -14,6 +11,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = run(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:  # before the command began, or once more
+        from llambert_etl.cli.outcome import interrupted
+
         code = interrupted()
     # All that is left goes with the process: where large libraries are among it, looking for garbage there takes longer
     # than a light step's work.
@@ -23,8 +22,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command in this process; return its exit code."""
-    from llambert_etl.cli.app import app
-    from llambert_etl.cli.options import json_wanted
+    with lasting():
+        from llambert_etl.cli.app import app
+        from llambert_etl.cli.options import json_wanted
+        from llambert_etl.cli.outcome import check_readable, conclude, set_up_logging
 
     set_up_logging("plain")
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
@@ -36,14 +37,7 @@ def run(arguments: list[str]) -> int:
     prints = sys.stdout if "--help" in given else sys.stderr  # help is what was asked for
 
     def command() -> object:
-        _check_readable(given)
+        check_readable(given)
         return app(given, prog_name="llambert", standalone_mode=False)
 
     return conclude(command, prints)
-
-
-def _check_readable(arguments: list[str]) -> None:
-    """Raise ConfigError for bytes that are no UTF-8: no row can hold them. The name of a file may be what it likes."""
-    for each in arguments:
-        if not is_unicode(each) and not os.access(each, os.F_OK):
-            raise ConfigError(f"argument {each!r} is not UTF-8; type it in a terminal whose encoding is, or in ASCII")

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Literal, TextIO
@@ -18,6 +18,7 @@ import typer
 from llambert_etl.cli.terminal import NoReader, visible, write
 from llambert_etl.errors import ConfigError, LlambertError, TransientError
 from llambert_etl.signals import handling
+from llambert_etl.sources.records import is_unicode
 from llambert_etl.store.space import no_room, takes_no_more, unusable
 from llambert_etl.wording import unquoted
 
@@ -80,6 +81,13 @@ def progress(what: str, every_seconds: float = 10.0) -> Callable[[int, int], Non
         )
 
     return report
+
+
+def check_readable(arguments: Iterable[str]) -> None:
+    """Raise ConfigError for bytes that are no UTF-8: no row can hold them. The name of a file may be what it likes."""
+    for each in arguments:
+        if not is_unicode(each) and not os.access(each, os.F_OK):
+            raise ConfigError(f"argument {each!r} is not UTF-8; type it in a terminal whose encoding is, or in ASCII")
 
 
 def conclude(command: Callable[[], object], prints: TextIO | None = None) -> int:

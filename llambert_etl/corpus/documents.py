@@ -20,12 +20,16 @@ def hash_text(text: str) -> str:
 
 def hash_texts(texts: pl.Series) -> pl.Series:
     """Return `hash_text` of each; null for null."""
-    held = texts.cast(pl.Binary)
-    # A few at a time, or as many objects as there are texts take longer to come and go than the hashing.
+    return pl.select(pl.when(texts.is_not_null()).then(digests(texts).bin.encode("hex"))).to_series()
+
+
+def digests(values: pl.Series) -> pl.Series:
+    """Return the sha256 of each string; of null what it is of an empty one."""
+    held = values.cast(pl.Binary)
+    # A few at a time, or as many objects as there are strings take longer to come and go than the hashing.
     parts = (held.slice(start, _FEW).to_list() for start in range(0, len(held), _FEW))
-    digests = b"".join([hashlib.sha256(text or b"").digest() for part in parts for text in part])
-    hashes = pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(held), [None, pa.py_buffer(digests)])
-    return pl.select(pl.when(texts.is_not_null()).then(pl.Series(hashes).bin.encode("hex"))).to_series()
+    found = b"".join([hashlib.sha256(value or b"").digest() for part in parts for value in part])
+    return pl.Series(pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(held), [None, pa.py_buffer(found)]))
 
 
 def verified(rows: pl.DataFrame, table: TableName) -> pl.DataFrame:

@@ -1,10 +1,8 @@
 """The stable sample of documents: those with the smallest hash(seed, text_hash), one for each text."""
 
-import hashlib
-
 import polars as pl
 
-from llambert_etl.corpus.documents import among, revisions, verified
+from llambert_etl.corpus.documents import among, digests, revisions, verified
 from llambert_etl.lake import Tables, collect, count, stream
 from llambert_etl.partition import Partition
 
@@ -70,5 +68,4 @@ def _newest(documents: pl.LazyFrame, rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _ranks(hashes: pl.Series, seed: int | str) -> pl.Series:
-    said = pl.select((pl.lit(f"{seed}:") + hashes).cast(pl.Binary)).to_series()
-    return pl.Series([hashlib.sha256(each).digest() for each in said.to_list()], dtype=pl.Binary)
+    return digests(pl.select(pl.lit(f"{seed}:") + hashes).to_series())

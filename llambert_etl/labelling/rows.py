@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from llambert_etl.config import LabellingTask
 from llambert_etl.labelling.plan import Plan
-from llambert_etl.schemas import TABLES
+from llambert_etl.schemas import PROBABILITIES, TABLES
 
 Probabilities = npt.NDArray[np.float64]
 
@@ -45,10 +45,11 @@ def common_columns(plan: Plan, task: LabellingTask) -> list[pl.Expr]:
 
 def label_rows(answered: pl.DataFrame, same: Sequence[pl.Expr], labels: Sequence[str]) -> pa.Table:
     """Return label rows of documents with their answers: id, text_hash, label, probabilities."""
-    schema, probabilities = TABLES["labels"].schema, answered["probabilities"].to_numpy()
+    probabilities = answered["probabilities"].to_numpy()
     confidence = pl.Series("confidence", probabilities.max(axis=1, initial=0.0))
-    rows = answered.select("id", "text_hash", "label", confidence, *same).to_arrow()
-    return rows.append_column("probabilities", _by_label(probabilities, labels)).select(schema.names).cast(schema)
+    said = _by_label(probabilities, labels).cast(PROBABILITIES)
+    rows = answered.select("id", "text_hash", "label", confidence, *same).to_arrow(compat_level=pl.CompatLevel.newest())
+    return rows.append_column("probabilities", said).select(TABLES["labels"].schema.names)
 
 
 def _by_label(probabilities: Probabilities, labels: Sequence[str]) -> pa.Array:

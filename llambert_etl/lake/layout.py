@@ -42,7 +42,14 @@ _DEFAULT = Layout()
 LAYOUTS: dict[TableName, Layout] = {
     # Small groups: a shard of a label run reads those of its range of hashes, and a text that comes again only its own.
     "documents": Layout(
-        8_192, "text_hash", {"id": "DELTA_BYTE_ARRAY", "text": "PLAIN", "text_hash": "DELTA_BYTE_ARRAY"}
+        8_192,
+        "text_hash",
+        {
+            "id": "DELTA_BYTE_ARRAY",
+            "place": "DELTA_BYTE_ARRAY",
+            "text": "PLAIN",
+            "text_hash": "DELTA_BYTE_ARRAY",
+        },
     ),
     "labels": Layout(
         8_192,
@@ -114,27 +121,28 @@ def runs(table: TableName, chunks: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 def _groups(table: TableName, rows: pa.Table) -> Iterator[pa.Table]:
-    layout, rows = layout_of(table), rows.combine_chunks()
-    order = None if layout.order is None else _by_hash(rows[layout.order])
-    weights = _text_bytes(rows) if order is None else _text_bytes(rows)[pl.Series(order).to_numpy()]
-    upto, start = np.cumsum(weights), 0
-    while start < rows.num_rows:
+    # By way of polars, where an order of strings is one of pointers, and none is copied before its group is made.
+    layout, schema, frame = layout_of(table), file_schema(table), pl.DataFrame(rows)
+    if layout.order is not None:
+        frame = frame[_by_hash(frame[layout.order])]
+    upto, start = np.cumsum(_text_bytes(frame)), 0
+    while start < len(upto):
         heavy = int(np.searchsorted(upto, upto[start] + _GROUP_BYTES))
-        end = min(start + layout.group_rows, max(heavy, start + 1), rows.num_rows)
-        yield rows.slice(start, end - start) if order is None else rows.take(order.slice(start, end - start))
+        end = min(start + layout.group_rows, max(heavy, start + 1), len(upto))
+        yield frame.slice(start, end - start).to_arrow(compat_level=pl.CompatLevel.newest()).cast(schema)
         start = end
 
 
-def _by_hash(hashes: pa.ChunkedArray) -> pa.Array:
+def _by_hash(hashes: pl.Series) -> pl.Series:
     """Return the order of hashes in hexadecimal, by their first 64 bits: as strings, that takes ten times as long."""
-    first = pl.Series(hashes).str.slice(0, 16).str.to_integer(base=16, dtype=pl.UInt64, strict=False)
+    first = hashes.str.slice(0, 16).str.to_integer(base=16, dtype=pl.UInt64, strict=False)
     order = first.to_frame("first").select(pl.arg_sort_by("first", nulls_last=True, maintain_order=True))
-    return order.to_series().to_arrow()
+    return order.to_series()
 
 
-def _text_bytes(rows: pa.Table) -> npt.NDArray[np.int64]:
-    texts = pl.DataFrame(rows.select([field.name for field in rows.schema if pa.types.is_string(field.type)]))
-    return texts.select(pl.sum_horizontal(pl.all().str.len_bytes().cast(pl.Int64))).to_series().to_numpy()
+def _text_bytes(rows: pl.DataFrame) -> npt.NDArray[np.int64]:
+    texts = pl.selectors.string().str.len_bytes().cast(pl.Int64)
+    return rows.select(pl.sum_horizontal(texts)).to_series().to_numpy()
 
 
 def _leaves(schema: pa.Schema) -> list[str]:

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
@@ -46,9 +47,12 @@ class StagedFiles(BaseModel):
 
 
 def check_schema(table: TableName, rows: pa.Table) -> None:
-    """Refuse rows whose Arrow schema is not exactly the declared one: Delta would cast an int to a string silently."""
+    """Refuse rows whose Arrow schema is not exactly the declared one: Delta would cast an int to a string silently.
+
+    Strings may be views, as polars has them: then nothing is copied before it is written.
+    """
     declared = TABLES[table].schema
-    found = {field.name: field.type for field in rows.schema}
+    found = {field.name: pa.string() if pa.types.is_string_view(field.type) else field.type for field in rows.schema}
     for field in declared:
         if field.name not in found:
             raise DataError(f"table {table}: column {field.name!r} is missing; expected {field.type}")
@@ -96,7 +100,7 @@ def _checked(table: TableName, chunks: Iterable[pa.Table], task: str, partition:
     for chunk in chunks:
         check_schema(table, chunk)
         for column, wanted in (("task", task), ("partition", str(partition))):
-            found = chunk.column(column).unique().to_pylist()
+            found = pl.Series(chunk.column(column)).unique().to_list()
             if found not in ([], [wanted]):
                 raise DataError(f"table {table}: rows of {column} {found[:3]!r} were to be written to {wanted!r}")
         if chunk.num_rows:

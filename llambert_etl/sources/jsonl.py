@@ -56,12 +56,11 @@ def read_jsonl(blocks: Iterator[Lines], source: Source, limit: int) -> Rows:
 
 
 def _read(blocks: Iterator[Lines], source: Source, limit: int) -> Rows:
-    next_ = 1
+    block = Lines(1, 0, b"")
     # Strings, until a file has integers.
     kinds = [pa.string(), pa.int64()]
     try:
         for block in blocks:
-            next_ = block.number + 1 if block.data is None else block.behind().number
             parts = [block]
             while parts:
                 part = parts.pop()
@@ -72,6 +71,7 @@ def _read(blocks: Iterator[Lines], source: Source, limit: int) -> Rows:
                 else:
                     yield from (_parse(line, source) for line in part.each(limit) if not line.is_blank)
     except UnreadableError as error:
+        next_ = block.number + 1 if block.data is None else block.behind().number
         yield Refusal(f"line {next_}", error.reason)
 
 

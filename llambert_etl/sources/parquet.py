@@ -23,7 +23,7 @@ _READ_ROWS = 32
 # Of columns that are dictionaries to Arrow, which hold such a value once, and are copied for each batch.
 _DICTIONARY_ROWS = 16_384
 # Looked at together.
-_ROWS = 8_192
+_ROWS = 32_768
 _BYTES = 4 << 20
 # Of a row group, what is kept while the rest of it is looked at; a larger one is read twice.
 _HELD_BYTES = 32 << 20
@@ -197,7 +197,7 @@ def _gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     held, rows, size = list[pa.RecordBatch](), 0, 0
     for batch in batches:
         held.append(batch)
-        rows, size = rows + batch.num_rows, size + batch.nbytes
+        rows, size = rows + batch.num_rows, size + batch.get_total_buffer_size()
         if rows >= _ROWS or size >= _BYTES:
             yield _joined(held)
             held, rows, size = [], 0, 0

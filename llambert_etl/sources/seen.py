@@ -17,8 +17,7 @@ _SAID = pl.Series([None, Reason.DUPLICATE, Reason.ID_CONFLICT], dtype=pl.String)
 
 def first_word(text_hashes: pl.Series) -> Words:
     """Return the first 64 bits of hashes in hexadecimal."""
-    digits = text_hashes.str.slice(0, 16).str.decode("hex")
-    words: Words = digits.bin.reinterpret(dtype=pl.UInt64).to_numpy()
+    words: Words = text_hashes.str.slice(0, 16).str.to_integer(base=16, dtype=pl.UInt64).to_numpy()
     return words
 
 

@@ -23,7 +23,7 @@ from llambert_etl.sources.records import Missing, Reason, Record, Refusal, print
 from llambert_etl.sources.seen import SeenIds
 from llambert_etl.wording import MAX_NAME_CHARS
 
-_CHUNK_ROWS = 32_768
+_CHUNK_ROWS = 131_072
 _CHUNK_BYTES = 32 << 20
 _MAX_FIELDS = 50
 _REASONS = {str(reason): reason for reason in Reason}
@@ -135,23 +135,21 @@ class Tally:
             pl.when(gone).then(pl.lit(Reason.FORGOTTEN.value)).otherwise("reason").alias("reason"),
             *(pl.when(~gone).then(name).alias(name) for name in ("id", "text")),
         )
-        rows = rows.with_columns(hash_texts(rows["text"]).alias("text_hash"), pl.int_range(pl.len()).alias("at"))
-        sound = rows.filter(pl.col("reason").is_null())
-        claimed = sound.select("at", self._seen.claim(sound["id"], sound["text_hash"]).alias("claimed"))
-        rows = rows.join(claimed, on="at", how="left", maintain_order="left").with_columns(
-            pl.coalesce("reason", "claimed").alias("reason")
-        )
+        rows = rows.with_columns(hash_texts(rows["text"]).alias("text_hash"))
+        sound = rows["reason"].is_null()
+        claimed = self._seen.claim(rows["id"].filter(sound), rows["text_hash"].filter(sound))
+        rows = rows.with_columns(rows["reason"].scatter(sound.arg_true(), claimed))
         accepted = pl.col("reason").is_null()
-        self._count(rows.filter(accepted), rows["reason"].drop_nulls(), None if keyed else rows)
+        found = rows.select("id", "text_hash", "reason")
+        self._count(found.filter(accepted), found["reason"].drop_nulls(), None if keyed else found)
         statuses = (
             pl.when(accepted)
             .then(pl.lit(DocumentStatus.ACCEPTED.value))
             .otherwise(pl.lit(DocumentStatus.REJECTED.value))
         )
         fixed = [pl.lit(value).alias(name) for name, value in self._fixed.items()]
-        schema = TABLES["documents"].schema
         full = rows.with_columns(statuses.alias("status"), pl.when(accepted).then("text").alias("text"), *fixed)
-        return full.select(schema.names).to_arrow().cast(schema)
+        return full.select(TABLES["documents"].schema.names).to_arrow(compat_level=pl.CompatLevel.newest())
 
     def _count(self, accepted: pl.DataFrame, reasons: pl.Series, hashed: pl.DataFrame | None) -> None:
         self._accepted += accepted.height
@@ -161,7 +159,7 @@ class Tally:
         hashes = accepted.select((pl.col("text_hash") + pl.col("id")).hash()).to_series().to_numpy()
         self._content = (self._content + int(hashes.sum(dtype=np.uint64))) % 2**64
         if hashed is not None:
-            for key, text_hash, reason in hashed.select("id", "text_hash", "reason").iter_rows():
+            for key, text_hash, reason in hashed.iter_rows():
                 said = (key, text_hash, _REASONS.get(reason))
                 self._rows_hash.update(repr(said).encode())
 

@@ -210,7 +210,7 @@ def test_ctrl_c_while_a_command_is_loaded_is_told_in_one_line(
     def interrupt(_: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("llambert_etl.cli.set_up_logging", interrupt)
+    monkeypatch.setattr("llambert_etl.cli.outcome.set_up_logging", interrupt)
     with pytest.raises(SystemExit, match="130"):
         main(["init"])
     assert capfd.readouterr().err == "llambert: interrupted; what is done stands: run it again for the rest\n"

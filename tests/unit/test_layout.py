@@ -174,3 +174,14 @@ def merge(lake: Lake, table: TableName, rows: pa.Table) -> tuple[list[Path], Pat
     assert merge_small_files(lake, table) == 2
     (merged,) = lake.open(table).file_uris()
     return [Path(lake.uri, table, file.key) for file in staged.files], Path(merged)
+
+
+@pytest.mark.parametrize(("table", "rows"), [("documents", documents(20_000)), ("labels", labels(20_000))])
+def test_strings_that_come_as_views_are_written_as_the_strings_that_they_are(
+    lake: Lake, table: TableName, rows: pa.Table
+) -> None:
+    fields = [pa.field(each.name, pa.string_view() if each.type == pa.string() else each.type) for each in rows.schema]
+    (plain,), (seen,) = fill(lake, table, rows), fill(lake, table, rows.cast(pa.schema(fields)), key="2")
+    assert pq.read_schema(seen) == pq.read_schema(plain)
+    assert pq.read_table(seen).equals(pq.read_table(plain))
+    assert pq.read_metadata(seen).num_row_groups == pq.read_metadata(plain).num_row_groups

@@ -74,9 +74,17 @@ print(json.dumps(yaml.safe_load((folder / str(number) / "MLmodel").read_text())[
 """
 _END = """
 import atexit, gc
-from llambert_etl.cli import main
-atexit.register(lambda: print(json.dumps(gc.get_freeze_count() > 0)))
-main(["--version"])
+from llambert_etl import cli
+made = []
+cli.run = lambda _: made.extend([] for _ in range(10_000)) or 0
+atexit.register(lambda: print(json.dumps(len(gc.get_objects()) < 10_000)))
+cli.main([])
+"""
+_BEGINNING = """
+import gc
+from llambert_etl.cli import run
+run(["--version"])
+print(json.dumps([gc.isenabled(), len(gc.get_objects()) < gc.get_freeze_count()]))
 """
 
 
@@ -112,3 +120,7 @@ def test_a_model_is_packaged_alike_whatever_was_asked_before(tmp_path: Path) -> 
 
 def test_a_command_leaves_what_it_has_loaded_to_the_end_of_its_process() -> None:
     assert _said(_END) is True
+
+
+def test_a_command_looks_for_no_garbage_in_what_it_has_imported() -> None:
+    assert _said(_BEGINNING) == [True, True]

@@ -155,6 +155,8 @@ class Cluster:
                 stream = watch.Watch().stream(self.api.list_namespaced_pod, self.namespace, timeout_seconds=30)
                 for event in stream:
                     self._note(event["object"], gone=event["type"] == "DELETED")
+                continue  # at once, or what happens meanwhile is not seen
+            self._over.wait(0.5)
 
     def _note(self, pod: k8s.V1Pod, *, gone: bool) -> None:
         labels: dict[str, Any] = pod.metadata.labels or {}

@@ -22,6 +22,8 @@ from laptop.host import executable, server_environment
 from laptop.ports import free_ports
 from laptop.stack import REPOSITORY
 from llambert_etl.config import LabellingTask, find_task
+from llambert_etl.config.pods import Kubernetes
+from llambert_etl.orchestration.pod_spec import pod_arguments
 from llambert_etl.settings import Settings
 from tests.fakes.hub import FakeHub, Repo
 from tests.processes.policed import PolicedS3
@@ -86,6 +88,12 @@ class Deployment(Cluster):
 
     def database(self, name: str) -> str:
         return self.postgres.uri(name).replace("postgresql:", "postgresql+psycopg2:")
+
+    @property
+    def threads(self) -> str:
+        """Return how many threads compute in a pod."""
+        pod = Kubernetes(image=self.image, steps={"train": _WHOLE})
+        return str(pod_arguments(pod, "train")["env_vars"]["OMP_NUM_THREADS"])
 
     def start_servers(self) -> None:
         for path in (self.folder, self.folder / "postgres"):

@@ -235,7 +235,9 @@ class ByHand:
         }
         self.settings = deployment.settings.model_copy(update=changes)
         given = {name: getattr(self.settings, name) for name in {*deployment.settings.model_fields_set, *changes}}
-        self.environment = variables(Settings(**{name: value for name, value in given.items() if value is not None}))
+        own = variables(Settings(**{name: value for name, value in given.items() if value is not None}))
+        # A training's weights depend on it: each thread sums up a part of a gradient.
+        self.environment = {**own, "OMP_NUM_THREADS": deployment.threads}
         self.manifest: dict[str, Any] = {}
         self._over = threading.Event()
         self.gold = deployment.root / "include" / str(deployment.task.gold)
