@@ -71,12 +71,10 @@ def tables() -> str:
 
 def steps() -> dict[str, Step]:
     """Return what each step costs, in the order of a night."""
-    ingest, readers, nights = _results("ingest"), _results("readers"), _nights()
+    ingest, readers, nights = _results("ingest"), _results("readers"), _results("nights")
     found = {title: _sized(ingest[kind]) for kind, title in _KINDS.items()}
     days = _sized(readers["one day"])
     found |= {title: {size: day[step] for size, day in days.items()} for step, title in _READ.items()}
-    if not nights:
-        return found
     for step, title in _RUN.items():
         found[title] = {
             size: {tree: costs[step] for tree, costs in day["8 shards"]["steps"].items()}
@@ -87,7 +85,7 @@ def steps() -> dict[str, Step]:
 
 
 def targets() -> list[Target]:
-    found, readers, row = steps(), _results("readers"), _results("rows")
+    found, readers, row, nights = steps(), _results("readers"), _results("rows"), _results("nights")
     jsonl, parquet = (found[title][_MILLION] for title in _KINDS.values())
     made = [
         Target("ingest of 10^6 JSON lines: times fewer", _times(found[_KINDS["jsonl.gz"]]), 4),
@@ -104,7 +102,7 @@ def targets() -> list[Target]:
             made.append(
                 Target(f"{title}, 10^6, of datatrove: times fewer", _fold(costs["datatrove"], costs[OURS.name]), 8)
             )
-    return made + _targets_of_nights(found["the label run"], nights) if (nights := _nights()) else made
+    return made + _targets_of_nights(found["the label run"], nights)
 
 
 def _targets_of_nights(run: Step, nights: Mapping[str, Any]) -> list[Target]:
@@ -124,12 +122,10 @@ def draw(found: Mapping[str, Step], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 6.5), layout="constrained")
-    shown = [title for title in (*_KINDS.values(), *_READ.values(), "the label run") if title in found]
+    shown = [*_KINDS.values(), *_READ.values(), "the label run"]
     styles = {OURS.name: ("C0", "-"), PEER: ("C1", "-"), "DuckDB": ("C2", "--"), "datatrove": ("C3", "--")}
     panels = list(figure.subplots(2, 3, sharex=True, sharey=True).flat)
-    for empty in panels[len(shown) :]:
-        empty.set_axis_off()
-    for axes, title in zip(panels, shown, strict=False):
+    for axes, title in zip(panels, shown, strict=True):
         for who, (colour, line) in styles.items():
             points = [(size, costs[who]["cpu_seconds"]) for size, costs in sorted(found[title].items()) if who in costs]
             if points:
@@ -149,15 +145,9 @@ def _results(name: str) -> dict[str, Any]:
     return found
 
 
-def _nights() -> dict[str, Any]:
-    """Return what one run of `nights` has measured, and nothing of a record that was put together of parts."""
-    found = _results("nights")
-    return {} if "commit" in found["day"] else found
-
-
 def _measured() -> str:
     lines = []
-    for name in ("ingest", "readers", *(["nights"] if _nights() else []), "rows"):
+    for name in ("ingest", "readers", "nights", "rows"):
         record = json.loads((EVIDENCE / f"{name}.json").read_text(encoding="utf-8"))
         machine = record["machine"]
         lines.append(
@@ -182,12 +172,8 @@ def _of_history() -> str:
         for step in ("status", "training_due")
         for days, costs in ((days, steps[step]) for days, steps in by_days.items())
     ]
-    night = _nights().get("night", {})
-    places = (
-        {"an empty lake": "an empty lake", f"{night['labels of a year']:,} labels of 365 days": "on it"}
-        if night
-        else {}
-    )
+    night = _results("nights")["night"]
+    places = {"an empty lake": "an empty lake", f"{night['labels of a year']:,} labels of 365 days": "on it"}
     for title, place in places.items():
         costs = (night[f"{tree}, {place}"]["all"] for tree in (OURS.name, PEER))
         rows.append((f"a label run of {night['documents']:,} on {title}", *_told(*costs)))
@@ -197,7 +183,7 @@ def _of_history() -> str:
 def _of_files() -> str:
     row = _results("rows")
     rows = [(f"bytes of a row of `{table}`", f"{row[OURS.name][table]}", f"{row[PEER][table]}") for table in row[PEER]]
-    return _table(("files", "now", "before"), rows + (_of_log(nights) if (nights := _nights()) else []))
+    return _table(("files", "now", "before"), rows + _of_log(_results("nights")))
 
 
 def _of_log(nights: Mapping[str, Any]) -> list[tuple[str, str, str]]:

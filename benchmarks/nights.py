@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--history", type=int, default=1_000_000, help="labels of a year (default: %(default)s)")
     parser.add_argument("--night", type=int, default=10_000, help="documents of a night (default: %(default)s)")
     parser.add_argument("--again", type=int, default=100, help="of them in the history (default: %(default)s)")
-    parser.add_argument("--commits", type=int, default=500, help="default: %(default)s")
+    parser.add_argument("--commits", type=int, default=3_000, help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=EVIDENCE, help="folder of nights.json")
     given = parser.parse_args()
     with peer() as theirs, tempfile.TemporaryDirectory(prefix="llambert-nights-") as scratch:

@@ -1,4 +1,4 @@
-"""Files of random rows, sound and broken, in every way that parsers or versions of Unicode may see differently."""
+"""Files of rows, and how they are read; random ones, in all ways in which parsers or Unicode versions differ."""
 
 import csv
 import io
@@ -12,8 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
+from llambert_etl.config import FileSource
 from llambert_etl.sources.columns import Columns, Row
 from llambert_etl.sources.drop import Rows
+from llambert_etl.sources.readers import read_rows
+from llambert_etl.sources.records import Limits, Record, Refusal
 
 File = tuple[str, bytes]
 MAX_CHARS = 40
@@ -82,6 +85,8 @@ ODD = tuple(
     b'{"id": "a", "text": "x"}{"id": "b", "text": "y"}\n{"id": "c",\n"text": "z"}',
 )
 
+SOURCE = FileSource(uri="s3://landing/{partition}/*", id="id", text="text")
+
 
 @st.composite
 def broken(draw: Callable[..., Any]) -> bytes:
@@ -145,3 +150,13 @@ def parquet_files(draw: Callable[..., Any]) -> File:
 def one_by_one(found: Rows) -> list[Row]:
     """Return the rows that a reader yields, those in columns too, as they are read where columns do not do."""
     return [row for each in found for row in (each.rows() if isinstance(each, Columns) else [each])]
+
+
+def read(
+    name: str, content: bytes, limits: Limits | None = None, source: FileSource = SOURCE
+) -> list[Record | Refusal]:
+    return one_by_one(read_rows(io.BytesIO(content), name, len(content), source, limits or Limits()))  # type: ignore[arg-type]
+
+
+def ids(rows: list[Record | Refusal]) -> list[object]:
+    return [row.id for row in rows if isinstance(row, Record)]

@@ -1,10 +1,7 @@
 """Every format is read row by row; whatever is wrong becomes a refusal with its place."""
 
-import contextlib
-import csv
 import gzip
 import io
-import itertools
 import json
 from collections.abc import Callable, Iterator
 
@@ -14,28 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from llambert_etl.config import FileSource
 from llambert_etl.errors import DataError, TransientError
 from llambert_etl.sources.clean import Cleaned, clean
 from llambert_etl.sources.readers import read_rows
 from llambert_etl.sources.records import Limits, Reason, Record, Refusal
 from tests.given.poison import gzip_bomb, jsonl, long_line, parquet, reviews, zstd_bomb
-from tests.given.rows import one_by_one
+from tests.given.rows import SOURCE, ids, one_by_one, read
 
-SOURCE = FileSource(uri="s3://landing/{partition}/*", id="id", text="text")
 MIB = 1 << 20
-
-
-def read(
-    name: str, content: bytes, limits: Limits | None = None, source: FileSource = SOURCE
-) -> list[Record | Refusal]:
-    return one_by_one(read_rows(io.BytesIO(content), name, len(content), source, limits or Limits()))  # type: ignore[arg-type]
-
-
-def ids(rows: list[Record | Refusal]) -> list[object]:
-    return [row.id for row in rows if isinstance(row, Record)]
-
-
 PLAIN = jsonl(*reviews(3))
 CSV = b"id,text\n" + b"".join(f'{row["id"]},"{row["text"]}"\n'.encode() for row in reviews(3))
 MARK = b"\xef\xbb\xbf"
@@ -104,81 +87,6 @@ def test_a_file_of_which_no_line_is_an_object_is_no_file_of_json_lines(content: 
 @pytest.mark.parametrize("content", [b"no json\n" * 999 + PLAIN, b"no json\n{}\n", b'["a"]\n{"id": 1, "id": 2}\n'])
 def test_a_file_with_an_object_among_its_first_lines_loses_those_that_are_none_alone(content: bytes) -> None:
     assert Reason.FILE_WRONG_KIND not in {row.reason for row in read("a.jsonl", content) if isinstance(row, Refusal)}
-
-
-@pytest.mark.parametrize("again", [b"id,text\n", MARK + b"id,text\r\n", MARK + b'"id","text"\n'])
-def test_the_header_of_a_csv_file_that_was_joined_to_another_is_no_document(again: bytes) -> None:
-    assert read("a.csv", b"id,text\n1,fine\n" + again + b"2,id\n") == [
-        Record("line 2", "1", "fine"),
-        Refusal("line 3", Reason.LINE_NOT_CSV),
-        Record("line 4", "2", "id"),
-    ]
-
-
-def test_a_quoted_csv_field_keeps_newlines_commas_and_quotes() -> None:
-    rows = read("a.csv", b'id,text\n1,"two\nlines, one ""quote"""\n2,next\n')
-    assert [(row.place, row.text) for row in rows if isinstance(row, Record)] == [
-        ("line 2", 'two\nlines, one "quote"'),
-        ("line 4", "next"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("middle", "accepted", "refused"),
-    [
-        (b'9,it is 5" long\n8,fine\n7,another 3" one\n', ["9", "8", "7"], []),
-        (b'9,"6 inch\n', [], ["line 3"]),
-        (b'9,"6 inch" catheter\n', [], ["line 3"]),
-        (b'9,"6 inch\n8,it is 5" long\n', ["8"], ["line 3"]),
-        (b'9,"it is 5" long\n8,fine\n7,"another 3" one\n', ["8"], ["line 3", "line 5"]),
-        (b'9,"6 inch\n8,"two\nlines"\n', ["8"], ["line 3"]),
-        (b'9,"two\nlines",more,still\n', [], ["line 3", "line 4"]),
-        (b'9,"one\ntwo, three\nfour",more\n', [], ["line 3", "line 4", "line 5"]),
-        (b'9,"caf\xe9\n8,fine\n', ["8"], ["byte 21"]),
-        (b'9,"6 inch\n8,caf\xe9\n', [], ["line 3", "byte 30"]),
-        (b'9,"two\ncaf\xe9"\n', [], ["byte 25"]),
-    ],
-)
-def test_a_stray_quote_costs_no_line_but_its_own(middle: bytes, accepted: list[str], refused: list[str]) -> None:
-    rows = read("a.csv", b"id,text\n1,fine\n" + middle + b"2,fine\n3,fine\n")
-    assert ids(rows) == ["1", *accepted, "2", "3"]
-    assert [row.place for row in rows if isinstance(row, Refusal)] == refused
-
-
-def test_a_stray_quote_before_the_break_of_a_compressed_file_costs_no_line_but_its_own() -> None:
-    content = gzip.compress(b'id,text\n1,"6 inch\n2,fine\n') + gzip.compress(b"3,lost\n")[:-1]
-    assert read("a.csv.gz", content)[:2] == [Refusal("line 2", Reason.LINE_NOT_CSV), Record("line 3", "2", "fine")]
-    assert read("a.csv.gz", content)[-1].reason == Reason.FILE_TRUNCATED  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize("count", range(1, 5))
-def test_every_line_of_a_csv_file_is_read_or_refused(count: int) -> None:
-    forms = ("1,a", '2,"b"', '3,"c', 'd"', 'e","', '"f""', "", "g,h,i", '"",""')
-    for lines in itertools.product(forms, repeat=count):
-        content = "".join(f"{line}\n" for line in lines)
-        rows = read("a.csv", b"id,text\n" + content.encode())
-        expected: list[list[str]] | None = None
-        with contextlib.suppress(csv.Error):
-            expected = [fields for fields in csv.reader(io.StringIO(content, newline=""), strict=True) if fields]
-        if expected is not None and {len(fields) for fields in expected} <= {2}:
-            assert [[row.id, row.text] for row in rows if isinstance(row, Record)] == expected
-        seen = [
-            int(row.place[5:]) + line
-            for row in rows
-            for line in range(1 + (f"{row.id}{row.text}".count("\n") if isinstance(row, Record) else 0))
-        ]
-        assert len(seen) == len(set(seen))
-        assert {number for number, line in enumerate(lines, 2) if line} <= set(seen) <= set(range(2, count + 2))
-
-
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize("line", [b'a","\n', b'1,"x\n', b'"\n'])
-def test_a_csv_file_of_stray_quotes_is_read_in_linear_time(line: bytes) -> None:
-    assert len(read("a.csv", b"id,text\n" + line * 150_001)) == 150_001
-
-
-def test_a_csv_field_may_exceed_the_limit_of_the_csv_module() -> None:
-    assert len(str(read("a.csv", b"id,text\n1," + b"x" * 200_000 + b"\n")[0].text)) == 200_000  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \r\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n"])
@@ -304,12 +212,6 @@ def test_a_line_of_200_mb_is_refused_without_memory_growing() -> None:
     assert ids(rows) == ["r0", "r1"]
     assert rows[1] == Refusal("line 2", Reason.LINE_TOO_LONG)
     assert stream.peak - before < 60 * MIB
-
-
-def test_a_csv_record_that_is_too_long_is_refused_and_the_next_one_read() -> None:
-    rows = read("a.csv", b'id,text\n1,"' + (b"x" * 1023 + b"\n") * (18 << 10) + b'"\n2,fine\n')
-    assert rows[0] == Refusal("line 2", Reason.LINE_TOO_LONG)
-    assert ids(rows)[-1:] == ["2"]
 
 
 def test_a_store_that_fails_midway_is_no_corrupt_file() -> None:
