@@ -85,7 +85,7 @@ def import_gold(run: Run, file: Path | str, *, lake: Lake, settings: Settings) -
     commit = lake.replace_partition(
         "gold", task.name, partition, staged, commit_key=key, manifest=manifest, still=still
     )
-    logger.info("gold %s %s: %s rows from %s", task.name, partition, len(rows), name)
+    logger.info("gold %s %s: %s rows from %s", task.name, partition, len(rows), printable(name))
     return run.finished(manifest, versions_written={"gold": commit.version})
 
 

@@ -41,8 +41,10 @@ def test_every_format_gives_the_same_gold(desk: Desk, name: str) -> None:
     assert first["text_hash"] == hash_text("review number 0")
 
 
-def test_a_file_may_have_a_name_that_is_no_unicode(desk: Desk) -> None:
+def test_a_file_may_have_a_name_that_is_no_unicode(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "llambert_etl.steps.gold")
     manifest = desk.imports(desk.write(gold(), "g\udcff.jsonl"))
+    assert "g\\udcff.jsonl" in caplog.text
     assert manifest.facts["file"] == "g\\udcff.jsonl"
     assert json.loads(manifest.model_dump_json())["rows"]["read"] == 20
 
