@@ -124,7 +124,7 @@ def refused(loop: Loop, second_night: Moment, tmp_path_factory: pytest.TempPathF
         config_hash=champion.config_hash,
     )
     loop.write_task(approval=True)  # of which Airflow must have heard before the next retrain
-    loop.drop(FOURTH, [b"not json"] * 5)
+    loop.drop(FOURTH, [b'{"id": "x"}'] * 5)
     red = {
         "label": loop.example("label one day", **{"2026-11-10": FIRST}),
         "ingest": loop.trigger("ingest", FOURTH),
