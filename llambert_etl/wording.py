@@ -59,3 +59,16 @@ def unquoted(error: BaseException) -> str:
     words = str(error).strip().partition("\n")[0]
     said = _VALUE.sub("...", words)[:_MAX_TOLD_CHARS]
     return f"{type(error).__module__}.{type(error).__qualname__}: {said}"
+
+
+def printable(name: str) -> str:
+    """Return a name as a column can hold it: a file's name on a local disk, or a field's, need not be Unicode."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

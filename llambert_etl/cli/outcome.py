@@ -18,9 +18,8 @@ import typer
 from llambert_etl.cli.terminal import NoReader, visible, write
 from llambert_etl.errors import ConfigError, LlambertError, TransientError
 from llambert_etl.signals import handling
-from llambert_etl.sources.records import is_unicode
 from llambert_etl.store.space import no_room, takes_no_more, unusable
-from llambert_etl.wording import unquoted
+from llambert_etl.wording import is_unicode, unquoted
 
 _TERMINATION_LOG = Path("/dev/termination-log")
 TERMINATION_BYTES = 4096

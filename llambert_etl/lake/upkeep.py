@@ -4,8 +4,8 @@ import datetime
 import math
 import re
 import uuid
-from collections.abc import Collection
-from typing import Literal
+from collections.abc import Callable, Collection
+from typing import Literal, TypeVar
 
 import polars as pl
 import pyarrow.fs as pafs
@@ -32,37 +32,29 @@ _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
 # Its value means nothing; that it changes is what other commits run into.
 _PROPERTY = "llambert.upkeep"
 
+Result = TypeVar("Result")
+
 
 def merge_small_files(lake: Lake, table: TableName) -> int:
     """Merge small files of each partition into large ones; return how many were merged."""
-    with store_faults(lake.table_uri(table)):
-        for _ in range(_ATTEMPTS):
-            delta = lake.open(table)
-            if not _scattered(delta):
-                return 0
-            try:
-                # Delta takes two compactions at once for no conflict, and each row is there twice. Of several here only
-                # the one whose turn came last can commit.
-                _take_turn(delta, horizon(delta))
-                merged = lake.open(table).optimize.compact(
-                    target_size=_TARGET_BYTES, writer_properties=writer_properties(table)
-                )
-                return int(merged["numFilesRemoved"])
-            except CommitFailedError:
-                continue  # a writer has replaced what was being merged, or another compaction runs: look again
-    raise TransientError(f"{table}: {_ATTEMPTS} times another writer was first; run the step again")
+
+    def merge(delta: DeltaTable) -> int:
+        if not _scattered(delta):
+            return 0
+        # Delta takes two compactions at once for no conflict, and each row is there twice. Of several here only the one
+        # whose turn came last can commit.
+        _take_turn(delta, horizon(delta))
+        merged = lake.open(table).optimize.compact(
+            target_size=_TARGET_BYTES, writer_properties=writer_properties(table)
+        )
+        return int(merged["numFilesRemoved"])
+
+    return _until_first(lake, table, merge)
 
 
 def put_off(lake: Lake, table: TableName) -> None:
     """Let no commit to a table through that was begun before: its writer looks again at what it has to know."""
-    with store_faults(lake.table_uri(table)):
-        for _ in range(_ATTEMPTS):
-            delta = lake.open(table)
-            try:
-                return _take_turn(delta, until=horizon(delta))
-            except CommitFailedError:
-                continue
-    raise TransientError(f"{table}: {_ATTEMPTS} times another writer was first; run the step again")
+    _until_first(lake, table, lambda delta: _take_turn(delta, horizon(delta)))
 
 
 def delete_old_files(lake: Lake, table: TableName, before: datetime.datetime, named: Collection[str] = ()) -> int:
@@ -127,6 +119,17 @@ def oldest_kept(lake: Lake, days: int) -> datetime.datetime:
     """Return the moment before which things are old by the store's clock and by this machine's: one may be wrong."""
     now = min(lake.storage.now(), datetime.datetime.now(datetime.UTC))
     return now - datetime.timedelta(days=days)
+
+
+def _until_first(lake: Lake, table: TableName, attempt: Callable[[DeltaTable], Result]) -> Result:
+    """Return what an attempt on the table comes to. Where another writer has committed meanwhile, look at it again."""
+    with store_faults(lake.table_uri(table)):
+        for _ in range(_ATTEMPTS):
+            try:
+                return attempt(lake.open(table))
+            except CommitFailedError:
+                continue
+    raise TransientError(f"{table}: {_ATTEMPTS} times another writer was first; run the step again")
 
 
 def _scattered(delta: DeltaTable) -> bool:

@@ -9,7 +9,8 @@ from uuid import UUID
 import polars as pl
 
 from llambert_etl.sources.columns import Columns
-from llambert_etl.sources.records import Missing, Reason, Record, is_unicode
+from llambert_etl.sources.records import Missing, Reason, Record
+from llambert_etl.wording import is_unicode
 
 # Part of the identity of what was ingested: a new version ingests unchanged files again.
 CLEANER_VERSION = "1"

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import polars as pl
 import pyarrow as pa
 
-from llambert_etl.sources.records import Record, Refusal, is_unicode
+from llambert_etl.sources.records import Record, Refusal
+from llambert_etl.wording import is_unicode
 
 _ROWS = 4_096
 _CHARS = 4 << 20

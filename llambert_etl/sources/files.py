@@ -17,7 +17,8 @@ from llambert_etl.sources.drop import Drop, Piece, Rows
 from llambert_etl.sources.folder import LandingFolder
 from llambert_etl.sources.location import Location, allowed_location, is_safe_key
 from llambert_etl.sources.readers import read_rows
-from llambert_etl.sources.records import Limits, Reason, Refusal, SourceObject, printable
+from llambert_etl.sources.records import Limits, Reason, Refusal, SourceObject
+from llambert_etl.wording import printable
 
 
 class FileStore(Protocol):

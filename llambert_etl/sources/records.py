@@ -108,19 +108,6 @@ class UnreadableError(Exception):
         self.reason = reason
 
 
-def printable(name: str) -> str:
-    """Return a name as a column can hold it: a file's name on a local disk, or a field's, need not be Unicode."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
-def is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 @dataclass(frozen=True)
 class Limits:
     """What no honest text file needs, and what keeps memory flat when a file is not honest.

@@ -19,9 +19,9 @@ from llambert_etl.schemas import TABLES, DocumentStatus
 from llambert_etl.sources.clean import CLEANER_VERSION, clean, clean_columns
 from llambert_etl.sources.columns import Columns, Row, gathered
 from llambert_etl.sources.drop import Drop
-from llambert_etl.sources.records import Missing, Reason, Record, Refusal, printable
+from llambert_etl.sources.records import Missing, Reason, Record, Refusal
 from llambert_etl.sources.seen import SeenIds
-from llambert_etl.wording import MAX_NAME_CHARS
+from llambert_etl.wording import MAX_NAME_CHARS, printable
 
 _CHUNK_ROWS = 131_072
 _CHUNK_BYTES = 32 << 20

@@ -29,8 +29,8 @@ from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
 from llambert_etl.sources.clean import CLEANER_VERSION, clean
 from llambert_etl.sources.files import Listing
-from llambert_etl.sources.records import MISSING, Reason, Record, printable
-from llambert_etl.wording import heading, short, shown, told
+from llambert_etl.sources.records import MISSING, Reason, Record
+from llambert_etl.wording import heading, printable, short, shown, told
 
 logger = logging.getLogger(__name__)
 

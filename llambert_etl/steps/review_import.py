@@ -23,8 +23,7 @@ from llambert_etl.reviews.answers import Given, Returned, read_answers
 from llambert_etl.reviews.reviewed import Key, Reviewed, Stratum, reviewed_as_of
 from llambert_etl.run import Run
 from llambert_etl.schemas import TABLES
-from llambert_etl.sources.records import printable
-from llambert_etl.wording import short, shown
+from llambert_etl.wording import printable, short, shown
 
 logger = logging.getLogger(__name__)
 

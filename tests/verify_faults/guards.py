@@ -51,8 +51,8 @@ GUARDS = (
     Guard(
         "compactions take turns",
         "llambert_etl/lake/upkeep.py",
-        "_take_turn(delta, horizon(delta))",
-        "pass",
+        "_take_turn(delta, horizon(delta))\n",
+        "pass\n",
         _UPKEEP + "of_two_compactions_at_once_one_merges_and_no_row_is_there_twice",
     ),
     Guard(

@@ -10,15 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from llambert_etl.config import FileSource
 from llambert_etl.errors import DataError
 from llambert_etl.sources.clean import clean
-from llambert_etl.sources.readers import SUFFIXES, read_rows
-from llambert_etl.sources.records import Limits, Record, Refusal
+from llambert_etl.sources.readers import SUFFIXES
+from llambert_etl.sources.records import Record, Refusal
 from tests.given.poison import jsonl, reviews
-from tests.given.rows import one_by_one
+from tests.given.rows import SOURCE, read
 
-SOURCE = FileSource(uri="s3://landing/{partition}/*", id="id", text="text")
 ROWS = reviews(60)
 CSV = b"id,text\n" + b"".join(f'{row["id"]},"{row["text"]}"\n'.encode() for row in ROWS)
 PACKED: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".zst": zstandard.compress}
@@ -46,10 +44,10 @@ def parquet_of(**options: object) -> bytes:
     return sink.getvalue()
 
 
-def read(name: str, content: bytes) -> list[Record | Refusal] | None:
+def read_if_declared(name: str, content: bytes) -> list[Record | Refusal] | None:
     """Return the rows; None where the columns that the file declares are what was damaged."""
     try:
-        rows = one_by_one(read_rows(io.BytesIO(content), name, len(content), SOURCE, Limits()))  # type: ignore[arg-type]
+        rows = read(name, content)
     except DataError:
         return None
     for row in rows:
@@ -71,9 +69,9 @@ def damaged(content: bytes, seed: str) -> Iterator[tuple[int, bytes]]:
 @pytest.mark.parametrize("suffix", [suffix for suffix in SUFFIXES if suffix != ".parquet"])
 def test_a_damaged_text_file_keeps_the_lines_before_the_damage(suffix: str) -> None:
     content = content_of(suffix)
-    sound, header = read(f"a{suffix}", content) or [], suffix.startswith(".csv")
+    sound, header = read_if_declared(f"a{suffix}", content) or [], suffix.startswith(".csv")
     for at, changed in damaged(content, suffix):
-        rows = read(f"a{suffix}", changed)
+        rows = read_if_declared(f"a{suffix}", changed)
         if rows is None:
             assert header
         elif suffix in PLAIN:
@@ -86,9 +84,9 @@ def test_a_damaged_text_file_keeps_the_lines_before_the_damage(suffix: str) -> N
 @pytest.mark.parametrize("pages", PAGES)
 def test_a_damaged_parquet_file_keeps_the_row_groups_before_the_damage(pages: str) -> None:
     content = parquet_of(**PAGES[pages])
-    sound, ends = read("a.parquet", content) or [], group_ends(content)
+    sound, ends = read_if_declared("a.parquet", content) or [], group_ends(content)
     for at, changed in damaged(content, pages):
-        rows, in_pages = read("a.parquet", changed), len(changed) == len(content) and at < ends[-1]
+        rows, in_pages = read_if_declared("a.parquet", changed), len(changed) == len(content) and at < ends[-1]
         if in_pages:
             kept = 20 * sum(end <= at for end in ends)
             assert rows is not None

@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,22 +16,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llambert_etl.config import FileSource
 from llambert_etl.errors import DataError
 from llambert_etl.sources.clean import clean
-from llambert_etl.sources.readers import read_rows
-from llambert_etl.sources.records import Limits, Reason, Record, Refusal
+from llambert_etl.sources.records import Reason, Record, Refusal
 from tests.given.poison import parquet
-from tests.given.rows import one_by_one
+from tests.given.rows import SOURCE
+from tests.given.rows import read as read_file
 
-SOURCE = FileSource(uri="s3://landing/{partition}/*", id="id", text="text")
 ROWS = 60
 IDS, TEXTS = [f"r{number}" for number in range(ROWS)], [f"review number {number}" for number in range(ROWS)]
 KEY = UUID("0d9a4a3e-5df1-4dc0-8a3b-6d1a3b9b9d4c")
 
-
-def read(content: bytes) -> list[Record | Refusal]:
-    return one_by_one(read_rows(io.BytesIO(content), "a.parquet", len(content), SOURCE, Limits()))  # type: ignore[arg-type]
+read = partial(read_file, "a.parquet")
 
 
 def written(columns: dict[str, Any] | None = None, **options: Any) -> bytes:
