@@ -155,6 +155,7 @@ def _shifted(
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or a body waits 40 ms for the word that its headers came
     proxy: Proxy
 
     def __getattr__(self, name: str) -> Any:
