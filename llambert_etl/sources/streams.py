@@ -55,6 +55,23 @@ class Lines(NamedTuple):
         data = self.data or b""
         return Lines(self.number + data.count(b"\n"), self.offset + len(data), None)
 
+    def after(self, lines: int) -> "Lines | None":
+        """Return what is behind so many of the lines; None where that is nothing."""
+        data = self.data or b""
+        left = data.split(b"\n", lines)[lines:]
+        if not (left and left[0]):
+            return None
+        return Lines(self.number + lines, self.offset + len(data) - len(left[0]), left[0])
+
+    def cut(self, size: int) -> "tuple[Lines, Lines | None]":
+        """Return the lines that begin in the first `size` bytes, and the others; None where there are none."""
+        data = self.data or b""
+        end = data.find(b"\n", max(size - 1, 0)) + 1
+        if end in (0, len(data)):
+            return self, None
+        first = self._replace(data=data[:end])
+        return first, first.behind()._replace(data=data[end:])
+
     def halves(self) -> "tuple[Lines, Lines] | None":
         """Return two parts of about the same size; None where this is one line."""
         data = self.data or b""
