@@ -30,11 +30,11 @@ from benchmarks.scale import (
 _SEED = 1
 # The Python of an environment with `datatrove[io]`, which wants other versions than this project.
 _DATATROVE = os.environ.get("LLAMBERT_BENCH_DATATROVE", "")
-_KINDS = ("jsonl.gz", "parquet", "parquet of one row group")
+_KINDS = ("jsonl.gz", "parquet", "csv", "parquet of one row group")
 
 _DUCKDB = """
 import duckdb, sys
-read = "read_parquet" if sys.argv[1].endswith("parquet") else "read_json_auto"
+read = {"parquet": "read_parquet", "csv": "read_csv"}.get(sys.argv[1].rpartition(".")[2], "read_json_auto")
 duckdb.sql(f"COPY (SELECT id, nfc_normalize(text) AS text, sha256(nfc_normalize(text)) AS text_hash "
            f"FROM {read}('{sys.argv[1]}')) TO '{sys.argv[2]}' (FORMAT parquet, COMPRESSION zstd)")
 """
@@ -42,10 +42,10 @@ _DATATROVE_COPY = """
 import sys
 from pathlib import Path
 from datatrove.executor import LocalPipelineExecutor
-from datatrove.pipeline.readers import JsonlReader, ParquetReader
+from datatrove.pipeline.readers import CsvReader, JsonlReader, ParquetReader
 from datatrove.pipeline.writers import ParquetWriter
 file, out = Path(sys.argv[1]), sys.argv[2]
-reader = ParquetReader if file.suffix == ".parquet" else JsonlReader
+reader = {".parquet": ParquetReader, ".csv": CsvReader}.get(file.suffix, JsonlReader)
 steps = [reader(str(file.parent), glob_pattern=file.name), ParquetWriter(out, compression="zstd")]
 LocalPipelineExecutor(steps, logging_dir=out + "-log").run()
 """
@@ -57,7 +57,7 @@ def main() -> None:
         "--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], help="default: %(default)s"
     )
     parser.add_argument("--alone", type=int, nargs="*", default=[], help="sizes at which only this commit is measured")
-    parser.add_argument("--kinds", nargs="+", choices=_KINDS, default=_KINDS[:2], help="default: %(default)s")
+    parser.add_argument("--kinds", nargs="+", choices=_KINDS, default=_KINDS[:3], help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=EVIDENCE, help="folder of ingest.json")
     arguments = parser.parse_args()
@@ -91,10 +91,8 @@ def _compare(trees: Sequence[Tree], rows: int, kind: str, rounds: int) -> dict[s
 
 
 def _file(folder: Path, rows: int, kind: str) -> Path:
-    if not kind.startswith("parquet"):
-        return landing_file(folder, rows, "jsonl.gz")
-    file = landing_file(folder, rows, "parquet")
-    if kind != "parquet":  # as pandas and pyarrow write it unless told otherwise
+    file = landing_file(folder, rows, "parquet" if kind == _KINDS[-1] else kind)  # type: ignore[arg-type]
+    if kind == _KINDS[-1]:  # as pandas and pyarrow write it unless told otherwise
         pq.write_table(pq.read_table(file), file, row_group_size=rows)
     return file
 

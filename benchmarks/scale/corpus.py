@@ -13,7 +13,7 @@ from llambert_etl.partition import Partition
 
 TASK = "scale"
 DAY = Partition("2026-01-05")
-Format = Literal["jsonl.gz", "parquet"]
+Format = Literal["jsonl.gz", "csv", "parquet"]
 
 # Its models are named and never loaded.
 _TASK_FILE = """\
@@ -59,11 +59,16 @@ def landing_file(folder: Path, rows: int, kind: Format = "jsonl.gz", day: str = 
         with pq.ParquetWriter(path, _SCHEMA) as writer:
             for texts in _texts(first, rows):
                 writer.write_table(pa.table(texts, schema=_SCHEMA))
+    elif kind == "csv":
+        with path.open("w", encoding="utf-8") as file:
+            file.write("id,text\n")
+            for texts in _texts(first, rows):
+                file.writelines(f'{id},"{text}"\n' for id, text in zip(texts["id"], texts["text"], strict=True))
     else:
-        with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=3, mtime=0) as file:
+        with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=3, mtime=0) as packed:
             for texts in _texts(first, rows):
                 pairs = zip(texts["id"], texts["text"], strict=True)
-                file.write("".join(f'{{"id": "{id}", "text": "{text}"}}\n' for id, text in pairs).encode())
+                packed.write("".join(f'{{"id": "{id}", "text": "{text}"}}\n' for id, text in pairs).encode())
     return path
 
 
