@@ -1,4 +1,4 @@
-"""Sabotage: guards are removed one by one from a copy of the repository, and each time a test must turn red."""
+"""Sabotage: guards are removed one by one from copies of the repository, and each time a test must turn red."""
 
 import os
 import shutil
@@ -7,7 +7,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from laptop.stack import REPOSITORY
@@ -16,28 +18,38 @@ from tests.verify_faults.guards import GUARDS, Guard
 
 ALL = (*GUARDS, *answer_guards.GUARDS, *champion_guards.GUARDS, *encoder_guards.GUARDS, *pod_guards.GUARDS)
 _DEADLINE = 900
+_AT_ONCE = 2  # copies, each without another guard
 _FAILED = 1  # pytest's exit code where tests failed; another one means that they did not run
 
 
 def sabotage(say: Callable[[str], None]) -> dict[str, Any]:
     """Return each guard with the test that missed it, and as problems the guards that no test missed."""
     problems = [f"{guard.name}: {why}" for guard in ALL if (why := stale(guard, REPOSITORY))]
-    found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="llambert-sabotage-") as folder:
-        copy = _copy(Path(folder) / "copy")
+        copies = SimpleQueue[Path]()
+        for number in range(_AT_ONCE):
+            copies.put(_copy(Path(folder) / f"copy-{number}"))
         say("sabotage: the tests without any sabotage")
+        copy = copies.get()
         whole = _pytest(copy, sorted({guard.test for guard in ALL}))
+        copies.put(copy)
         if whole.returncode != 0:
             return {"guards": [], "problems": [*problems, f"red without sabotage:\n{whole.stdout[-3000:]}"]}
-        for guard in ALL:
-            if stale(guard, copy):
-                continue
-            started = time.monotonic()
-            red, said = _without(copy, guard)
-            seconds = round(time.monotonic() - started, 1)
-            found.append({"guard": guard.name, "file": guard.file, "test": guard.test, "red": red, "seconds": seconds})
-            problems += [] if red else [f"{guard.name}: removed, and {guard.test} did not fail:\n{said[-1000:]}"]
+
+        def missed(guard: Guard) -> dict[str, Any]:
+            copy, started = copies.get(), time.monotonic()
+            try:
+                red, said = _without(copy, guard)
+            finally:
+                copies.put(copy)
+            if not red:
+                problems.append(f"{guard.name}: removed, and {guard.test} did not fail:\n{said[-1000:]}")
             say(f"sabotage: {guard.name}: {'red' if red else 'NOT RED'}")
+            seconds = round(time.monotonic() - started, 1)
+            return {"guard": guard.name, "file": guard.file, "test": guard.test, "red": red, "seconds": seconds}
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            found = list(pool.map(missed, [guard for guard in ALL if not stale(guard, copy)]))
     return {"guards": found, "problems": problems}
 
 
