@@ -32,7 +32,7 @@ def import_gold(
     task, settings = opened.run.task, opened.clients.settings
     if file is None and task.gold is None:
         raise ConfigError(f"task {task.name!r}: names no gold file; give FILE, or set `gold:` in its task file")
-    path = file or settings.include / str(task.gold)
+    path = settings.include / str(task.gold) if file is None else file
     return import_gold(opened.run, path, lake=opened.clients.lake, settings=settings)
 
 

@@ -47,7 +47,7 @@ def retrain(
     Where the task file asks for an approval, the last step only says what it would do; `llambert promote` then does it.
     """
     found = opened.run.task
-    if gold or found.gold:
+    if gold is not None or found.gold:
         import_gold(opened, gold)
     if (strategy or found.encoder.strategy) != "gold":
         steps.annotate(opened.anew(), strategy=strategy, sample=sample)
