@@ -9,6 +9,7 @@ import typer
 from llambert_etl.cli.clients import Clients, Opened, step_command
 from llambert_etl.cli.options import DEPLOYMENT, EXAMPLE, LABELS, RunName, Task, command
 from llambert_etl.cli.outcome import emit, progress
+from llambert_etl.config.fields import MOST
 from llambert_etl.labelling.plan import Plan
 from llambert_etl.manifest import Manifest
 from llambert_etl.schemas import TableName
@@ -32,7 +33,7 @@ def relabel(
 @step_command(app, f"plan {EXAMPLE} --run by-hand-1", LABELS)
 def plan(
     opened: Opened,
-    model_version: Annotated[int | None, typer.Option(min=1, help="instead of the champion")] = None,
+    model_version: Annotated[int | None, typer.Option(min=1, max=MOST, help="instead of the champion")] = None,
 ) -> Manifest:
     """Pin the model version of a label run and cut the day into shards."""
     from llambert_etl.steps.plan import plan
@@ -44,7 +45,7 @@ def plan(
 @step_command(app, f"label --shard 0 {EXAMPLE} --run by-hand-1", LABELS)
 def label(
     opened: Opened,
-    shard: Annotated[int, typer.Option(min=0, help="which shard of the plan")],
+    shard: Annotated[int, typer.Option(min=0, max=MOST, help="which shard of the plan")],
 ) -> Manifest:
     """Label one shard of the run's plan and stage the rows, unseen by readers."""
     from llambert_etl.steps.label import Classifier, label
@@ -109,7 +110,9 @@ def forget(
 
 @command(app, "maintain", DEPLOYMENT)
 def maintain(
-    retention_days: Annotated[int, typer.Option(min=7, help="how long old versions of the tables can be read")] = 7,
+    retention_days: Annotated[
+        int, typer.Option(min=7, max=36_500, help="how long old versions of the tables can be read")
+    ] = 7,
 ) -> None:
     """Compact and vacuum every table (retention: seven days or more)."""
     from llambert_etl.steps.maintain import maintain
@@ -123,7 +126,7 @@ def restore(
     table: Annotated[
         TableName, typer.Argument(metavar="TABLE", show_choices=False, help="labels, documents or another")
     ],
-    version: Annotated[int, typer.Option(min=0, help="of the table, as in `DeltaTable(uri).history()`")],
+    version: Annotated[int, typer.Option(min=0, max=MOST, help="of the table, as in `DeltaTable(uri).history()`")],
 ) -> None:
     """Make a table what it was at an older version; what was done since is to be done again."""
     from llambert_etl.config import load_tasks

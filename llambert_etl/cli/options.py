@@ -9,6 +9,7 @@ import typer
 from llambert_etl.cli.outcome import TERMINATION_BYTES, emit
 from llambert_etl.cli.terminal import at_terminal
 from llambert_etl.config import LabellingTask, Strategy
+from llambert_etl.config.fields import MOST
 from llambert_etl.errors import ConfigError
 from llambert_etl.lake import Lake
 from llambert_etl.manifest import Manifest
@@ -42,7 +43,8 @@ Chosen = Annotated[
 ]
 Ahead = Annotated[bool, typer.Option("--allow-future", help="take a day that has not begun, as one to test with")]
 Sample = Annotated[
-    int | None, typer.Option("--sample", min=1, help="documents in all, instead of the task file's sample and extra")
+    int | None,
+    typer.Option("--sample", min=1, max=MOST, help="documents in all, instead of the task file's sample and extra"),
 ]
 
 

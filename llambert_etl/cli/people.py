@@ -7,6 +7,7 @@ import typer
 
 from llambert_etl.cli.clients import Opened, step_command
 from llambert_etl.cli.options import EXAMPLE
+from llambert_etl.config.fields import MOST
 from llambert_etl.errors import ConfigError
 from llambert_etl.facts import Agreed
 from llambert_etl.manifest import Manifest
@@ -32,7 +33,7 @@ def import_gold(
     task, settings = opened.run.task, opened.clients.settings
     if file is None and task.gold is None:
         raise ConfigError(f"task {task.name!r}: names no gold file; give FILE, or set `gold:` in its task file")
-    path = file or settings.include / str(task.gold)
+    path = settings.include / str(task.gold) if file is None else file
     return import_gold(opened.run, path, lake=opened.clients.lake, settings=settings)
 
 
@@ -46,7 +47,7 @@ def export(
         list[Stratum] | None,
         typer.Option(metavar="NAME", help="random, errors or disagreements; repeatable, all where left out"),
     ] = None,
-    annotators: Annotated[int, typer.Option(min=1, help="answers that each document waits for")] = 1,
+    annotators: Annotated[int, typer.Option(min=1, max=MOST, help="answers that each document waits for")] = 1,
     suggest: Annotated[bool, typer.Option("--suggest/--blind", help="show the encoder's label to reviewers")] = False,
 ) -> Manifest:
     """Choose errors, disagreements and a random share as of the day; write them as CSV and for Label Studio."""

@@ -13,6 +13,7 @@ from llambert_etl.cli import labels, landing, steps
 from llambert_etl.cli.clients import Opened, step_command
 from llambert_etl.cli.options import EXAMPLE, Chosen, Sample
 from llambert_etl.cli.people import import_gold
+from llambert_etl.config.fields import MOST
 from llambert_etl.facts import Late, Planned
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ def retrain(
     Where the task file asks for an approval, the last step only says what it would do; `llambert promote` then does it.
     """
     found = opened.run.task
-    if gold or found.gold:
+    if gold is not None or found.gold:
         import_gold(opened, gold)
     if (strategy or found.encoder.strategy) != "gold":
         steps.annotate(opened.anew(), strategy=strategy, sample=sample)
@@ -59,7 +60,7 @@ def retrain(
 @step_command(app, f"run label {EXAMPLE}", name="label")
 def label(
     opened: Opened,
-    model_version: Annotated[int | None, typer.Option(min=1, help="instead of the champion")] = None,
+    model_version: Annotated[int | None, typer.Option(min=1, max=MOST, help="instead of the champion")] = None,
 ) -> None:
     """Plan a label run, label each shard, hold the gate, publish, and export where the task file says so.
 

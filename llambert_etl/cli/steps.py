@@ -9,6 +9,7 @@ from llambert_etl.cli.clients import Opened, open_backlog, open_batch, step_comm
 from llambert_etl.cli.options import CHAMPION, EXAMPLE, LOOK, PEOPLE, Chosen, Sample, to_ask
 from llambert_etl.cli.outcome import progress
 from llambert_etl.config import StudyKind
+from llambert_etl.config.fields import MOST
 from llambert_etl.manifest import Manifest
 from llambert_etl.partition import today
 from llambert_etl.studies.plan import load_plan
@@ -68,7 +69,9 @@ def estimate(
     opened: Opened,
     strategy: Chosen = None,
     sample: Sample = None,
-    probe: Annotated[int, typer.Option(min=0, help="documents to ask about now; their answers are kept")] = 20,
+    probe: Annotated[
+        int, typer.Option(min=0, max=MOST, help="documents to ask about now; their answers are kept")
+    ] = 20,
 ) -> Manifest:
     """Say what annotating the sample as of the day would take: documents, tokens, seconds and money."""
     from llambert_etl.llm.annotators import open_annotator
@@ -134,8 +137,10 @@ def train(
 @step_command(app, f"promote {EXAMPLE} --dry-run", CHAMPION)
 def promote(
     opened: Opened,
-    candidate: Annotated[int | None, typer.Option(min=1, help="instead of the newest version of the day")] = None,
-    to: Annotated[int | None, typer.Option(min=1, help="roll back (or on) to this version")] = None,
+    candidate: Annotated[
+        int | None, typer.Option(min=1, max=MOST, help="instead of the newest version of the day")
+    ] = None,
+    to: Annotated[int | None, typer.Option(min=1, max=MOST, help="roll back (or on) to this version")] = None,
     keep: Annotated[str | None, typer.Option(help="let the champion stay, for this reason")] = None,
     approved: Annotated[str | None, typer.Option(help="who wants the move, and why: for the audit log")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would change, move nothing")] = False,

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from llambert_etl.config.fields import (
+    MOST,
     SERVED_MODEL,
     SERVED_REVISION,
     HubModel,
@@ -73,8 +74,10 @@ class Llm(Part):
 
     model: str = Field(description="its id on the hub, organisation/name")
     revision: str = Field(description="a commit of 40 digits")
-    sample: int = Field(gt=0, description="documents to annotate, as of a partition")
-    extra: int = Field(default=0, ge=0, description="more of them, for the strategies `llm+extra` and `combined`")
+    sample: int = Field(gt=0, le=MOST, description="documents to annotate, as of a partition")
+    extra: int = Field(
+        default=0, ge=0, le=MOST, description="more of them, for the strategies `llm+extra` and `combined`"
+    )
     method: Literal["score", "generate"] = Field(
         default="score", description="how labels are had; all but a model that is loaded need `generate`"
     )

@@ -64,6 +64,8 @@ ServerName = Annotated[str, Field(pattern=_SERVER), Names("server")]
 Revision = Annotated[str, Field(pattern=COMMIT, description="a commit, never a branch: a branch moves")]
 Template = Annotated[str, Field(pattern=_TEMPLATE, description="a file of include/prompts")]
 Channel = Annotated[str, Field(pattern=_CHANNEL), Names("channel")]
+# No count of documents or characters is above it, and none that it multiplies exceeds what libraries in C take.
+MOST: Final = 2**31 - 1
 # What the random generators take.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -89,7 +91,7 @@ StudyKind = Literal["strategies", "size", "mislabelling", "prompts", "annotators
 
 def _inside_include(value: str) -> str:
     path = PurePosixPath(value)
-    if path.is_absolute() or ".." in path.parts or "\\" in value:
+    if not path.name or path.is_absolute() or ".." in path.parts or "\\" in value:
         raise ValueError("must be a path inside the include folder, without '..'")
     return value
 

@@ -5,16 +5,16 @@ from typing import Annotated, Final, Self
 from pydantic import Field, model_validator
 
 from llambert_etl.config.connections import Column, ConnectionName, TablePath, holds_secret
-from llambert_etl.config.fields import Part
+from llambert_etl.config.fields import MOST, Part
 from llambert_etl.config.kinds import Kinds
 
 
 class Source(Part):
     """What every kind of source says of its documents."""
 
-    id: str = Field(description="field or column of the id")
-    text: str = Field(description="field or column of the text")
-    max_chars: int = Field(default=100_000, gt=0, description="a longer text is refused as `text_too_long`")
+    id: str = Field(min_length=1, description="field or column of the id")
+    text: str = Field(min_length=1, description="field or column of the text")
+    max_chars: int = Field(default=100_000, gt=0, le=MOST, description="a longer text is refused as `text_too_long`")
 
 
 class FileSource(Source):

@@ -25,9 +25,6 @@ class Forgotten:
         """Return a number that grows each time that something is forgotten."""
         return len(self._hashes)
 
-    def __contains__(self, key: object) -> bool:
-        return bool(self._hashes) and _hash(str(key)) in self._hashes
-
     def add(self, keys: Iterable[str]) -> None:
         """Note ids, each in a file of its own: two who do so at once lose nothing.
 
@@ -41,7 +38,7 @@ class Forgotten:
 
     def among(self, keys: Iterable[str | None]) -> set[str]:
         """Return which of some ids are forgotten. Where nothing is, none is looked at."""
-        return {key for key in keys if key is not None and key in self} if self._hashes else set()
+        return {key for key in keys if key is not None and _hash(key) in self._hashes} if self._hashes else set()
 
 
 def forgotten_since(table: TableName, task: str, partition: Partition, staged: StagedFiles, lake: Lake) -> int:

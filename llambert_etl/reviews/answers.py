@@ -20,6 +20,8 @@ MAX_BYTES = 1 << 28
 # Under these names the others are compared with people.
 MACHINES = ("encoder", "llm", "gold")
 _NEEDED = ("id", "label", "annotator")
+# No column is called so.
+_BEYOND = "\0"
 
 
 def _moment(value: object) -> datetime.datetime:
@@ -72,7 +74,8 @@ def read_answers(files: Sequence[Path], labels: Sequence[str]) -> Returned:
     choices = {"mixed": UNCLEAR, "unclear": UNCLEAR, UNCLEAR: UNCLEAR, **{label.casefold(): label for label in labels}}
     for file in files:
         content = _content(file)
-        rows = _csv(file, content) if file.suffix.lower() == ".csv" else _label_studio(file, content, reply)
+        read = _csv if file.suffix.lower() == ".csv" else _label_studio
+        rows = read(file, content, reply)
         for place, row in rows:
             if not (row["label"] or "").strip():
                 reply.unanswered += 1
@@ -132,11 +135,11 @@ def _content(file: Path) -> str:
         raise DataError(f"review {str(file)!r} is not UTF-8: save it again as CSV UTF-8") from error
 
 
-def _csv(file: Path, content: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _csv(file: Path, content: str, reply: Returned) -> Iterator[tuple[str, dict[str, Any]]]:
     # Where the comma is the decimal mark, spreadsheets write semicolons.
     delimiter = max(",;\t", key=content.partition("\n")[0].count)
     csv.field_size_limit(MAX_BYTES)
-    reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.DictReader(io.StringIO(content, newline=""), restkey=_BEYOND, delimiter=delimiter, strict=True)
     try:
         columns, names = list(reader.fieldnames or ()), (*_NEEDED, "labelled_at", "text_hash")
         if absent := [name for name in _NEEDED if name not in columns]:
@@ -144,9 +147,14 @@ def _csv(file: Path, content: str) -> Iterator[tuple[str, dict[str, Any]]]:
         if twice := [name for name in names if columns.count(name) > 1]:
             raise DataError(f"review {str(file)!r}: columns {twice} stand there twice; keep one of each")
         for number, row in enumerate(reader, 1):
-            yield f"{file.name!r} row {number}", {name: unharmed(row.get(name) or "") for name in names}
+            place = f"{file.name!r} row {number}"
+            if any(row.pop(_BEYOND, ())):  # behind a comma of a text without quotes, each cell is another column's
+                reply.faults.append(f"{place}: more cells than columns; put a text that holds {delimiter!r} in quotes")
+                continue
+            yield place, {name: unharmed(row.get(name) or "") for name in names}
     except csv.Error as error:
-        raise DataError(f"review {str(file)!r} is not a readable .csv file: {told(error)}; save it again") from error
+        line = reader.reader.line_num
+        raise DataError(f"review {str(file)!r} line {line} cannot be read: {error}; save it again") from error
 
 
 class _Result(BaseModel):

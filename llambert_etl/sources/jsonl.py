@@ -29,6 +29,9 @@ _DIGITS = re.compile(rb"[0-9]{8}")
 # A file is none of JSON lines where not one of so many, its first ones, is an object.
 _LOOKED_AT = 1_000
 _NO_OBJECT = {Reason.LINE_NOT_JSON, Reason.LINE_NOT_OBJECT, Reason.LINE_NOT_UTF8, Reason.LINE_TOO_LONG}
+# Where an array begins that goes on in other lines, as DuckDB and many scripts write them. Its last object has no comma
+# behind it, and would be taken for the one sound line of many.
+_ARRAY = re.compile(r"\s*\[\s*(\{.*,\s*)?")
 
 
 class _Twice(dict[str, object]):
@@ -159,7 +162,7 @@ def _parse(line: Lines, source: Source) -> Record | Refusal:
     except RecursionError:
         return Refusal(place, Reason.LINE_TOO_DEEP)
     except ValueError:
-        return Refusal(place, Reason.LINE_NOT_JSON)
+        return Refusal(place, Reason.FILE_WRONG_KIND if _ARRAY.fullmatch(text) else Reason.LINE_NOT_JSON)
     if not isinstance(value, dict):
         return Refusal(place, Reason.LINE_NOT_OBJECT)
     if isinstance(value, _Twice) and value.names & {source.id, source.text}:

@@ -26,7 +26,7 @@ class Reason(StrEnum):
     FILE_WRONG_KIND = (
         "file_wrong_kind",
         "not what its name says, or a name that is not read: an image, gzip posing as JSON lines, UTF-16, JSON that is "
-        "no JSON lines (none of the first 1,000 lines is an object)",
+        "no JSON lines (an array over lines, or none of the first 1,000 lines is an object)",
     )
     FILE_UNSAFE_NAME = "file_unsafe_name", "`..`, `//`, `%`, a backslash or a control character in its key"
     FILE_TRUNCATED = "file_truncated", f"ends too early; {_REST}"

@@ -1,10 +1,7 @@
 """Import gold: labels given by people, checked row by row before any of them counts."""
 
-import csv
 import datetime
 import hashlib
-import io
-import json
 import logging
 from collections import Counter
 from functools import partial
@@ -12,7 +9,6 @@ from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from llambert_etl.config import LabellingTask, fingerprint
 from llambert_etl.corpus.documents import among, as_of, hash_text, verified
@@ -29,8 +25,9 @@ from llambert_etl.schemas import TABLES
 from llambert_etl.settings import Settings
 from llambert_etl.sources.clean import CLEANER_VERSION, clean
 from llambert_etl.sources.files import Listing
+from llambert_etl.sources.gold import MAX_BYTES, GoldRow, parse_gold
 from llambert_etl.sources.records import MISSING, Reason, Record
-from llambert_etl.wording import heading, printable, short, shown, told
+from llambert_etl.wording import heading, is_unicode, printable, short, shown
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +35,7 @@ _STEP = "gold import"
 
 # Below this, neither a metric nor a gate means anything.
 MIN_ROWS = 10
-MAX_BYTES = 1 << 30
 SPLITS = ("train", "test")
-_COLUMNS = ("id", "label", "text", "split", "annotator", "labelled_at")
-
-GoldRow = dict[str, object]
 
 
 def import_gold(run: Run, file: Path | str, *, lake: Lake, settings: Settings) -> Manifest:
@@ -59,8 +52,10 @@ def import_gold(run: Run, file: Path | str, *, lake: Lake, settings: Settings) -
         return imported
     refuse_other_source(task, lake, partition, _STEP)
     forgotten = Forgotten(lake, task.name)
-    parsed = _parse(content, name)
-    found = [row for row in parsed if row.get("id") not in forgotten]
+    parsed = parse_gold(content, name)
+    keys = [clean(Record("", row.get("id", MISSING), MISSING), task.source.max_chars).id for row in parsed]
+    gone = forgotten.among(keys)
+    found = [row for row, key in zip(parsed, keys, strict=True) if key not in gone]
     rows = _Rows(task, name).checked(found)
     versions: dict[str, int] = {}
     if any(row["text"] is None for row in rows):
@@ -132,67 +127,6 @@ def _check_size(name: str, size: int) -> None:
         raise DataError(f"gold {name!r} has {size} bytes, at most {MAX_BYTES} are read; gold is a sample, not a corpus")
 
 
-def _parse(content: bytes, name: str) -> list[GoldRow]:
-    """Return the rows as the file has them. Raise DataError naming the row that cannot be read."""
-    suffix = Path(name).suffix.lower()
-    found: list[GoldRow]
-    try:
-        if suffix == ".parquet":
-            found = _parquet(content, name)
-        elif suffix == ".csv":
-            found = _csv(content, name)
-        elif suffix == ".jsonl":
-            lines = content.decode("utf-8-sig").split("\n")
-            found = [json.loads(line, object_pairs_hook=_object) for line in lines if line.strip()]
-        else:
-            raise DataError(f"gold {name!r}: expected a .parquet, .csv or .jsonl file")
-    except (ValueError, RecursionError, OSError, csv.Error, pa.ArrowException) as error:
-        raise DataError(f"gold {name!r} is not a readable {suffix} file: {told(error)}; write it again") from error
-    for number, row in enumerate(found, 1):
-        if not isinstance(row, dict):
-            raise DataError(f"gold {name!r} row {number}: expected an object with id and label")
-    return found
-
-
-def _object(pairs: list[tuple[str, object]]) -> GoldRow:
-    if len(found := dict(pairs)) < len(pairs):
-        raise ValueError("a row has a field twice")
-    return found
-
-
-def _parquet(content: bytes, name: str) -> list[GoldRow]:
-    table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
-    _check_header(table.column_names, name)
-    values = []
-    for column in table.column_names:
-        try:
-            values.append(table[column].to_pylist())
-        except (ValueError, OverflowError, LookupError) as error:
-            # A year or a time zone that Python does not know, among others.
-            raise DataError(
-                f"gold {name!r}: column {shown(column)} cannot be read: {error!s:.80}; write it again"
-            ) from error
-    return [dict(zip(table.column_names, row, strict=True)) for row in zip(*values, strict=True)]
-
-
-def _csv(content: bytes, name: str) -> list[GoldRow]:
-    csv.field_size_limit(MAX_BYTES)  # the task says how long a text may be
-    records = filter(None, csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
-    header, rows = next(records, []), list(records)
-    _check_header(header, name)
-    for number, row in enumerate(rows, 1):
-        if len(row) != len(header):
-            raise DataError(
-                f"gold {name!r} row {number}: {len(row)} fields, expected {len(header)} as in the header; mend the row"
-            )
-    return [dict(zip(header, row, strict=True)) for row in rows]
-
-
-def _check_header(columns: list[str], name: str) -> None:
-    if twice := [column for column in _COLUMNS if columns.count(column) > 1]:
-        raise DataError(f"gold {name!r}: columns {twice} stand there twice; keep one of each")
-
-
 class _Rows:
     """The rules of a gold file."""
 
@@ -238,8 +172,8 @@ class _Rows:
         if split not in SPLITS:
             raise DataError(f"{where}: split {shown(split)} is not one of {list(SPLITS)}; mend it or leave it out")
         annotator = given.get("annotator")
-        if annotator is not None and not isinstance(annotator, str):
-            raise DataError(f"{where}: annotator must be a string, found {type(annotator).__name__}")
+        if annotator is not None and not (isinstance(annotator, str) and is_unicode(annotator)):
+            raise DataError(f"{where}: annotator must be a string of whole characters, found {shown(annotator)}")
         moment = _moment(given.get("labelled_at"), where)
         return {
             "id": cleaned.id,

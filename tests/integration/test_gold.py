@@ -13,15 +13,18 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
+from llambert_etl.cli import run
 from llambert_etl.corpus.documents import hash_text
+from llambert_etl.corpus.forgotten import Forgotten
 from llambert_etl.errors import ConfigError, DataError
 from llambert_etl.partition import Partition
 from llambert_etl.run import Run
 from llambert_etl.steps.ingest import ingest
 from tests.given.gold import DAY, Desk, Rows, gold
 from tests.given.poison import jsonl, parquet, reviews
-from tests.given.tasks import make_task, three_label_task
+from tests.given.tasks import make_task, task_fields, three_label_task
 
 NEXT, LATER = Partition("2026-11-11"), Partition("2026-11-12")
 
@@ -147,7 +150,8 @@ def changed(row: int, **values: object) -> Callable[[Rows], Rows]:
         (changed(3, labelled_at="yesterday"), "row 3: labelled_at 'yesterday' is no moment"),
         (changed(3, labelled_at="0001-01-01T00:00:00+14:00"), "row 3: labelled_at .* is no moment"),
         (changed(3, labelled_at="2026-11-10T09:00:00"), "row 3: labelled_at .* has no time zone"),
-        (changed(3, annotator=7), "row 3: annotator must be a string"),
+        (changed(3, annotator=7), "row 3: annotator must be a string of whole characters, found 7"),
+        (changed(3, annotator="\ud83d"), r"row 3: annotator must be a string of whole characters, found '\\ud83d'"),
         (lambda rows: [{**rows[0], "label": "Positive"}], "row 1: label 'Positive' is not one of .*; mend it or"),
         (
             lambda rows: [{**row, "id": None, "label": "spam"} for row in rows],
@@ -168,6 +172,26 @@ def test_a_wrong_row_is_named_and_nothing_is_written(desk: Desk, damage: Callabl
         desk.imports(desk.write(damage(gold())))
     assert "gold.jsonl" in str(caught.value)
     assert desk.lake.version("gold") == before
+
+
+@pytest.mark.parametrize("key", [None, "\ud83d", 7.0, ["r1"]])
+def test_a_value_that_is_no_id_is_none_that_was_forgotten(desk: Desk, key: object) -> None:
+    Forgotten(desk.lake, "reviews").add(["None", "7.0", "['r1']"])
+    with pytest.raises(DataError, match="row 3: id_not_"):
+        desk.imports(desk.write(changed(3, id=key)(gold())))
+
+
+@pytest.mark.parametrize("command", [["gold", "import", ""], ["run", "retrain", "--gold", ""]])
+def test_a_name_that_is_empty_is_that_of_no_file(
+    desk: Desk, command: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is what a variable leaves that nobody has set."""
+    for name, value in {"LAKE": desk.lake.uri, "INCLUDE": str(desk.folder)}.items():
+        monkeypatch.setenv(f"LLAMBERT_{name}", value)
+    (desk.folder / "tasks").mkdir()
+    (desk.folder / "tasks" / "reviews.yaml").write_text(yaml.safe_dump(task_fields()))
+    assert run([*command, "--task", "reviews", "--partition", DAY]) == 78
+    assert "gold '' cannot be read" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -199,6 +223,12 @@ def table(**columns: object) -> bytes:
         ("gold.csv", b"id,label,text\n1,positive,a\n2,negative,b,c\n", "row 2: 4 fields, expected 3"),
         ("gold.jsonl", b'{"id": "1", "text": "a", "label": "positive", "label": "negative"}', "has a field twice"),
         ("gold.csv", b"id,label,text\n1,positive,a\n2,negative\n", "row 2: 2 fields, expected 3"),
+        ("gold.jsonl", b'{}\n\n{"id": 1"}\n', "row 2 cannot be read: Expecting ... delimiter; mend the row"),
+        ("gold.jsonl", b'[\n{"id": "1"}\n]', "row 1 cannot be read: Expecting value; mend the row"),
+        ("gold.jsonl", b"{}\n" + b"[" * 100_000, "row 2 cannot be read"),
+        ("gold.jsonl", "{}\n{é}".encode("latin-1"), "is not UTF-8 at byte 4; save it in UTF-8"),
+        ("gold.csv", "id,label\né".encode("latin-1"), "is not UTF-8 at byte 9; save it in UTF-8"),
+        ("gold.csv", b'id,label\n1,"a" b\n', "line 2 cannot be read: ',' expected after '\"'; mend the line"),
         ("gold.csv", b"id,text\n1,a,positive\n", "row 1: 3 fields, expected 2"),
         ("gold.csv", b"id,label,text,label\n1,positive,a,negative\n", r"columns \['label'\] stand there twice"),
         ("gold.csv", b"id,label,text\n" + b"1,positive,%b\n" % (b"x" * 140_000) * 10, "row 1: text_too_long"),

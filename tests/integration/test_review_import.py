@@ -218,7 +218,12 @@ def test_answers_from_before_their_export_are_refused(panel: Panel) -> None:
     [
         ("a.xlsx", b"PK", "expected the exported .csv"),
         ("a.csv", b"\xff\xfei\x00d\x00", "is not UTF-8: save it again"),
-        ("a.csv", b'id,label,annotator\nx,positive,"ada', "is not a readable .csv"),
+        ("a.csv", b'id,label,annotator\nx,positive,"ada', "line 2 cannot be read: unexpected end"),
+        (
+            "a.csv",
+            b"id,text,label,annotator,text_hash\nx,good,,positive,ada,0\n",
+            "row 1: more cells than columns; put",
+        ),
         ("a.csv", b"", r"columns \['id', 'label', 'annotator'\] are missing"),
         ("a.csv", b"id,label,annotator,label\nx,positive,ada,\n", r"columns \['label'\] stand there twice"),
         ("a.json", b'[{"data": ', "is not readable JSON"),

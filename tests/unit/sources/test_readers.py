@@ -84,7 +84,17 @@ def test_a_file_of_which_no_line_is_an_object_is_no_file_of_json_lines(content: 
     assert len(rows) == sum(1 for line in content.split(b"\n") if line.strip())
 
 
-@pytest.mark.parametrize("content", [b"no json\n" * 999 + PLAIN, b"no json\n{}\n", b'["a"]\n{"id": 1, "id": 2}\n'])
+@pytest.mark.parametrize("begins", ["[\n", "[ ", "\ufeff[\r\n", " [\t{}, \n"])
+def test_an_array_over_lines_is_no_file_of_json_lines_though_its_last_object_could_be_one(begins: str) -> None:
+    rows = read("a.jsonl", (begins + ",\n".join(map(json.dumps, reviews(3))) + "\n]\n").encode())
+    refused = [row.reason for row in rows if isinstance(row, Refusal)]
+    assert ids(rows) == ["r2"]
+    assert (refused[0], {*refused[1:]}) == (Reason.FILE_WRONG_KIND, {Reason.LINE_NOT_JSON})
+
+
+@pytest.mark.parametrize(
+    "content", [b"no json\n" * 999 + PLAIN, b"no json\n{}\n", b'["a"]\n{"id": 1, "id": 2}\n', b"[info] begun,\n{}\n"]
+)
 def test_a_file_with_an_object_among_its_first_lines_loses_those_that_are_none_alone(content: bytes) -> None:
     assert Reason.FILE_WRONG_KIND not in {row.reason for row in read("a.jsonl", content) if isinstance(row, Refusal)}
 
