@@ -44,7 +44,8 @@ verify-images: setup ## build the images, run each on a read-only root and compo
 	@$(BIN)/python -m pytest tests/verify_images --record -o timeout=7200 -o faulthandler_timeout=0
 
 verify-kubernetes: setup ## play the loop as pods, and what may befall one, on the cluster of KUBECONFIG; write docs/evidence
-	@$(BIN)/python -m tests.verify_kubernetes --image '$(IMAGE)' --address '$(ADDRESS)' --api-restart '$(API_RESTART)'
+	@$(BIN)/python -m tests.verify_kubernetes --image '$(IMAGE)' --address '$(ADDRESS)' --api-restart '$(API_RESTART)' \
+	  --earlier-image '$(EARLIER_IMAGE)'
 
 bench: setup ## measure quality and throughput on an idle machine; write docs/evidence
 	@for name in annotate served label quality rare ingest nights readers rows costs; do $(BIN)/python -m benchmarks.$$name || exit; done

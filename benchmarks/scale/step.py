@@ -135,7 +135,7 @@ def main(step: str, *given: str) -> None:
     lake = Lake.from_settings(settings)
     lake.create_tables()
     everything = {
-        "task": find_task(settings.include, TASK),
+        "task": find_task(settings.include, options.get("task", TASK)),
         "partition": Partition(options["day"]),
         "run": options.get("run", "benchmark"),
         "lake": lake,

@@ -33,6 +33,7 @@ from llambert_etl.settings import load_settings
 STORE_KEY = "llambert_pod"
 
 _POLL_SECONDS = 2
+_LOOK_SECONDS = 0.5  # between two looks at a pod that may end soon: half of it is lost, of a step's few seconds
 _DELETE_SECONDS = 5
 _LOG_SECONDS = 30  # between two looks at the log of a pod for which the triggerer waits
 # A control plane that is upgraded is away for minutes. The pod does not mind.
@@ -159,7 +160,7 @@ class PodStep(KubernetesPodOperator):
             self._heed_kill()
             if time.monotonic() >= until:
                 return False
-            time.sleep(_POLL_SECONDS)
+            time.sleep(_LOOK_SECONDS)
         return True
 
     def _deadline(self, context: Context) -> datetime.datetime:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.verify_kubernetes import restore
+from tests.verify_kubernetes.beside import side_by_side
 from tests.verify_kubernetes.deployment import clean_environment, deployment, reachable_address
 from tests.verify_kubernetes.loop import RESTORED, ByHand, Loop
 from tests.verify_kubernetes.overhead import measure
@@ -40,7 +41,7 @@ def main() -> int:
 
     problems: list[str] = []
     for name, part in _PARTS.items():
-        if asked.part not in (None, name):
+        if asked.part not in (None, name) or (name == "overhead" and not asked.earlier_image):
             continue
         begun, found = time.monotonic(), {}
         with tempfile.TemporaryDirectory(prefix="llambert-verify-") as folder:
@@ -57,9 +58,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--image", required=True, help="the worker's, which the cluster has or can pull")
     parser.add_argument("--address", default="", help="of this machine, as pods reach it; found where left out")
     parser.add_argument("--api-restart", default="", help="shell command that restarts the cluster's API server")
+    parser.add_argument("--earlier-image", default="", help="by earlier.Dockerfile; the part `overhead` needs it")
     parser.add_argument("--part", choices=[*_PARTS], help="this alone")
     parser.add_argument("--only", action="append", help="scenarios whose name holds this, and no record")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if asked.part == "overhead" and not asked.earlier_image:
+        parser.error("the part `overhead` needs --earlier-image")
+    return asked
 
 
 def _scenarios(asked: argparse.Namespace, folder: Path, say: Say) -> Iterator[dict[str, Any]]:
@@ -121,9 +126,15 @@ def _loop(asked: argparse.Namespace, folder: Path, say: Say) -> Iterator[dict[st
         yield {**found, "equal_after_a_restore_and_one_more_night": restored["rows"]}
 
 
+def _overhead(asked: argparse.Namespace, folder: Path, say: Say) -> Iterator[dict[str, Any]]:
+    address = asked.address or reachable_address(asked.image)
+    yield {**side_by_side(asked.image, asked.earlier_image, address, folder, say), "problems": []}
+
+
 _PARTS: dict[str, Callable[[argparse.Namespace, Path, Say], Iterator[dict[str, Any]]]] = {
     "loop": _loop,
     "scenarios": _scenarios,
+    "overhead": _overhead,
 }
 
 

@@ -152,11 +152,27 @@ class Cluster:
     def _watch(self) -> None:
         while not self._over.is_set():
             with contextlib.suppress(Exception):
-                stream = watch.Watch().stream(self.api.list_namespaced_pod, self.namespace, timeout_seconds=30)
+                now = self.api.list_namespaced_pod(self.namespace)
+                self._note_all(now.items)
+                stream = watch.Watch().stream(
+                    self.api.list_namespaced_pod,
+                    self.namespace,
+                    timeout_seconds=30,
+                    resource_version=now.metadata.resource_version,  # what happens from there on is told
+                )
                 for event in stream:
                     self._note(event["object"], gone=event["type"] == "DELETED")
-                continue  # at once, or what happens meanwhile is not seen
+                continue
             self._over.wait(0.5)
+
+    def _note_all(self, pods: list[k8s.V1Pod]) -> None:
+        """Account for what has happened while nobody watched: one that went unseen would count as at work for ever."""
+        there = {pod.metadata.uid for pod in pods}
+        for uid, pod in self.seen.items():
+            if uid not in there:
+                pod.moments.setdefault("gone", time.time())
+        for each in pods:
+            self._note(each, gone=False)
 
     def _note(self, pod: k8s.V1Pod, *, gone: bool) -> None:
         labels: dict[str, Any] = pod.metadata.labels or {}

@@ -33,7 +33,8 @@ from tests.verify_kubernetes.objects import Place, apply, kubeconfig, objects
 
 TASK = "movie_sentiment"
 SLOTS = 4
-SHARD_ROWS = 50
+SHARDS = 64  # of the first night
+SHARD_ROWS = 25
 DAGS = ("ingest", "label", "retrain")
 MEASURED = ("measured", "measured_held")
 DATABASES = ("airflow", "mlflow")
@@ -162,7 +163,7 @@ class Deployment(Cluster):
             model_orgs=[name.partition("/")[0] for name in (ANNOTATOR, ENCODER)],
             shard_rows=SHARD_ROWS,
             shard_overhead_seconds=0,  # as many shards as there can be, however little each has to do
-            max_shards=64,
+            max_shards=SHARDS,
             allow_future=True,
         )
 

@@ -22,14 +22,23 @@ from llambert_etl.registry import Registry
 from llambert_etl.schemas import TABLES, TableName
 from llambert_etl.settings import Settings
 from tests.verify_kubernetes.cluster import until
-from tests.verify_kubernetes.deployment import DAGS, MEASURED, SLOTS, TASK, Deployment, llambert
+from tests.verify_kubernetes.deployment import (
+    DAGS,
+    MEASURED,
+    SHARD_ROWS,
+    SHARDS,
+    SLOTS,
+    TASK,
+    Deployment,
+    llambert,
+)
 
 FIRST, SECOND, THIRD, FOURTH = DAYS = tuple(Partition(f"2026-11-{day}") for day in (10, 11, 12, 13))
 RESTORED = Partition("2026-11-14")
 SHARD = "label_shard"
 # All days after the first together are fewer than it, or training would be due again.
-_ROWS = {FIRST: 400, SECOND: 80, THIRD: 80, FOURTH: 80, RESTORED: 80}
-_NIGHT_SECONDS = 1_500.0
+_ROWS = {FIRST: SHARDS * SHARD_ROWS, SECOND: 80, THIRD: 80, FOURTH: 80, RESTORED: 80}
+_NIGHT_SECONDS = 2_700.0  # of two processors, on which the same nights run as processes too
 # What follows from who did it and when, and not from what was done.
 APART: dict[TableName, set[str]] = {
     "documents": {"run"},
@@ -132,6 +141,8 @@ class Loop:
                 if task.task == SHARD and task.map_index >= 0:
                     tries.setdefault(f"{run.partition} {run.run_id}", []).append(task.tries)
         shards = {name: len(each) for name, each in tries.items()}
+        first = [count for name, count in shards.items() if name.startswith(FIRST)]
+        self.must(first == [SHARDS], f"label runs of the first night had so many shards, and not {SHARDS}: {first}")
         again = [count for each in tries.values() for count in each if count > 1]
         self.must(again == [2], f"one shard was lost, and so many tries had more than one: {again}")
         commits = {day: self._commits(day) for day in DAYS}

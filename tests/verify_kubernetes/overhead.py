@@ -14,6 +14,7 @@ from laptop.demo.data import read_corpus
 from laptop.environment import variables
 from laptop.stack import REPOSITORY
 from llambert_etl.partition import Partition
+from tests.verify_kubernetes.cluster import Cluster
 from tests.verify_kubernetes.deployment import TASK, Deployment, llambert
 from tests.verify_kubernetes.loop import ByHand, Say
 
@@ -21,7 +22,7 @@ from tests.verify_kubernetes.loop import ByHand, Say
 # reads; a text that is there twice would be labelled once.
 _DAYS = {Partition("2026-11-20"): 3, Partition("2026-11-21"): 4}
 _ROWS = 12_000
-_RUN = "measured"
+RUN = "measured"
 _LONGEST_RATIO = 1.3
 # What the shell's `times` says last: user and system seconds of the processes that it has waited for.
 _TIMES = re.compile(r"(\d+)m([\d.]+)s (\d+)m([\d.]+)s")
@@ -36,16 +37,16 @@ def measure(
         _drop(deployment, day, reviews_each)
         for environment in (variables(deployment.settings), hand.environment):
             for name in ("ingest", "plan"):
-                words = (name, "--task", TASK, "--partition", day, "--run", _RUN)
+                words = (name, "--task", TASK, "--partition", day, "--run", RUN)
                 llambert(*words, environment={**environment, "LLAMBERT_SHARD_ROWS": str(_ROWS)})
         say("a fat shard as a pod ...")
-        pods.append(_as_pod(deployment, client, "measured", day))
+        pods.append(as_pod(deployment, client, "measured", day))
         say(f"{pods[-1]}; as a process ...")
         processes.append(_as_process(hand, day))
         say(f"{processes[-1]}")
         must(processes[-1]["rows"]["inferred"] == _ROWS, f"{processes[-1]['rows']} of {_ROWS} texts")
     say("and with nothing left to do ...")
-    idle = {name: _as_pod(deployment, client, name, day) for name in ("measured", "measured_held")}
+    idle = {name: as_pod(deployment, client, name, day) for name in ("measured", "measured_held")}
     idle_process = _as_process(hand, day)
     for each in (*idle.values(), idle_process):
         del each["work"]  # its manifest is that of the shard as it was labelled
@@ -81,12 +82,12 @@ def _drop(deployment: Deployment, day: Partition, reviews_each: int) -> None:
     deployment.s3.client().put_object(Bucket="landing", Key=key, Body="\n".join(lines).encode())
 
 
-def _as_pod(deployment: Deployment, client: AirflowClient, dag: str, day: Partition) -> dict[str, Any]:
+def as_pod(cluster: Cluster, client: AirflowClient, dag: str, day: Partition) -> dict[str, Any]:
     """Return the seconds of each part of a step's life, from its run's start to the task's end."""
-    run = client.wait(client.trigger(dag, None, {"day": day, "run": _RUN}), deadline=1_200)
+    run = client.wait(client.trigger(dag, None, {"day": day, "run": RUN}), deadline=1_200)
     assert run.state == "success", f"{dag}: {run.state}"
     step = _asked(client, run, "taskInstances/step")
-    (pod,) = [each for each in deployment.seen.values() if each.run == run.run_id]
+    (pod,) = [each for each in cluster.seen.values() if each.run == run.run_id]
     started, ended = _moment(_asked(client, run, "")["start_date"]), _moment(step["end_date"])
     moments = pod.moments
     manifest = _asked(client, run, "taskInstances/step/xcomEntries/return_value")["value"]
@@ -107,7 +108,7 @@ def _as_pod(deployment: Deployment, client: AirflowClient, dag: str, day: Partit
 def _as_process(hand: ByHand, day: Partition) -> dict[str, Any]:
     """Return how long a process took in all, and its manifest's account of the shard."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = hand("label", "--shard", "0", day=day, run=_RUN)
+    seconds = hand("label", "--shard", "0", day=day, run=RUN)
     after, manifest = resource.getrusage(resource.RUSAGE_CHILDREN), hand.manifest
     processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     told = {"all": round(seconds, 1), "work": manifest["seconds"], "processor_seconds": round(processor, 1)}
