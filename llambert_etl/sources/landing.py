@@ -16,7 +16,7 @@ from llambert_etl.sources.s3 import Bucket
 def put(file: Path, task: LabellingTask, partition: Partition, settings: Settings) -> str:
     """Copy a file there and return its address; nobody sees half of it. Raise ConfigError where it has no place."""
     if not file.is_file():
-        raise ConfigError(f"{str(file)!r}: no such file")
+        raise ConfigError(f"{str(file)!r}: {'is a folder; name its files' if file.is_dir() else 'no such file'}")
     pattern = _pattern(task, partition, settings)
     parts = (*pattern.folder, file.name)
     key = "/".join(parts)

@@ -98,6 +98,8 @@ def test_a_place_that_takes_no_files_is_told(settings: Settings, folders: Settin
         put(file, make_task().model_validate({**make_task().model_dump(), "source": table}), DAY, folders)
     with pytest.raises(ConfigError, match="is not under any of LLAMBERT_SOURCES"):
         put(file, reading("/elsewhere/{partition}/*"), DAY, folders)
+    with pytest.raises(ConfigError, match="is a folder; name its files"):
+        put(tmp_path, make_task(), DAY, folders)
     with pytest.raises(ConfigError, match="no such file"):
         put(tmp_path / "none.csv", reading(f"{tmp_path}/landing/{{partition}}/*"), DAY, folders)
     elsewhere = settings.model_copy(update={"sources": ["s3://no-such-bucket/"]})
