@@ -42,10 +42,10 @@ _DATATROVE_COPY = """
 import sys
 from pathlib import Path
 from datatrove.executor import LocalPipelineExecutor
-from datatrove.pipeline.readers import CsvReader, JsonlReader, ParquetReader
+from datatrove.pipeline.readers import CSVReader, JsonlReader, ParquetReader
 from datatrove.pipeline.writers import ParquetWriter
 file, out = Path(sys.argv[1]), sys.argv[2]
-reader = {".parquet": ParquetReader, ".csv": CsvReader}.get(file.suffix, JsonlReader)
+reader = {".parquet": ParquetReader, ".csv": CSVReader}.get(file.suffix, JsonlReader)
 steps = [reader(str(file.parent), glob_pattern=file.name), ParquetWriter(out, compression="zstd")]
 LocalPipelineExecutor(steps, logging_dir=out + "-log").run()
 """
