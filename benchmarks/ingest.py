@@ -54,7 +54,7 @@ LocalPipelineExecutor(steps, logging_dir=out + "-log").run()
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ingest", description=__doc__)
     parser.add_argument(
-        "--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], help="default: %(default)s"
+        "--rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000], help="default: %(default)s"
     )
     parser.add_argument("--alone", type=int, nargs="*", default=[], help="sizes at which only this commit is measured")
     parser.add_argument("--kinds", nargs="+", choices=_KINDS, default=_KINDS[:3], help="default: %(default)s")

@@ -25,6 +25,7 @@ from pydantic_settings import (
 
 from llambert_etl.config.addresses import HttpAddress, LakePlace, Place, RegistryAddress
 from llambert_etl.config.connections import ConnectionName, ConnectionUri
+from llambert_etl.config.fields import MOST
 from llambert_etl.config.pods import Kubernetes
 from llambert_etl.config.words import in_our_words
 from llambert_etl.errors import ConfigError
@@ -125,7 +126,7 @@ class Settings(BaseSettings):
         description="`train` keeps where it stands at the end of an epoch, unless it did so less than this before",
     )
     train_processes: int | None = Field(
-        default=None, gt=0, description="processes that share a training; one for each GPU where left out"
+        default=None, gt=0, le=MOST, description="processes that share a training; one for each GPU where left out"
     )
     alerts: dict[str, SecretStr] = Field(
         default_factory=dict, description="channel -> address of its webhook; a task file names the channel"
@@ -134,10 +135,10 @@ class Settings(BaseSettings):
         default="local", description="where Airflow runs heavy steps: processes beside it, or pods"
     )
     kubernetes: Kubernetes = Field(default_factory=Kubernetes, description="how a step runs as a pod")
-    shard_rows: Annotated[int, Field(gt=0)] = Field(
+    shard_rows: Annotated[int, Field(gt=0, le=MOST)] = Field(
         default=50_000, description="documents in a shard of a label run, as long as `max_shards` allows it"
     )
-    max_shards: Annotated[int, Field(gt=0)] = Field(default=8, description="shards of a label run at most")
+    max_shards: Annotated[int, Field(gt=0, le=MOST)] = Field(default=8, description="shards of a label run at most")
     shard_overhead_seconds: float = Field(
         default=20.0,
         ge=0,

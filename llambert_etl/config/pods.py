@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+from llambert_etl.config.fields import MOST
 from llambert_etl.config.words import in_our_words
 
 StepName = Literal["annotate", "train", "label", "compare", "study"]
@@ -16,7 +17,7 @@ class Pod(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    gpus: int = Field(default=1, ge=0, description="GPUs of a pod that loads a model")
+    gpus: int = Field(default=1, ge=0, le=MOST, description="GPUs of a pod that loads a model")
     cpu: Amount = Field(default="4", description="processors of a pod, as Kubernetes writes amounts")
     memory: Amount = Field(default="16Gi", description="memory of a pod, its shared memory included")
     shared_memory: Amount = Field(default="1Gi", description="size of `/dev/shm`, where processes of several GPUs meet")
@@ -37,11 +38,19 @@ class Pod(BaseModel):
     )
     config_map: ObjectName = Field(default="llambert-settings", description="its keys become the pods' variables")
     schedule_seconds: int = Field(
-        default=3600, gt=0, description="to wait for a node with room, a GPU that others use or a node that must start"
+        default=3600,
+        gt=0,
+        le=MOST,
+        description="to wait for a node with room, a GPU that others use or a node that must start",
     )
-    startup_seconds: int = Field(default=900, gt=0, description="to wait on its node for the image and the volumes")
+    startup_seconds: int = Field(
+        default=900, gt=0, le=MOST, description="to wait on its node for the image and the volumes"
+    )
     deadline_seconds: int = Field(
-        default=86_400, gt=0, description="that a pod may run; then the cluster ends it, whatever became of Airflow"
+        default=86_400,
+        gt=0,
+        le=MOST,
+        description="that a pod may run; then the cluster ends it, whatever became of Airflow",
     )
     deferrable: bool = Field(
         default=True,

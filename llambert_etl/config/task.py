@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from llambert_etl.config.annotator import AnyLlm
 from llambert_etl.config.exports import Exports
 from llambert_etl.config.fields import (
+    MOST,
     Channel,
     Floors,
     IncludePath,
@@ -54,6 +55,7 @@ class Recipe(Part):
     epochs: int | None = Field(
         default=None,
         gt=0,
+        le=MOST,
         description="epochs of each stage; left out, 3, and in the first stage as many as make 150 steps",
     )
     learning_rate: float | None = Field(
@@ -62,7 +64,7 @@ class Recipe(Part):
         lt=1,
         description="left out, the one that suits an encoder of this width and the number of rows",
     )
-    batch_size: int = Field(default=16, gt=0, description="rows in each step, whatever the number of devices")
+    batch_size: int = Field(default=16, gt=0, le=MOST, description="rows in each step, whatever the number of devices")
     max_length: int = Field(default=512, gt=0, le=8192, description="tokens; a longer text is cut at its end")
     dev_share: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(
         default=0.1, description="share of each label's rows that is not learnt from, to score and calibrate with"
@@ -70,6 +72,7 @@ class Recipe(Part):
     patience: int | None = Field(
         default=None,
         gt=0,
+        le=MOST,
         description="epochs with a worse dev F1 before a stage stops and keeps its best; left out, it keeps its last",
     )
     class_weights: bool = Field(default=False, description="rare labels count more")
@@ -103,7 +106,7 @@ class Gates(Part):
 
     max_rejected: Share = Field(default=0.5, description="share of a day's rows that may be refused")
     max_refused_files: int = Field(
-        default=0, ge=0, description="files of a day that may be refused, whole or from where they break"
+        default=0, ge=0, le=MOST, description="files of a day that may be refused, whole or from where they break"
     )
     max_unparsed: Share = Field(default=0.10, description="share of the sample that may be unparsed or failed")
     min_label_share: Floors | None = Field(
@@ -149,7 +152,9 @@ class Retrain(Part):
         description="the ingest of this day of the week starts one, if there are new documents; each later one does "
         "until a retrain has come to a decision",
     )
-    or_new_documents: int = Field(default=50_000, gt=0, description="so many since the last one start one on any day")
+    or_new_documents: int = Field(
+        default=50_000, gt=0, le=MOST, description="so many since the last one start one on any day"
+    )
     approval: bool = Field(default=False, description="a promotion waits for somebody's approval in Airflow")
 
 

@@ -1,5 +1,6 @@
 """A wrong task file names the file, the field, the value and the fix, and hides no other task."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import yaml
 from llambert_etl.config import LabellingTask, Strategy, find_task, fingerprint, load_task, load_tasks
 from llambert_etl.config.yaml_files import MAX_FILE_BYTES
 from llambert_etl.errors import ConfigError
+from llambert_etl.settings import Settings
 from tests.given.served import served_fields
 from tests.given.tasks import make_task, task_fields, three_label_task
 
@@ -271,6 +273,24 @@ def test_a_fingerprint_does_not_depend_on_the_order_of_keys() -> None:
 def test_no_field_of_a_task_file_can_name_an_image_a_command_or_a_secret() -> None:
     schema = str(LabellingTask.model_json_schema()).lower()
     assert not [word for word in ("image", "command", "module", "environ", "account", "password") if word in schema]
+
+
+def test_each_integer_has_a_bound_but_those_that_are_only_hashed_or_counted_in() -> None:
+    """One above a library's integers would end as a bug."""
+    schemas = {model.__name__: model.model_json_schema() for model in (LabellingTask, Settings)}
+    free = {name.rpartition("/properties/")[2].partition("/")[0] for name in unbounded(schemas)}
+    assert free == {"seed", "tokens", "llm_memory"}
+
+
+def unbounded(node: Any, name: str = "") -> Iterator[str]:
+    if isinstance(node, list):
+        node = dict(enumerate(node))
+    if not isinstance(node, dict):
+        return
+    if node.get("type") == "integer" and not {"maximum", "exclusiveMaximum"} & node.keys():
+        yield name
+    for key, value in node.items():
+        yield from unbounded(value, f"{name}/{key}")
 
 
 def test_every_shipped_task_file_loads() -> None:
