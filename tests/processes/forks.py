@@ -64,6 +64,8 @@ class Fork:
         self, function: Callable[..., Any], *arguments: Any, log: Path, environment: Mapping[str, str] | None = None
     ) -> None:
         self.log, self._out = log, log.with_suffix(".out")
+        for path in (self.log, self._out):
+            path.touch(mode=0o600)  # or one that is killed at once leaves none to read
         call = (function, arguments, dict(environment or {}), str(log), str(self._out))
         self._process = _CONTEXT.Process(target=_call, args=call, daemon=True)
         self._process.start()
