@@ -36,6 +36,7 @@ _PARTITIONS = 1_000
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.nights", description=__doc__)
     parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000], help="documents of a day")
+    parser.add_argument("--alone", type=int, nargs="*", default=[], help="sizes at which only this commit is measured")
     parser.add_argument("--shards", type=int, nargs="*", default=[8, 64], help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--history", type=int, default=1_000_000, help="labels of a year (default: %(default)s)")
@@ -49,7 +50,8 @@ def main() -> None:
         results = {
             "night": _night(folder, trees, given.history, given.night, given.again),
             "log": _log(folder, trees, given.commits),
-            "day": {rows: _day(folder, trees, rows, given.shards, given.rounds) for rows in given.rows},
+            "day": {rows: _day(folder, trees, rows, given.shards, given.rounds) for rows in given.rows}
+            | {rows: _day(folder, [OURS], rows, given.shards, 1) for rows in given.alone},
         }
     write("nights", seeds=[5], results=results, out=given.out)
 
